@@ -1,0 +1,2046 @@
+// Written by `npm run types` from the database. Not edited by hand.
+
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  jobs: {
+    Tables: {
+      alerts: {
+        Row: {
+          alert_id: number;
+          closed_at: string | null;
+          incident: string;
+          message: string;
+          opened_at: string;
+          tenant_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          alert_id?: never;
+          closed_at?: string | null;
+          incident: string;
+          message: string;
+          opened_at?: string;
+          tenant_id?: string | null;
+        };
+        Update: {
+          alert_id?: never;
+          closed_at?: string | null;
+          incident?: string;
+          message?: string;
+          opened_at?: string;
+          tenant_id?: string | null;
+        };
+        Relationships: [];
+      };
+      attempts: {
+        Row: {
+          batch_id: number | null;
+          credential_source: string | null;
+          due_at: string;
+          error: string | null;
+          finished_at: string;
+          item_id: number;
+          job: string;
+          outcome: string;
+          run_id: number | null;
+          started_at: string;
+          subject_id: string | null;
+          tenant_id: string;
+          trace_id: string;
+          try: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id?: number | null;
+          credential_source?: string | null;
+          due_at: string;
+          error?: string | null;
+          finished_at?: string;
+          item_id: number;
+          job: string;
+          outcome: string;
+          run_id?: number | null;
+          started_at: string;
+          subject_id?: string | null;
+          tenant_id: string;
+          trace_id: string;
+          try: number;
+        };
+        Update: {
+          batch_id?: number | null;
+          credential_source?: string | null;
+          due_at?: string;
+          error?: string | null;
+          finished_at?: string;
+          item_id?: number;
+          job?: string;
+          outcome?: string;
+          run_id?: number | null;
+          started_at?: string;
+          subject_id?: string | null;
+          tenant_id?: string;
+          trace_id?: string;
+          try?: number;
+        };
+        Relationships: [];
+      };
+      attempts_default: {
+        Row: {
+          batch_id: number | null;
+          credential_source: string | null;
+          due_at: string;
+          error: string | null;
+          finished_at: string;
+          item_id: number;
+          job: string;
+          outcome: string;
+          run_id: number | null;
+          started_at: string;
+          subject_id: string | null;
+          tenant_id: string;
+          trace_id: string;
+          try: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id?: number | null;
+          credential_source?: string | null;
+          due_at: string;
+          error?: string | null;
+          finished_at?: string;
+          item_id: number;
+          job: string;
+          outcome: string;
+          run_id?: number | null;
+          started_at: string;
+          subject_id?: string | null;
+          tenant_id: string;
+          trace_id: string;
+          try: number;
+        };
+        Update: {
+          batch_id?: number | null;
+          credential_source?: string | null;
+          due_at?: string;
+          error?: string | null;
+          finished_at?: string;
+          item_id?: number;
+          job?: string;
+          outcome?: string;
+          run_id?: number | null;
+          started_at?: string;
+          subject_id?: string | null;
+          tenant_id?: string;
+          trace_id?: string;
+          try?: number;
+        };
+        Relationships: [];
+      };
+      batches: {
+        Row: {
+          batch_id: number;
+          drain_id: string;
+          job: string;
+          lease_until: string;
+          leased_at: string;
+          loaded: boolean;
+          run_id: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id?: never;
+          drain_id: string;
+          job: string;
+          lease_until: string;
+          leased_at?: string;
+          loaded?: boolean;
+          run_id?: number | null;
+        };
+        Update: {
+          batch_id?: never;
+          drain_id?: string;
+          job?: string;
+          lease_until?: string;
+          leased_at?: string;
+          loaded?: boolean;
+          run_id?: number | null;
+        };
+        Relationships: [];
+      };
+      breakers: {
+        Row: {
+          failures: number;
+          open_until: string | null;
+          provider: Database['public']['Enums']['provider'];
+          reason: string | null;
+          since: string;
+          state: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          failures?: number;
+          open_until?: string | null;
+          provider: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          since?: string;
+          state: string;
+          tenant_id: string;
+        };
+        Update: {
+          failures?: number;
+          open_until?: string | null;
+          provider?: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          since?: string;
+          state?: string;
+          tenant_id?: string;
+        };
+        Relationships: [];
+      };
+      clocks: {
+        Row: {
+          job: string;
+          vtime: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          job: string;
+          vtime?: number;
+        };
+        Update: {
+          job?: string;
+          vtime?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'clocks_job_fkey';
+            columns: ['job'];
+            isOneToOne: true;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
+      dead_items: {
+        Row: {
+          attempts: number;
+          dedupe_key: string | null;
+          died_at: string;
+          enqueued_at: string;
+          item_id: number;
+          job: string;
+          last_error: string | null;
+          payload: Json | null;
+          reason: string;
+          subject_id: string | null;
+          tenant_id: string;
+          trace_id: string;
+          tries: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts: number;
+          dedupe_key?: string | null;
+          died_at?: string;
+          enqueued_at: string;
+          item_id: number;
+          job: string;
+          last_error?: string | null;
+          payload?: Json | null;
+          reason: string;
+          subject_id?: string | null;
+          tenant_id: string;
+          trace_id: string;
+          tries: number;
+        };
+        Update: {
+          attempts?: number;
+          dedupe_key?: string | null;
+          died_at?: string;
+          enqueued_at?: string;
+          item_id?: number;
+          job?: string;
+          last_error?: string | null;
+          payload?: Json | null;
+          reason?: string;
+          subject_id?: string | null;
+          tenant_id?: string;
+          trace_id?: string;
+          tries?: number;
+        };
+        Relationships: [];
+      };
+      definitions: {
+        Row: {
+          apply_function: string | null;
+          backoff_limit_seconds: number;
+          backoff_seconds: number;
+          batch_size: number;
+          breaker_after: number;
+          cap: number | null;
+          command: string | null;
+          condition_function: string | null;
+          cost_unit: string;
+          effects: boolean;
+          eligible_function: string | null;
+          has_cadence: boolean;
+          job: string;
+          kind: Database['jobs']['Enums']['kind'];
+          lease_seconds: number;
+          load_function: string | null;
+          max_attempts: number;
+          max_drains: number;
+          meaning: string;
+          misfire: Database['jobs']['Enums']['misfire'];
+          misfire_limit: number;
+          next_slot_at: string | null;
+          paused: boolean;
+          platform_allowed: boolean;
+          provider: Database['public']['Enums']['provider'] | null;
+          quantum: number;
+          schedule: string | null;
+          scope: Database['jobs']['Enums']['scope'];
+          start_delay_seconds: number;
+          time_zone: string | null;
+          work_function: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          apply_function?: string | null;
+          backoff_limit_seconds?: number;
+          backoff_seconds?: number;
+          batch_size?: number;
+          breaker_after?: number;
+          cap?: number | null;
+          command?: string | null;
+          condition_function?: string | null;
+          cost_unit?: string;
+          effects?: boolean;
+          eligible_function?: string | null;
+          has_cadence?: boolean;
+          job: string;
+          kind: Database['jobs']['Enums']['kind'];
+          lease_seconds?: number;
+          load_function?: string | null;
+          max_attempts?: number;
+          max_drains?: number;
+          meaning: string;
+          misfire?: Database['jobs']['Enums']['misfire'];
+          misfire_limit?: number;
+          next_slot_at?: string | null;
+          paused?: boolean;
+          platform_allowed?: boolean;
+          provider?: Database['public']['Enums']['provider'] | null;
+          quantum?: number;
+          schedule?: string | null;
+          scope?: Database['jobs']['Enums']['scope'];
+          start_delay_seconds?: number;
+          time_zone?: string | null;
+          work_function?: string | null;
+        };
+        Update: {
+          apply_function?: string | null;
+          backoff_limit_seconds?: number;
+          backoff_seconds?: number;
+          batch_size?: number;
+          breaker_after?: number;
+          cap?: number | null;
+          command?: string | null;
+          condition_function?: string | null;
+          cost_unit?: string;
+          effects?: boolean;
+          eligible_function?: string | null;
+          has_cadence?: boolean;
+          job?: string;
+          kind?: Database['jobs']['Enums']['kind'];
+          lease_seconds?: number;
+          load_function?: string | null;
+          max_attempts?: number;
+          max_drains?: number;
+          meaning?: string;
+          misfire?: Database['jobs']['Enums']['misfire'];
+          misfire_limit?: number;
+          next_slot_at?: string | null;
+          paused?: boolean;
+          platform_allowed?: boolean;
+          provider?: Database['public']['Enums']['provider'] | null;
+          quantum?: number;
+          schedule?: string | null;
+          scope?: Database['jobs']['Enums']['scope'];
+          start_delay_seconds?: number;
+          time_zone?: string | null;
+          work_function?: string | null;
+        };
+        Relationships: [];
+      };
+      drains: {
+        Row: {
+          answered_at: string | null;
+          drain_id: string;
+          ended_at: string | null;
+          error: string | null;
+          errors: NonNullable<Json>;
+          job: string;
+          request_id: number | null;
+          run_id: number | null;
+          rung_at: string;
+          seen_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          answered_at?: string | null;
+          drain_id?: string;
+          ended_at?: string | null;
+          error?: string | null;
+          errors?: NonNullable<Json>;
+          job: string;
+          request_id?: number | null;
+          run_id?: number | null;
+          rung_at?: string;
+          seen_at?: string | null;
+        };
+        Update: {
+          answered_at?: string | null;
+          drain_id?: string;
+          ended_at?: string | null;
+          error?: string | null;
+          errors?: NonNullable<Json>;
+          job?: string;
+          request_id?: number | null;
+          run_id?: number | null;
+          rung_at?: string;
+          seen_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'drains_job_fkey';
+            columns: ['job'];
+            isOneToOne: false;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
+      items: {
+        Row: {
+          attempts: number;
+          batch_id: number | null;
+          begun: boolean;
+          dedupe_key: string | null;
+          enqueued_at: string;
+          item_id: number;
+          job: string;
+          last_error: string | null;
+          payload: Json | null;
+          run_at: string;
+          run_id: number | null;
+          subject_id: string | null;
+          tenant_id: string;
+          trace_id: string;
+          tries: number;
+          waiting_for: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          batch_id?: number | null;
+          begun?: boolean;
+          dedupe_key?: string | null;
+          enqueued_at?: string;
+          item_id?: never;
+          job: string;
+          last_error?: string | null;
+          payload?: Json | null;
+          run_at: string;
+          run_id?: number | null;
+          subject_id?: string | null;
+          tenant_id: string;
+          trace_id?: string;
+          tries?: number;
+          waiting_for?: string | null;
+        };
+        Update: {
+          attempts?: number;
+          batch_id?: number | null;
+          begun?: boolean;
+          dedupe_key?: string | null;
+          enqueued_at?: string;
+          item_id?: never;
+          job?: string;
+          last_error?: string | null;
+          payload?: Json | null;
+          run_at?: string;
+          run_id?: number | null;
+          subject_id?: string | null;
+          tenant_id?: string;
+          trace_id?: string;
+          tries?: number;
+          waiting_for?: string | null;
+        };
+        Relationships: [];
+      };
+      lanes: {
+        Row: {
+          awake: boolean;
+          detail: string | null;
+          head_at: string | null;
+          head_id: number | null;
+          head_since: string | null;
+          job: string;
+          not_before: string;
+          paused: boolean;
+          reason: string | null;
+          tenant_id: string;
+          vtime: number;
+          wake_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          awake?: boolean;
+          detail?: string | null;
+          head_at?: string | null;
+          head_id?: number | null;
+          head_since?: string | null;
+          job: string;
+          not_before?: string;
+          paused?: boolean;
+          reason?: string | null;
+          tenant_id: string;
+          vtime?: number;
+          wake_at?: string | null;
+        };
+        Update: {
+          awake?: boolean;
+          detail?: string | null;
+          head_at?: string | null;
+          head_id?: number | null;
+          head_since?: string | null;
+          job?: string;
+          not_before?: string;
+          paused?: boolean;
+          reason?: string | null;
+          tenant_id?: string;
+          vtime?: number;
+          wake_at?: string | null;
+        };
+        Relationships: [];
+      };
+      leases: {
+        Row: {
+          batch_id: number;
+          credential_fingerprint: string | null;
+          credential_source: string | null;
+          item_ids: number[];
+          job: string;
+          open: number;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id: number;
+          credential_fingerprint?: string | null;
+          credential_source?: string | null;
+          item_ids: number[];
+          job: string;
+          open: number;
+          tenant_id: string;
+        };
+        Update: {
+          batch_id?: number;
+          credential_fingerprint?: string | null;
+          credential_source?: string | null;
+          item_ids?: number[];
+          job?: string;
+          open?: number;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'leases_batch_fkey';
+            columns: ['batch_id'];
+            isOneToOne: false;
+            referencedRelation: 'batches';
+            referencedColumns: ['batch_id'];
+          },
+        ];
+      };
+      platform: {
+        Row: {
+          cleaned_at: string;
+          last_tick_at: string | null;
+          last_tick_ms: number | null;
+          one: boolean;
+          stopped: boolean;
+          tick_seconds: number;
+          watched_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cleaned_at?: string;
+          last_tick_at?: string | null;
+          last_tick_ms?: number | null;
+          one?: boolean;
+          stopped?: boolean;
+          tick_seconds?: number;
+          watched_at?: string;
+        };
+        Update: {
+          cleaned_at?: string;
+          last_tick_at?: string | null;
+          last_tick_ms?: number | null;
+          one?: boolean;
+          stopped?: boolean;
+          tick_seconds?: number;
+          watched_at?: string;
+        };
+        Relationships: [];
+      };
+      provider_limits: {
+        Row: {
+          provider: Database['public']['Enums']['provider'];
+          rate_per_minute: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          provider: Database['public']['Enums']['provider'];
+          rate_per_minute?: number | null;
+        };
+        Update: {
+          provider?: Database['public']['Enums']['provider'];
+          rate_per_minute?: number | null;
+        };
+        Relationships: [];
+      };
+      rates: {
+        Row: {
+          free_at: string;
+          provider: Database['public']['Enums']['provider'];
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          free_at: string;
+          provider: Database['public']['Enums']['provider'];
+          tenant_id: string;
+        };
+        Update: {
+          free_at?: string;
+          provider?: Database['public']['Enums']['provider'];
+          tenant_id?: string;
+        };
+        Relationships: [];
+      };
+      run_tenants: {
+        Row: {
+          drain_id: string;
+          failed: number;
+          processed: number;
+          run_id: number;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          drain_id: string;
+          failed?: number;
+          processed?: number;
+          run_id: number;
+          tenant_id: string;
+        };
+        Update: {
+          drain_id?: string;
+          failed?: number;
+          processed?: number;
+          run_id?: number;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'run_tenants_run_fkey';
+            columns: ['run_id'];
+            isOneToOne: false;
+            referencedRelation: 'runs';
+            referencedColumns: ['run_id'];
+          },
+        ];
+      };
+      runs: {
+        Row: {
+          errors: NonNullable<Json>;
+          expected: number | null;
+          failed: number;
+          finished_at: string | null;
+          job: string;
+          message: string | null;
+          processed: number;
+          run_id: number;
+          slot: string | null;
+          started_at: string;
+          status: Database['jobs']['Enums']['run_status'];
+          trigger: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          errors?: NonNullable<Json>;
+          expected?: number | null;
+          failed?: number;
+          finished_at?: string | null;
+          job: string;
+          message?: string | null;
+          processed?: number;
+          run_id?: never;
+          slot?: string | null;
+          started_at?: string;
+          status?: Database['jobs']['Enums']['run_status'];
+          trigger: string;
+        };
+        Update: {
+          errors?: NonNullable<Json>;
+          expected?: number | null;
+          failed?: number;
+          finished_at?: string | null;
+          job?: string;
+          message?: string | null;
+          processed?: number;
+          run_id?: never;
+          slot?: string | null;
+          started_at?: string;
+          status?: Database['jobs']['Enums']['run_status'];
+          trigger?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'runs_job_fkey';
+            columns: ['job'];
+            isOneToOne: false;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
+    };
+    Views: {
+      plan_levels: {
+        Row: {
+          job: string | null;
+          plan_id: string | null;
+          success_rate: number | null;
+          target_seconds: number | null;
+          tries: number | null;
+          within_target: number | null;
+          worst_wait_p99_seconds: number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      queues: {
+        Row: {
+          awake: boolean | null;
+          dead: number | null;
+          detail: string | null;
+          in_flight: number | null;
+          job: string | null;
+          oldest_ready_seconds: number | null;
+          plan_id: string | null;
+          ready: number | null;
+          reason: string | null;
+          tenant_id: string | null;
+          waiting: number | null;
+          wake_at: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      service_levels: {
+        Row: {
+          job: string | null;
+          per_minute: number | null;
+          plan_id: string | null;
+          succeeded: number | null;
+          success_rate: number | null;
+          target_seconds: number | null;
+          tenant_id: string | null;
+          tries: number | null;
+          wait_p50_seconds: number | null;
+          wait_p95_seconds: number | null;
+          wait_p99_seconds: number | null;
+          within_target: number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      add_member: {
+        Args: { role: Database['public']['Enums']['member_role']; tenant_id: string; user_id: string };
+        Returns: undefined;
+      };
+      answer_doorbell: { Args: { ticket: string }; Returns: Json };
+      apply_ended: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: Database['jobs']['CompositeTypes']['settled'][];
+      };
+      backoff: {
+        Args: {
+          p_attempts: number;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+        };
+        Returns: string;
+      };
+      begin_drain: { Args: { p_job: string }; Returns: string };
+      begin_effects: { Args: { batch_id: number; items: number[] }; Returns: number[] };
+      call_load: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_items: Database['jobs']['Tables']['items']['Row'][];
+        };
+        Returns: Database['jobs']['CompositeTypes']['loaded'][];
+      };
+      cancel: {
+        Args: { dry_run?: boolean; job: string; older_than?: string; tenant_id?: string };
+        Returns: number;
+      };
+      claim_lock: { Args: { p_job: string }; Returns: undefined };
+      clean: { Args: { p_now: string }; Returns: undefined };
+      close_alert: { Args: { p_incident: string; p_tenant_id: string }; Returns: undefined };
+      close_batch: { Args: { batch_id: number; next?: boolean; outcomes: Json }; Returns: Json };
+      close_breakers: {
+        Args: { p_now: string; p_provider: Database['public']['Enums']['provider']; p_tenant_ids: string[] };
+        Returns: undefined;
+      };
+      count_failures: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
+      count_run: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
+      define: {
+        Args: { job: string; settings: Json };
+        Returns: {
+          apply_function: string | null;
+          backoff_limit_seconds: number;
+          backoff_seconds: number;
+          batch_size: number;
+          breaker_after: number;
+          cap: number | null;
+          command: string | null;
+          condition_function: string | null;
+          cost_unit: string;
+          effects: boolean;
+          eligible_function: string | null;
+          has_cadence: boolean;
+          job: string;
+          kind: Database['jobs']['Enums']['kind'];
+          lease_seconds: number;
+          load_function: string | null;
+          max_attempts: number;
+          max_drains: number;
+          meaning: string;
+          misfire: Database['jobs']['Enums']['misfire'];
+          misfire_limit: number;
+          next_slot_at: string | null;
+          paused: boolean;
+          platform_allowed: boolean;
+          provider: Database['public']['Enums']['provider'] | null;
+          quantum: number;
+          schedule: string | null;
+          scope: Database['jobs']['Enums']['scope'];
+          start_delay_seconds: number;
+          time_zone: string | null;
+          work_function: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'definitions';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      drain_is_live: {
+        Args: {
+          p_drain: Omit<
+            Database['jobs']['Tables']['drains']['Row'],
+            Database['jobs']['Tables']['drains']['ComputedFields']
+          >;
+          p_lease_seconds: number;
+          p_now: string;
+        };
+        Returns: boolean;
+      };
+      end_drain: { Args: { drain_id: string; error?: string }; Returns: undefined };
+      enqueue: {
+        Args: {
+          dedupe_key?: string;
+          job: string;
+          payload?: Json;
+          run_at?: string;
+          subject_id?: string;
+          tenant_id: string;
+        };
+        Returns: number;
+      };
+      enqueue_many: {
+        Args: {
+          dedupe_keys?: string[];
+          job: string;
+          payloads?: Json[];
+          run_at?: string;
+          subject_ids?: string[];
+          tenant_ids: string[];
+        };
+        Returns: number;
+      };
+      everyone_id: { Args: Record<PropertyKey, never>; Returns: string };
+      extend_batch: { Args: { batch_id: number }; Returns: boolean };
+      finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
+      finish_run: { Args: { p_run_id: number }; Returns: undefined };
+      guard_of: { Args: { p_tenant_id: string }; Returns: number };
+      guards_of: { Args: { p_job: string }; Returns: number };
+      health: { Args: Record<PropertyKey, never>; Returns: Json };
+      judge: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_tenant_ids: string[];
+        };
+        Returns: {
+          detail: string;
+          rate: number;
+          reason: string;
+          room: number;
+          tenant_id: string;
+          wake_at: string;
+          weight: number;
+        }[];
+      };
+      latest_slot: {
+        Args: { p_from: string; p_schedule: string; p_until: string; p_zone: string };
+        Returns: string;
+      };
+      list: { Args: Record<PropertyKey, never>; Returns: Json };
+      load_batch: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+        };
+        Returns: Json;
+      };
+      make_partitions: { Args: { p_now: string }; Returns: undefined };
+      next_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: Json };
+      next_slots: {
+        Args: { after?: string; count?: number; schedule: string; time_zone?: string };
+        Returns: string[];
+      };
+      next_times: { Args: { count?: number; job: string }; Returns: string[] };
+      open_alert: {
+        Args: { p_incident: string; p_message: string; p_tenant_id: string };
+        Returns: undefined;
+      };
+      open_due_slots: { Args: { p_now: string }; Returns: number };
+      open_run: { Args: { p_job: string; p_trigger: string }; Returns: number };
+      park: {
+        Args: {
+          p_fingerprint: string;
+          p_provider: Database['public']['Enums']['provider'];
+          p_reason: string;
+          p_tenant_id: string;
+        };
+        Returns: boolean;
+      };
+      park_broken: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: string[];
+      };
+      parse_cron: {
+        Args: { expression: string };
+        Returns: Database['jobs']['CompositeTypes']['cron'];
+        SetofOptions: {
+          from: '*';
+          to: 'cron';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      parse_cron_field: {
+        Args: { p_field: string; p_high: number; p_low: number; p_name: string; p_names: string[] };
+        Returns: number[];
+      };
+      parse_cron_value: {
+        Args: { p_high: number; p_low: number; p_name: string; p_names: string[]; p_text: string };
+        Returns: number;
+      };
+      pause: { Args: { job: string; tenant_id?: string }; Returns: undefined };
+      pick: {
+        Args: {
+          p_batch_id: number;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_room: number;
+        };
+        Returns: number;
+      };
+      platform_id: { Args: Record<PropertyKey, never>; Returns: string };
+      provider_is_down: { Args: { p_provider: Database['public']['Enums']['provider'] }; Returns: boolean };
+      provider_room: {
+        Args: { p_now: string; p_provider: Database['public']['Enums']['provider']; p_size: number };
+        Returns: number;
+      };
+      put_to_sleep: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_tenant_ids: string[];
+        };
+        Returns: undefined;
+      };
+      queue_state: {
+        Args: { p_tenant_ids?: string[] };
+        Returns: {
+          awake: boolean;
+          dead: number;
+          detail: string;
+          in_flight: number;
+          job: string;
+          oldest_ready_seconds: number;
+          plan_id: string;
+          ready: number;
+          reason: string;
+          tenant_id: string;
+          waiting: number;
+          wake_at: string;
+        }[];
+      };
+      rate_burst: { Args: { p_rate: number }; Returns: number };
+      rate_interval: { Args: { p_rate: number }; Returns: number };
+      rate_room: { Args: { p_free_at: string; p_now: string; p_rate: number }; Returns: number };
+      reap: { Args: { p_limit?: number; p_now: string }; Returns: number };
+      replay: {
+        Args: { died_after?: string; dry_run?: boolean; job: string; reason?: string; tenant_id?: string };
+        Returns: number;
+      };
+      require_read_committed: { Args: Record<PropertyKey, never>; Returns: undefined };
+      resume: { Args: { job: string; tenant_id?: string }; Returns: undefined };
+      return_batch: { Args: { batch_id: number }; Returns: number };
+      ring: { Args: { p_now: string }; Returns: number };
+      ring_once: {
+        Args: { p_job: string; p_now: string; p_secret: string; p_url: string };
+        Returns: undefined;
+      };
+      run_counts: {
+        Args: { p_run_id: number };
+        Returns: {
+          errors: Json;
+          failed: number;
+          processed: number;
+        }[];
+      };
+      run_now: { Args: { job: string }; Returns: Json };
+      run_result: { Args: { run_id: number }; Returns: Json };
+      service_report: {
+        Args: { p_since: string; p_tenant_ids?: string[] };
+        Returns: {
+          job: string;
+          per_minute: number;
+          plan_id: string;
+          succeeded: number;
+          success_rate: number;
+          target_seconds: number;
+          tenant_id: string;
+          tries: number;
+          wait_p50_seconds: number;
+          wait_p95_seconds: number;
+          wait_p99_seconds: number;
+          within_target: number;
+        }[];
+      };
+      set_plan: { Args: { plan_id: string; tenant_id: string }; Returns: undefined };
+      set_platform_credential: {
+        Args: {
+          account?: Json;
+          kind: string;
+          provider: Database['public']['Enums']['provider'];
+          secret: Json;
+        };
+        Returns: Json;
+      };
+      set_setting: { Args: { name: string; value: string }; Returns: undefined };
+      settle: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_outcomes: Json;
+        };
+        Returns: number;
+      };
+      slots_of_day: {
+        Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string; p_time_zone: string };
+        Returns: string[];
+      };
+      start_slot: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_slot: string;
+          p_trigger?: string;
+        };
+        Returns: number;
+      };
+      start_tick: { Args: { seconds?: number }; Returns: string };
+      stop_all: { Args: { stopped: boolean }; Returns: undefined };
+      take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
+      throttle_lanes: {
+        Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
+        Returns: undefined;
+      };
+      tick: { Args: Record<PropertyKey, never>; Returns: Json };
+      unpark: {
+        Args: { p_provider: Database['public']['Enums']['provider']; p_tenant_id: string };
+        Returns: undefined;
+      };
+      wake_blocked: { Args: { p_job: string; p_reason: string; p_tenant_ids: string[] }; Returns: undefined };
+      wake_due_lanes: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_limit?: number;
+          p_now: string;
+        };
+        Returns: number;
+      };
+      wake_lanes: {
+        Args: { p_job: string; p_reason?: string; p_run_ats: string[]; p_tenant_ids: string[] };
+        Returns: undefined;
+      };
+      watch: { Args: { p_now: string }; Returns: undefined };
+      why: { Args: { item_id: number; tenant_id?: string }; Returns: string };
+      work: { Args: Record<PropertyKey, never>; Returns: boolean };
+      work_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: number };
+      work_item: {
+        Args: {
+          p_batch_id: number;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_item_id: number;
+          p_tenant_id: string;
+        };
+        Returns: undefined;
+      };
+    };
+    Enums: {
+      kind: 'edge' | 'sql' | 'raw';
+      misfire: 'skip' | 'once' | 'all';
+      run_status: 'running' | 'success' | 'warning' | 'error';
+      scope: 'tenant' | 'platform';
+    };
+    CompositeTypes: {
+      cron: {
+        minutes: number[] | null;
+        hours: number[] | null;
+        days: number[] | null;
+        months: number[] | null;
+        weekdays: number[] | null;
+        any_hour: boolean | null;
+        any_day: boolean | null;
+        any_weekday: boolean | null;
+      };
+      ended: {
+        tenant_id: string | null;
+        item_id: number | null;
+        subject_id: string | null;
+        outcome: string | null;
+        result: Json | null;
+        error: string | null;
+        credential_source: string | null;
+      };
+      loaded: {
+        item_id: number | null;
+        data: Json | null;
+        hold_until: string | null;
+        reason: string | null;
+        cancel: boolean | null;
+      };
+      settled: {
+        tenant_id: string | null;
+        item_id: number | null;
+        subject_id: string | null;
+        outcome: string | null;
+        ends: boolean | null;
+        dies: string | null;
+        result: Json | null;
+        error: string | null;
+        run_at: string | null;
+        waiting_for: string | null;
+        attempts: number | null;
+        tries: number | null;
+        due_at: string | null;
+        trace_id: string | null;
+        credential_source: string | null;
+        run_id: number | null;
+        cost: number | null;
+      };
+    };
+  };
+  public: {
+    Tables: {
+      audit_log: {
+        Row: {
+          action: string;
+          actor: string;
+          actor_id: string | null;
+          at: string;
+          detail: NonNullable<Json>;
+          id: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          action: string;
+          actor: string;
+          actor_id?: string | null;
+          at?: string;
+          detail?: NonNullable<Json>;
+          id?: string;
+          tenant_id: string;
+        };
+        Update: {
+          action?: string;
+          actor?: string;
+          actor_id?: string | null;
+          at?: string;
+          detail?: NonNullable<Json>;
+          id?: string;
+          tenant_id?: string;
+        };
+        Relationships: [];
+      };
+      campaigns: {
+        Row: {
+          created_at: string;
+          ends_at: string | null;
+          id: string;
+          name: string;
+          notifications_enabled: boolean;
+          notify_from: string;
+          notify_until: string;
+          starts_at: string;
+          status: Database['public']['Enums']['campaign_status'];
+          tenant_id: string;
+          time_zone: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          ends_at?: string | null;
+          id?: string;
+          name: string;
+          notifications_enabled?: boolean;
+          notify_from?: string;
+          notify_until?: string;
+          starts_at?: string;
+          status?: Database['public']['Enums']['campaign_status'];
+          tenant_id: string;
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          ends_at?: string | null;
+          id?: string;
+          name?: string;
+          notifications_enabled?: boolean;
+          notify_from?: string;
+          notify_until?: string;
+          starts_at?: string;
+          status?: Database['public']['Enums']['campaign_status'];
+          tenant_id?: string;
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'campaigns_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      completions: {
+        Row: {
+          claimed_at: string;
+          code: string;
+          created_at: string;
+          credential_source: string | null;
+          deadline: string;
+          evidence: Json | null;
+          id: string;
+          participant_id: string;
+          reason: string | null;
+          status: Database['public']['Enums']['completion_status'];
+          task_id: string;
+          tenant_id: string;
+          updated_at: string;
+          verified_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          claimed_at?: string;
+          code: string;
+          created_at?: string;
+          credential_source?: string | null;
+          deadline: string;
+          evidence?: Json | null;
+          id?: string;
+          participant_id: string;
+          reason?: string | null;
+          status?: Database['public']['Enums']['completion_status'];
+          task_id: string;
+          tenant_id: string;
+          updated_at?: string;
+          verified_at?: string | null;
+        };
+        Update: {
+          claimed_at?: string;
+          code?: string;
+          created_at?: string;
+          credential_source?: string | null;
+          deadline?: string;
+          evidence?: Json | null;
+          id?: string;
+          participant_id?: string;
+          reason?: string | null;
+          status?: Database['public']['Enums']['completion_status'];
+          task_id?: string;
+          tenant_id?: string;
+          updated_at?: string;
+          verified_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'completions_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'completions_task_fkey';
+            columns: ['tenant_id', 'task_id'];
+            isOneToOne: false;
+            referencedRelation: 'social_tasks';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      credentials: {
+        Row: {
+          account: NonNullable<Json>;
+          checked_at: string | null;
+          created_at: string;
+          expires_at: string | null;
+          fingerprint: string;
+          health: Database['public']['Enums']['credential_health'];
+          health_reason: string | null;
+          id: string;
+          kind: string;
+          provider: Database['public']['Enums']['provider'];
+          secret_id: string;
+          tenant_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account?: NonNullable<Json>;
+          checked_at?: string | null;
+          created_at?: string;
+          expires_at?: string | null;
+          fingerprint: string;
+          health?: Database['public']['Enums']['credential_health'];
+          health_reason?: string | null;
+          id?: string;
+          kind: string;
+          provider: Database['public']['Enums']['provider'];
+          secret_id: string;
+          tenant_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          account?: NonNullable<Json>;
+          checked_at?: string | null;
+          created_at?: string;
+          expires_at?: string | null;
+          fingerprint?: string;
+          health?: Database['public']['Enums']['credential_health'];
+          health_reason?: string | null;
+          id?: string;
+          kind?: string;
+          provider?: Database['public']['Enums']['provider'];
+          secret_id?: string;
+          tenant_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'credentials_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      memberships: {
+        Row: {
+          created_at: string;
+          role: Database['public']['Enums']['member_role'];
+          tenant_id: string;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          role: Database['public']['Enums']['member_role'];
+          tenant_id: string;
+          updated_at?: string;
+          user_id: string;
+        };
+        Update: {
+          created_at?: string;
+          role?: Database['public']['Enums']['member_role'];
+          tenant_id?: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'memberships_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      notification_outbox: {
+        Row: {
+          body: string;
+          campaign_id: string;
+          completion_id: string;
+          created_at: string;
+          credential_source: string | null;
+          held_until: string | null;
+          id: string;
+          kind: Database['public']['Enums']['message_kind'];
+          participant_id: string;
+          provider_message_id: string | null;
+          reason: string | null;
+          recipient: string | null;
+          sent: boolean;
+          sent_at: string | null;
+          status: Database['public']['Enums']['message_status'];
+          tenant_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          body: string;
+          campaign_id: string;
+          completion_id: string;
+          created_at?: string;
+          credential_source?: string | null;
+          held_until?: string | null;
+          id?: string;
+          kind: Database['public']['Enums']['message_kind'];
+          participant_id: string;
+          provider_message_id?: string | null;
+          reason?: string | null;
+          recipient?: string | null;
+          sent?: never;
+          sent_at?: string | null;
+          status?: Database['public']['Enums']['message_status'];
+          tenant_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          body?: string;
+          campaign_id?: string;
+          completion_id?: string;
+          created_at?: string;
+          credential_source?: string | null;
+          held_until?: string | null;
+          id?: string;
+          kind?: Database['public']['Enums']['message_kind'];
+          participant_id?: string;
+          provider_message_id?: string | null;
+          reason?: string | null;
+          recipient?: string | null;
+          sent?: never;
+          sent_at?: string | null;
+          status?: Database['public']['Enums']['message_status'];
+          tenant_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'notification_outbox_campaign_fkey';
+            columns: ['tenant_id', 'campaign_id'];
+            isOneToOne: false;
+            referencedRelation: 'campaigns';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'notification_outbox_completion_fkey';
+            columns: ['tenant_id', 'completion_id'];
+            isOneToOne: false;
+            referencedRelation: 'completions';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'notification_outbox_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      participants: {
+        Row: {
+          created_at: string;
+          display_name: string;
+          facebook_user_id: string | null;
+          id: string;
+          instagram_username: string | null;
+          phone: string | null;
+          tenant_id: string;
+          updated_at: string;
+          user_id: string | null;
+          whatsapp_opt_in_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          display_name: string;
+          facebook_user_id?: string | null;
+          id?: string;
+          instagram_username?: string | null;
+          phone?: string | null;
+          tenant_id: string;
+          updated_at?: string;
+          user_id?: string | null;
+          whatsapp_opt_in_at?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          display_name?: string;
+          facebook_user_id?: string | null;
+          id?: string;
+          instagram_username?: string | null;
+          phone?: string | null;
+          tenant_id?: string;
+          updated_at?: string;
+          user_id?: string | null;
+          whatsapp_opt_in_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'participants_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      plans: {
+        Row: {
+          batch_share: number;
+          cadence_seconds: number;
+          cap: number;
+          name: string;
+          plan_id: string;
+          position: number;
+          rate_per_minute: number | null;
+          target_seconds: number;
+          weight: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_share: number;
+          cadence_seconds: number;
+          cap: number;
+          name: string;
+          plan_id: string;
+          position: number;
+          rate_per_minute?: number | null;
+          target_seconds: number;
+          weight?: number;
+        };
+        Update: {
+          batch_share?: number;
+          cadence_seconds?: number;
+          cap?: number;
+          name?: string;
+          plan_id?: string;
+          position?: number;
+          rate_per_minute?: number | null;
+          target_seconds?: number;
+          weight?: number;
+        };
+        Relationships: [];
+      };
+      social_tasks: {
+        Row: {
+          active: boolean;
+          campaign_id: string;
+          created_at: string;
+          id: string;
+          kind: Database['public']['Enums']['task_kind'];
+          post_id: string;
+          recheck_every: string;
+          reward_spins: number;
+          tenant_id: string;
+          title: string;
+          updated_at: string;
+          verify_within: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          active?: boolean;
+          campaign_id: string;
+          created_at?: string;
+          id?: string;
+          kind: Database['public']['Enums']['task_kind'];
+          post_id: string;
+          recheck_every?: string;
+          reward_spins?: number;
+          tenant_id: string;
+          title: string;
+          updated_at?: string;
+          verify_within?: string;
+        };
+        Update: {
+          active?: boolean;
+          campaign_id?: string;
+          created_at?: string;
+          id?: string;
+          kind?: Database['public']['Enums']['task_kind'];
+          post_id?: string;
+          recheck_every?: string;
+          reward_spins?: number;
+          tenant_id?: string;
+          title?: string;
+          updated_at?: string;
+          verify_within?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'social_tasks_campaign_fkey';
+            columns: ['tenant_id', 'campaign_id'];
+            isOneToOne: false;
+            referencedRelation: 'campaigns';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      spin_ledger: {
+        Row: {
+          campaign_id: string;
+          completion_id: string | null;
+          created_at: string;
+          id: string;
+          participant_id: string;
+          reason: string;
+          spins: number;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          campaign_id: string;
+          completion_id?: string | null;
+          created_at?: string;
+          id?: string;
+          participant_id: string;
+          reason: string;
+          spins: number;
+          tenant_id: string;
+        };
+        Update: {
+          campaign_id?: string;
+          completion_id?: string | null;
+          created_at?: string;
+          id?: string;
+          participant_id?: string;
+          reason?: string;
+          spins?: number;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'spin_ledger_campaign_fkey';
+            columns: ['tenant_id', 'campaign_id'];
+            isOneToOne: false;
+            referencedRelation: 'campaigns';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'spin_ledger_completion_fkey';
+            columns: ['tenant_id', 'completion_id'];
+            isOneToOne: true;
+            referencedRelation: 'completions';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'spin_ledger_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      tenants: {
+        Row: {
+          created_at: string;
+          id: string;
+          name: string;
+          plan_id: string;
+          slug: string;
+          status: Database['public']['Enums']['tenant_status'];
+          time_zone: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id?: string;
+          name: string;
+          plan_id?: string;
+          slug: string;
+          status?: Database['public']['Enums']['tenant_status'];
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          id?: string;
+          name?: string;
+          plan_id?: string;
+          slug?: string;
+          status?: Database['public']['Enums']['tenant_status'];
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'tenants_plan_fkey';
+            columns: ['plan_id'];
+            isOneToOne: false;
+            referencedRelation: 'plans';
+            referencedColumns: ['plan_id'];
+          },
+        ];
+      };
+    };
+    Views: {
+      job_queues: {
+        Row: {
+          awake: boolean | null;
+          dead: number | null;
+          detail: string | null;
+          in_flight: number | null;
+          job: string | null;
+          oldest_ready_seconds: number | null;
+          plan_id: string | null;
+          ready: number | null;
+          reason: string | null;
+          tenant_id: string | null;
+          waiting: number | null;
+          wake_at: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      job_service_levels: {
+        Row: {
+          job: string | null;
+          per_minute: number | null;
+          plan_id: string | null;
+          succeeded: number | null;
+          success_rate: number | null;
+          target_seconds: number | null;
+          tenant_id: string | null;
+          tries: number | null;
+          wait_p50_seconds: number | null;
+          wait_p95_seconds: number | null;
+          wait_p99_seconds: number | null;
+          within_target: number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      claim_task: { Args: { task_id: string; tenant_id: string }; Returns: Json };
+      create_tenant: {
+        Args: { name: string; slug: string; time_zone?: string };
+        Returns: {
+          created_at: string;
+          id: string;
+          name: string;
+          plan_id: string;
+          slug: string;
+          status: Database['public']['Enums']['tenant_status'];
+          time_zone: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'tenants';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      join_campaign: {
+        Args: {
+          campaign_id: string;
+          display_name: string;
+          facebook_user_id?: string;
+          instagram_username?: string;
+          phone?: string;
+          tenant_id: string;
+          whatsapp_opt_in?: boolean;
+        };
+        Returns: string;
+      };
+      remove_credential: {
+        Args: { provider: Database['public']['Enums']['provider']; tenant_id: string };
+        Returns: boolean;
+      };
+      set_credential: {
+        Args: {
+          account?: Json;
+          kind: string;
+          provider: Database['public']['Enums']['provider'];
+          secret: Json;
+          tenant_id: string;
+        };
+        Returns: Json;
+      };
+      why: { Args: { item_id: number; tenant_id: string }; Returns: string };
+    };
+    Enums: {
+      campaign_status: 'draft' | 'active' | 'ended';
+      completion_status: 'pending' | 'verified' | 'failed' | 'manual_review';
+      credential_health: 'unchecked' | 'healthy' | 'broken';
+      member_role: 'viewer' | 'member' | 'admin' | 'owner';
+      message_kind: 'congratulation';
+      message_status: 'queued' | 'sent' | 'unknown' | 'failed' | 'disabled' | 'no_consent' | 'cancelled';
+      provider: 'meta' | 'whatsapp' | 'stripe' | 'email';
+      task_kind: 'instagram_comment' | 'facebook_comment';
+      tenant_status: 'active' | 'suspended' | 'closed';
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, '__InternalSupabase'>;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, 'public'>];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema['Tables'] & DefaultSchema['Views'])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'] &
+        DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Views'])
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'] &
+      DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Views'])[TableName] extends {
+      Row: infer R;
+    }
+    ? R
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema['Tables'] & DefaultSchema['Views'])
+    ? (DefaultSchema['Tables'] & DefaultSchema['Views'])[DefaultSchemaTableNameOrOptions] extends {
+        Row: infer R;
+      }
+      ? R
+      : never
+    : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema['Tables']
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables']
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'][TableName] extends {
+      Insert: infer I;
+    }
+    ? I
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables']
+    ? DefaultSchema['Tables'][DefaultSchemaTableNameOrOptions] extends {
+        Insert: infer I;
+      }
+      ? I
+      : never
+    : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema['Tables']
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables']
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'][TableName] extends {
+      Update: infer U;
+    }
+    ? U
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables']
+    ? DefaultSchema['Tables'][DefaultSchemaTableNameOrOptions] extends {
+        Update: infer U;
+      }
+      ? U
+      : never
+    : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema['Enums']
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions['schema']]['Enums']
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions['schema']]['Enums'][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema['Enums']
+    ? DefaultSchema['Enums'][DefaultSchemaEnumNameOrOptions]
+    : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema['CompositeTypes']
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions['schema']]['CompositeTypes']
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions['schema']]['CompositeTypes'][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema['CompositeTypes']
+    ? DefaultSchema['CompositeTypes'][PublicCompositeTypeNameOrOptions]
+    : never;
+
+export const Constants = {
+  jobs: {
+    Enums: {
+      kind: ['edge', 'sql', 'raw'],
+      misfire: ['skip', 'once', 'all'],
+      run_status: ['running', 'success', 'warning', 'error'],
+      scope: ['tenant', 'platform'],
+    },
+  },
+  public: {
+    Enums: {
+      campaign_status: ['draft', 'active', 'ended'],
+      completion_status: ['pending', 'verified', 'failed', 'manual_review'],
+      credential_health: ['unchecked', 'healthy', 'broken'],
+      member_role: ['viewer', 'member', 'admin', 'owner'],
+      message_kind: ['congratulation'],
+      message_status: ['queued', 'sent', 'unknown', 'failed', 'disabled', 'no_consent', 'cancelled'],
+      provider: ['meta', 'whatsapp', 'stripe', 'email'],
+      task_kind: ['instagram_comment', 'facebook_comment'],
+      tenant_status: ['active', 'suspended', 'closed'],
+    },
+  },
+} as const;

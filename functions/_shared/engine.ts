@@ -1,0 +1,211 @@
+// The typed client of the engine: the SQL functions of schema `jobs`, with their answers checked.
+import { z } from 'zod';
+import { withDeadline } from './http.ts';
+import type { ItemOutcome } from './outcome.ts';
+
+const timestamp = z.iso.datetime({ offset: true });
+const id = z.number().int().nonnegative();
+
+export const credentialSchema = z.object({
+  /** Null for the platform's. */
+  credential_id: z.union([z.string(), z.number()]).nullable(),
+  provider: z.string(),
+  kind: z.string(),
+  source: z.enum(['tenant', 'platform']),
+  // One tenant's odd credential must not make the whole batch unreadable: its provider's client finds it incomplete.
+  account: z.record(z.string(), z.unknown()).catch({}),
+  secret: z.record(z.string(), z.unknown()).catch({}),
+});
+export type Credential = z.infer<typeof credentialSchema>;
+
+const itemSchema = z.object({
+  item_id: id,
+  attempt: z.number().int(),
+  trace_id: z.string(),
+  data: z.record(z.string(), z.unknown()).catch({}),
+});
+export type Item = z.infer<typeof itemSchema>;
+
+const tenantWorkSchema = z.object({
+  tenant_id: z.uuid(),
+  /** Null for the platform's own items. */
+  slug: z.string().nullable(),
+  credential: credentialSchema.nullable(),
+  items: z.array(itemSchema),
+});
+/** The items of one tenant in a batch, with that tenant's credential and no other. */
+export type TenantWork = z.infer<typeof tenantWorkSchema>;
+
+export const batchSchema = z.object({
+  batch_id: id,
+  job: z.string(),
+  now: timestamp,
+  lease_until: timestamp,
+  lease_seconds: z.number().positive(),
+  tenants: z.array(tenantWorkSchema),
+});
+export type Batch = z.infer<typeof batchSchema>;
+
+const doorbellSchema = z.object({ drain_id: z.uuid(), job: z.string() }).nullable();
+const closedSchema = z.object({ closed: id, stale: id, next: batchSchema.nullish() });
+const startedSchema = z.object({ run_id: id, drain_id: z.uuid(), kind: z.string() });
+const healthSchema = z.object({ healthy: z.boolean(), reasons: z.array(z.string()), checked_at: timestamp });
+
+/** The one shape in which every job answers. */
+export const runResultSchema = z.object({
+  message: z.string(),
+  results: z.looseObject({ processed: z.number(), errors: z.array(z.unknown()) }),
+  timestamp,
+});
+export type RunResult = z.infer<typeof runResultSchema>;
+export type Health = z.infer<typeof healthSchema>;
+
+/** What supabase-js answers for an rpc call; `status` is 0 when nothing came back. */
+export interface RpcAnswer {
+  data: unknown;
+  error: { message: string; code?: string } | null;
+  status: number;
+}
+export type Rpc = (name: string, args: Record<string, unknown>, signal: AbortSignal) => Promise<RpcAnswer>;
+
+export class EngineError extends Error {
+  /** The SQLSTATE or PostgREST's code; 'connection' when there was no answer, 'shape' when it was not understood. */
+  readonly code: string;
+  /** Whether the same call may succeed when it is repeated. */
+  readonly transient: boolean;
+
+  constructor(call: string, code: string, transient: boolean, detail: string) {
+    super(`jobs.${call}: ${detail}`);
+    this.name = 'EngineError';
+    this.code = code;
+    this.transient = transient;
+  }
+}
+
+export interface Engine {
+  /** Null: the ticket is unknown, used, or too old. */
+  answerDoorbell(ticket: string): Promise<{ drainId: string; job: string } | null>;
+  /** Null: nothing to do now. */
+  nextBatch(drainId: string, job: string): Promise<Batch | null>;
+  /** The ids whose outside effect may happen now; never act for the others. */
+  beginEffects(batchId: number, itemIds: readonly number[]): Promise<number[]>;
+  /** False: the lease is lost. */
+  extendBatch(batchId: number): Promise<boolean>;
+  closeBatch(
+    batchId: number,
+    outcomes: readonly ItemOutcome[],
+    next: boolean,
+  ): Promise<{ closed: number; stale: number; next: Batch | null }>;
+  endDrain(drainId: string, error: string | null): Promise<void>;
+  /** Throws an EngineError: P0002 when there is no such job, 55000 when it is paused. `kind` says who drains it. */
+  runNow(job: string): Promise<{ runId: number; drainId: string; kind: string }>;
+  /** Lets the database work off one batch of a SQL job: how many items it had; null when nothing waits. */
+  workBatch(drainId: string, job: string): Promise<number | null>;
+  runResult(runId: number): Promise<RunResult>;
+  health(): Promise<Health>;
+  list(): Promise<unknown[]>;
+}
+
+const transientStatuses = new Set([0, 408, 429, 502, 503, 504, 520, 521, 522, 524]);
+
+/** Connection trouble, overload, restart, serialisation, deadlock: what passes by itself. */
+function isTransient(code: string, status: number): boolean {
+  if (/^(08...|40001|40P01|53...|55P03|57P0[123])$/.test(code)) return true;
+  if (/^PGRST00[0-3]$/.test(code)) return true;
+  return transientStatuses.has(status);
+}
+
+export interface EngineOptions {
+  rpc: Rpc;
+  sleep: (ms: number) => Promise<void>;
+  random: () => number;
+  /** For one try of one call. */
+  timeoutMs?: number;
+  /** For calls that can be repeated without harm. */
+  tries?: number;
+}
+
+export function createEngine(options: EngineOptions): Engine {
+  const timeoutMs = options.timeoutMs ?? 10_000;
+  const tries = options.tries ?? 5;
+
+  async function once(name: string, args: Record<string, unknown>, limitMs: number): Promise<unknown> {
+    let answer: RpcAnswer;
+    try {
+      answer = await withDeadline(limitMs, (signal) => options.rpc(name, args, signal));
+    } catch (thrown) {
+      throw new EngineError(name, 'connection', true, thrown instanceof Error ? thrown.message : 'no answer');
+    }
+    if (answer.error === null && answer.status < 400) return answer.data;
+    const code = answer.error?.code || (answer.status === 0 ? 'connection' : String(answer.status));
+    throw new EngineError(name, code, isTransient(code, answer.status), answer.error?.message ?? 'no answer');
+  }
+
+  /** All calls that go through here are idempotent in SQL; waits grow with full jitter: up to 0.1, 0.4, 1.6, 5 s. */
+  async function repeated(name: string, args: Record<string, unknown>): Promise<unknown> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await once(name, args, timeoutMs);
+      } catch (thrown) {
+        if (!(thrown instanceof EngineError) || !thrown.transient || attempt >= tries) throw thrown;
+        await options.sleep(options.random() * Math.min(5_000, 100 * 4 ** (attempt - 1)));
+      }
+    }
+  }
+
+  function read<T>(name: string, schema: z.ZodType<T>, data: unknown): T {
+    const parsed = schema.safeParse(data);
+    if (parsed.success) return parsed.data;
+    // Paths only: the values of a batch are secrets and personal data.
+    const paths = parsed.error.issues
+      .slice(0, 5)
+      .map((issue) => `${issue.path.join('.') || 'answer'} (${issue.code})`);
+    throw new EngineError(name, 'shape', false, `the answer was not understood at ${paths.join(', ')}`);
+  }
+
+  return {
+    async answerDoorbell(ticket) {
+      // Once only: a repeated answer to a ticket is null. A lost answer costs one ring. pg_net waits 2 s for the 202.
+      const data = await once('answer_doorbell', { ticket }, Math.min(timeoutMs, 1_800));
+      const answered = read('answer_doorbell', doorbellSchema, data);
+      return answered === null ? null : { drainId: answered.drain_id, job: answered.job };
+    },
+    async nextBatch(drainId, job) {
+      const data = await repeated('next_batch', { drain_id: drainId, job });
+      return read('next_batch', batchSchema.nullable(), data);
+    },
+    async beginEffects(batchId, itemIds) {
+      const data = await repeated('begin_effects', { batch_id: batchId, items: itemIds });
+      return read('begin_effects', z.array(id).nullable(), data) ?? [];
+    },
+    async extendBatch(batchId) {
+      return read('extend_batch', z.boolean(), await repeated('extend_batch', { batch_id: batchId }));
+    },
+    async closeBatch(batchId, outcomes, next) {
+      const data = await repeated('close_batch', { batch_id: batchId, outcomes, next });
+      const closed = read('close_batch', closedSchema, data);
+      return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
+    },
+    async endDrain(drainId, error) {
+      await repeated('end_drain', { drain_id: drainId, error });
+    },
+    async runNow(job) {
+      // Once only: a repeated call would start a second run.
+      const started = read('run_now', startedSchema, await once('run_now', { job }, timeoutMs));
+      return { runId: started.run_id, drainId: started.drain_id, kind: started.kind };
+    },
+    async workBatch(drainId, job) {
+      const data = await once('work_batch', { drain_id: drainId, job }, Math.max(timeoutMs, 60_000));
+      return read('work_batch', id.nullable(), data);
+    },
+    async runResult(runId) {
+      return read('run_result', runResultSchema, await repeated('run_result', { run_id: runId }));
+    },
+    async health() {
+      return read('health', healthSchema, await once('health', {}, Math.min(timeoutMs, 1_500)));
+    },
+    async list() {
+      return read('list', z.array(z.unknown()), await repeated('list', {}));
+    },
+  };
+}

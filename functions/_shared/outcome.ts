@@ -1,0 +1,59 @@
+// The two languages of results: what a provider's client tells a job, and what a job tells the engine.
+
+/** Calls of this tenant should pause: its usage of the provider's limit is near the end. */
+export interface ThrottleHint {
+  seconds: number;
+  reason: string;
+}
+
+/** What a provider's client answers. A job never sees a status code. */
+export type ProviderOutcome<T> =
+  | { kind: 'ok'; value: T; hint?: ThrottleHint }
+  /** The provider's rate limit is reached for this credential. */
+  | { kind: 'throttled'; seconds: number; error: string }
+  /** Nothing works until somebody renews or repairs the credential. */
+  | { kind: 'credentialBroken'; error: string }
+  /** This request will never succeed. Nothing was carried out. */
+  | { kind: 'refused'; error: string }
+  /** The provider may or may not have carried it out. */
+  | { kind: 'unknown'; reason: string }
+  /** Not carried out; the same request may succeed later. */
+  | { kind: 'retry'; error: string; afterSeconds?: number };
+
+export type Failure = Exclude<ProviderOutcome<never>, { kind: 'ok' }>;
+
+/** What a job answers for one item: the argument of `jobs.close_batch`. */
+export type ItemOutcome = { item_id: number } & (
+  | { outcome: 'done'; result: Record<string, unknown>; cost?: number }
+  | { outcome: 'retry'; error: string; after_seconds?: number }
+  | { outcome: 'refused'; error: string }
+  | { outcome: 'snooze'; seconds: number; reason: string }
+  | { outcome: 'throttled'; seconds: number; error: string }
+  | { outcome: 'credential_broken'; error: string }
+);
+
+const longestError = 500;
+
+/** Cuts by code points, so that no half of a surrogate pair reaches the database, which refuses it. */
+export function cut(text: string, length = longestError): string {
+  const characters = Array.from(text);
+  return characters.length > length ? `${characters.slice(0, length - 1).join('')}…` : text;
+}
+
+/** The engine's outcome for a provider's failure that concerns the lane or the credential, not this item's content. */
+export function outcomeOf(
+  itemId: number,
+  failure: Extract<Failure, { kind: 'throttled' | 'credentialBroken' | 'retry' }>,
+): ItemOutcome {
+  const error = cut(failure.error);
+  switch (failure.kind) {
+    case 'throttled':
+      return { item_id: itemId, outcome: 'throttled', seconds: failure.seconds, error };
+    case 'credentialBroken':
+      return { item_id: itemId, outcome: 'credential_broken', error };
+    case 'retry':
+      return failure.afterSeconds === undefined
+        ? { item_id: itemId, outcome: 'retry', error }
+        : { item_id: itemId, outcome: 'retry', error, after_seconds: failure.afterSeconds };
+  }
+}

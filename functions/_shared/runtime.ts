@@ -1,0 +1,42 @@
+// The little of Deno and of Supabase's Edge Runtime that the functions use, declared so that any checker accepts it.
+import { refuse } from './answer.ts';
+import { createLog } from './log.ts';
+
+export interface Deno {
+  env: { get(name: string): string | undefined };
+  serve(handler: (request: Request) => Response | Promise<Response>): unknown;
+}
+
+interface EdgeGlobal {
+  EdgeRuntime?: { waitUntil(work: Promise<unknown>): void };
+}
+
+/** Keeps the instance alive until `work` settles: by the Edge Runtime where there is one, else by holding it. */
+export function createKeepAlive(scope: object = globalThis): (work: Promise<unknown>) => void {
+  const held = new Set<Promise<unknown>>();
+  return (work) => {
+    const { EdgeRuntime } = scope as EdgeGlobal;
+    if (EdgeRuntime !== undefined) {
+      EdgeRuntime.waitUntil(work);
+      return;
+    }
+    held.add(work);
+    const release = () => held.delete(work);
+    work.then(release, release);
+  };
+}
+
+/** Aborts when the Edge Runtime announces the end of this instance. */
+export function endOfInstance(scope: EventTarget = globalThis as unknown as EventTarget): AbortSignal {
+  const controller = new AbortController();
+  scope.addEventListener('beforeunload', () => controller.abort());
+  return controller.signal;
+}
+
+/** What a function does instead of its work while its configuration is wrong: 503, and the log says why. */
+export function refuseAll(functionName: string, problems: readonly string[]): () => Response {
+  const log = createLog({ write: (line) => console.error(line), now: () => Date.now() });
+  log.error('not configured: the function refuses to work', { function: functionName, problems });
+  return () =>
+    refuse(503, 'not_configured', 'This function is not configured. Its log says which variable to set.');
+}

@@ -1,0 +1,53 @@
+-- Platform settings that an admin may change without a migration.
+create table private.settings (
+  name text primary key,
+  value text not null,
+  meaning text not null,
+  constraint name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+  constraint value_is_not_too_long check (octet_length(value) <= 2000)
+);
+
+alter table private.settings enable row level security;
+
+comment on table private.settings is 'Platform settings, one row each: the name, its value and what it means.';
+
+create function private.setting(p_name text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select s.value from private.settings s where s.name = p_name
+$$;
+
+comment on function private.setting(text) is 'The value of one platform setting, or null.';
+
+-- Secrets that the platform itself needs live in Vault under a fixed name.
+create function private.platform_secret(p_name text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select s.decrypted_secret from vault.decrypted_secrets s where s.name = p_name
+$$;
+
+comment on function private.platform_secret(text) is
+  'A secret of the platform by its name in Vault (`project_url`, `cron_secret`), or null. Callable by its owner only.';
+
+-- Admins change settings by a function, so that a wrong name is an error and not a new row.
+create function jobs.set_setting(name text, value text)
+returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update private.settings s set value = set_setting.value where s.name = set_setting.name;
+  if not found then
+    raise exception 'There is no setting "%". Known: %.', set_setting.name,
+      (select string_agg(s.name, ', ' order by s.name) from private.settings s)
+      using errcode = 'P0002';
+  end if;
+end
+$$;
+
+grant execute on function jobs.set_setting(text, text) to service_role;
+comment on function jobs.set_setting(text, text) is 'Changes one platform setting; an unknown name is refused.';

@@ -1,0 +1,60 @@
+-- Credentials: one tenant's access to one provider. The row says which and how healthy; the secret is in Vault.
+create type public.provider as enum ('meta', 'whatsapp', 'stripe', 'email');
+create type public.credential_health as enum ('unchecked', 'healthy', 'broken');
+
+create table public.credentials (
+  tenant_id uuid not null,
+  id uuid not null default gen_random_uuid(),
+  provider public.provider not null,
+  kind text not null,
+  account jsonb not null default '{}',
+  secret_id uuid not null,
+  fingerprint text not null,
+  health public.credential_health not null default 'unchecked',
+  health_reason text,
+  checked_at timestamptz,
+  expires_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  primary key (tenant_id, id),
+  constraint one_credential_per_tenant_and_provider unique (tenant_id, provider),
+  constraint credentials_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
+  constraint kind_belongs_to_the_provider check (
+    (provider = 'meta' and kind in ('facebook_login', 'instagram_login'))
+    or (provider = 'whatsapp' and kind in ('whatsapp_cloud', 'waapi'))
+    or (provider = 'stripe' and kind in ('own_key'))
+    or (provider = 'email' and kind in ('resend'))
+  ),
+  constraint account_is_a_small_object check (jsonb_typeof(account) = 'object' and octet_length(account::text) <= 4000)
+);
+
+alter table public.credentials enable row level security;
+-- Column by column: which secret it is (secret_id) is nobody's business but the database's.
+grant select (tenant_id, id, provider, kind, account, fingerprint, health, health_reason, checked_at, expires_at, created_at, updated_at)
+  on public.credentials to authenticated;
+grant select, insert, update, delete on public.credentials to service_role;
+
+create policy credentials_select_admins on public.credentials
+  for select to authenticated using (tenant_id = any (array(select private.tenant_ids('admin'))));
+
+create trigger credentials_before_update_keep_row_rules
+  before update on public.credentials
+  for each row execute function private.keep_row_rules();
+
+comment on table public.credentials is 'A tenant''s access to a provider: which account, how healthy. The secret is in Vault and never comes back out.';
+
+-- The platform's own credentials: used for tenants that have none, where the job allows it.
+create table private.platform_credentials (
+  provider public.provider primary key,
+  kind text not null,
+  account jsonb not null default '{}',
+  secret_id uuid not null,
+  fingerprint text not null,
+  health public.credential_health not null default 'unchecked',
+  health_reason text,
+  updated_at timestamptz not null default now()
+);
+
+alter table private.platform_credentials enable row level security;
+
+comment on table private.platform_credentials is 'The platform''s own access to a provider, the fall-back for tenants without one.';

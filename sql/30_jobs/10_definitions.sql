@@ -1,0 +1,159 @@
+-- Jobs: kinds of work. One row says when, how much, how often and with which functions.
+create type jobs.kind as enum ('edge', 'sql', 'raw');
+create type jobs.scope as enum ('tenant', 'platform');
+create type jobs.misfire as enum ('skip', 'once', 'all');
+
+create table jobs.definitions (
+  job text primary key,
+  kind jobs.kind not null,
+  scope jobs.scope not null default 'tenant',
+  meaning text not null,
+  paused boolean not null default false,
+  -- when
+  schedule text,
+  time_zone text,
+  misfire jobs.misfire not null default 'once',
+  misfire_limit integer not null default 10,
+  next_slot_at timestamptz,
+  condition_function text,
+  eligible_function text,
+  -- credentials
+  provider public.provider,
+  platform_allowed boolean not null default false,
+  effects boolean not null default false,
+  -- service
+  batch_size integer not null default 200,
+  quantum integer not null default 10,
+  max_drains integer not null default 2,
+  cap integer,
+  start_delay_seconds integer not null default 0,
+  has_cadence boolean not null default false,
+  -- failure
+  lease_seconds integer not null default 60,
+  max_attempts integer not null default 8,
+  backoff_seconds numeric not null default 10,
+  backoff_limit_seconds numeric not null default 3600,
+  cost_unit text not null default 'items',
+  breaker_after integer not null default 5,
+  -- the job's own SQL
+  load_function text,
+  apply_function text,
+  work_function text,
+  command text,
+  constraint job_is_words_with_dashes check (job ~ '^[a-z][a-z0-9]*(-[a-z0-9]+)*$' and char_length(job) <= 60),
+  constraint batch_size_is_between_1_and_1000 check (batch_size between 1 and 1000),
+  constraint quantum_is_between_1_and_batch_size check (quantum between 1 and batch_size),
+  constraint max_drains_is_between_1_and_50 check (max_drains between 1 and 50),
+  constraint cap_is_positive check (cap > 0),
+  constraint start_delay_is_not_negative check (start_delay_seconds >= 0),
+  constraint lease_is_between_5_seconds_and_a_day check (lease_seconds between 5 and 86400),
+  constraint max_attempts_is_between_1_and_100 check (max_attempts between 1 and 100),
+  constraint backoff_is_positive check (backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds),
+  constraint functions_are_schema_qualified check (
+    load_function ~ '^[a-z_]+\.[a-z0-9_]+$' and apply_function ~ '^[a-z_]+\.[a-z0-9_]+$' and work_function ~ '^[a-z_]+\.[a-z0-9_]+$'
+    and condition_function ~ '^[a-z_]+\.[a-z0-9_]+$' and eligible_function ~ '^[a-z_]+\.[a-z0-9_]+$'),
+  constraint a_sql_job_has_a_work_function check ((kind = 'sql') = (work_function is not null)),
+  constraint a_raw_job_has_a_command check ((kind = 'raw') = (command is not null)),
+  constraint misfire_limit_is_between_1_and_1000 check (misfire_limit between 1 and 1000),
+  constraint cost_unit_is_one_of_the_known check (cost_unit in ('items', 'calls', 'milliseconds')),
+  constraint breaker_after_is_positive check (breaker_after > 0),
+  constraint effects_need_a_provider check (not effects or provider is not null)
+);
+
+alter table jobs.definitions enable row level security;
+grant select on jobs.definitions to service_role;
+-- What the platform may change while it runs; functions and kinds come with a deployment.
+grant update (
+  paused, schedule, time_zone, misfire, misfire_limit, platform_allowed, batch_size, quantum, max_drains, cap, start_delay_seconds, has_cadence,
+  lease_seconds, max_attempts, backoff_seconds, backoff_limit_seconds, cost_unit, breaker_after
+) on jobs.definitions to service_role;
+
+comment on table jobs.definitions is 'The jobs. What an admin may change while it runs: the numbers, paused. What a deployment changes: the functions.';
+comment on column jobs.definitions.effects is
+  'True where the provider has no idempotency key: an item whose call had begun when its worker was lost ends as unknown, it is not sent again.';
+comment on column jobs.definitions.schedule is 'Cron expression (five fields or @daily and so on) in time_zone. Null: a queue, served whenever it has work.';
+comment on column jobs.definitions.misfire is
+  'Slots missed while nothing ran: skip drops them, once runs the latest, all runs up to misfire_limit of them, oldest first.';
+comment on column jobs.definitions.condition_function is 'schema.function() returns boolean; false at a slot: nothing to do, no run, no doorbell.';
+comment on column jobs.definitions.eligible_function is 'schema.function() returns setof uuid: for which tenants a slot is run. Null: all active ones.';
+comment on column jobs.definitions.work_function is
+  'SQL jobs: schema.function(tenant_id uuid, subject_id uuid, payload jsonb) returns jsonb, called per item in its own subtransaction.';
+comment on column jobs.definitions.command is 'Raw jobs: one command that cannot run in a transaction, such as VACUUM; the worker runs it on a connection of its own.';
+comment on column jobs.definitions.cost_unit is 'What fair queueing charges: items, or what the worker reports as cost of an outcome (provider calls, milliseconds).';
+comment on column jobs.definitions.breaker_after is 'So many servings of a tenant that fail in a row open its breaker for the provider.';
+comment on column jobs.definitions.quantum is 'How many items of one lane are served before the next lane has its turn: the bound on unfairness.';
+comment on column jobs.definitions.has_cadence is 'True: a lane is served once per cadence_seconds of its tenant''s plan. False: as soon as there is work.';
+comment on column jobs.definitions.load_function is
+  'schema.function(tenant_ids uuid[], item_ids bigint[], subject_ids uuid[], payloads jsonb[]) returns setof jobs.loaded: the data for each item, or why it must wait or end.';
+comment on column jobs.definitions.apply_function is
+  'schema.function(ended jobs.ended[]) returns void: what the end of items means to the domain, in the transaction that ends them.';
+
+-- What a job's load function says of an item: its data; or hold it until a time; or cancel it.
+create type jobs.loaded as (
+  item_id bigint,
+  data jsonb,
+  hold_until timestamptz,
+  reason text,
+  cancel boolean
+);
+
+-- What a job's apply function is told: how the item ended (done, dead, unknown, cancelled), and what the worker found.
+create type jobs.ended as (
+  tenant_id uuid,
+  item_id bigint,
+  subject_id uuid,
+  outcome text,
+  result jsonb,
+  error text,
+  credential_source text
+);
+
+-- The platform's own items live in the lane of this id; no tenant can have it.
+create function jobs.platform_id()
+returns uuid
+language sql immutable
+set search_path = ''
+as $$
+  select '00000000-0000-0000-0000-000000000000'::uuid
+$$;
+
+comment on function jobs.platform_id() is 'The tenant_id of items and lanes that belong to the platform itself.';
+
+-- A provider as a whole has its breaker and its rate under this id; no tenant can have it.
+create function jobs.everyone_id()
+returns uuid
+language sql immutable
+set search_path = ''
+as $$
+  select 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+$$;
+
+comment on function jobs.everyone_id() is 'The tenant_id of breakers and rates that concern a provider for all tenants together.';
+
+-- One row: the state of the engine as a whole.
+create table jobs.platform (
+  one boolean primary key default true,
+  stopped boolean not null default false,
+  tick_seconds integer not null default 10,
+  last_tick_at timestamptz,
+  last_tick_ms numeric,
+  watched_at timestamptz not null default '-infinity',
+  cleaned_at timestamptz not null default '-infinity',
+  constraint there_is_one_row check (one),
+  constraint tick_is_between_1_and_60_seconds check (tick_seconds between 1 and 60)
+);
+
+alter table jobs.platform enable row level security;
+grant select on jobs.platform to service_role;
+comment on table jobs.platform is 'One row: the switch that stops all background work, how often the tick comes and when it last came.';
+
+-- The virtual clock of each job: the start tag of the lane served last. A waking lane enters here, so that idleness earns nothing.
+create table jobs.clocks (
+  job text primary key,
+  vtime double precision not null default 0,
+  constraint clocks_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
+);
+
+alter table jobs.clocks enable row level security;
+grant select on jobs.clocks to service_role;
+comment on table jobs.clocks is 'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum.';

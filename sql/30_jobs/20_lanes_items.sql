@@ -1,0 +1,69 @@
+-- A lane: the queue of one (job, tenant). Awake lanes are served in order of vtime; sleeping ones cost nothing until wake_at.
+create table jobs.lanes (
+  tenant_id uuid not null,
+  job text not null,
+  awake boolean not null default false,
+  vtime double precision not null default 0,
+  wake_at timestamptz,
+  reason text,
+  detail text,
+  not_before timestamptz not null default '-infinity',
+  head_at timestamptz,
+  head_id bigint,
+  head_since timestamptz,
+  paused boolean not null default false,
+  primary key (tenant_id, job),
+  constraint an_awake_lane_has_no_wake_at check (not (awake and wake_at is not null)),
+  constraint an_awake_lane_has_no_reason check (awake = (reason is null)),
+  constraint reason_is_one_of_the_known check (
+    reason in ('idle', 'delay', 'cadence', 'backoff', 'quiet hours', 'rate limit', 'breaker', 'cap', 'paused', 'waiting'))
+) with (fillfactor = 70);
+
+create index lanes_job_vtime_idx on jobs.lanes (job, vtime, tenant_id) where awake;
+create index lanes_job_wake_at_idx on jobs.lanes (job, wake_at) where wake_at is not null;
+create index lanes_job_reason_idx on jobs.lanes (job, reason) where reason in ('breaker', 'cap', 'paused');
+
+alter table jobs.lanes enable row level security;
+grant select on jobs.lanes to service_role;
+
+comment on table jobs.lanes is
+  'One queue per (job, tenant): awake, or asleep with the reason and the time to wake. vtime is weighted start-time fair queueing.';
+comment on column jobs.lanes.wake_at is 'When a sleeping lane wakes by itself. Null: only an event wakes it (new work, a free place, a new credential).';
+comment on column jobs.lanes.not_before is 'The lane may not wake earlier than this: cadence of the plan, rate limit of the provider.';
+comment on column jobs.lanes.head_at is
+  'Watermark: items before (head_at, head_id) were handed out, so a claim does not walk over them again. Forgotten after 30 s, '
+  'so that a row that committed late or came back is found; ignored while null.';
+
+-- An item: one unit of work. Rows are narrow and leave the table as soon as they end.
+create table jobs.items (
+  tenant_id uuid not null,
+  item_id bigint generated always as identity,
+  job text not null,
+  subject_id uuid,
+  batch_id bigint,
+  run_id bigint,
+  run_at timestamptz not null,
+  enqueued_at timestamptz not null default now(),
+  attempts smallint not null default 0,
+  tries integer not null default 0,
+  begun boolean not null default false,
+  waiting_for text,
+  last_error text,
+  dedupe_key text,
+  trace_id uuid not null default gen_random_uuid(),
+  payload jsonb,
+  primary key (tenant_id, item_id),
+  constraint payload_is_small check (octet_length(payload::text) <= 16000)
+);
+
+create index items_job_tenant_id_run_at_idx on jobs.items (job, tenant_id, run_at, item_id) where batch_id is null;
+create unique index items_tenant_id_job_dedupe_key_idx on jobs.items (tenant_id, job, dedupe_key) where dedupe_key is not null;
+
+alter table jobs.items enable row level security;
+grant select on jobs.items to service_role;
+
+comment on table jobs.items is 'Work that has not ended. batch_id null: waiting for run_at; set: leased to that batch, and the batch''s id is the fence.';
+comment on column jobs.items.run_id is 'The scheduled run that this item is part of; null for items of a queue.';
+comment on column jobs.items.attempts is 'Attempts that count against max_attempts. Throttling, quiet hours and a broken credential burn none.';
+comment on column jobs.items.tries is 'How often it was handed out, whatever came of it.';
+comment on column jobs.items.begun is 'True once a call without an idempotency key may have left: then it is never sent again blindly.';

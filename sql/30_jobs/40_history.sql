@@ -1,0 +1,190 @@
+-- Runs: one slot of a scheduled job, one manual start, or one stretch of work of a queue.
+create type jobs.run_status as enum ('running', 'success', 'warning', 'error');
+
+create table jobs.runs (
+  run_id bigint generated always as identity primary key,
+  job text not null,
+  trigger text not null,
+  slot timestamptz,
+  started_at timestamptz not null default now(),
+  finished_at timestamptz,
+  status jobs.run_status not null default 'running',
+  expected bigint,
+  processed bigint not null default 0,
+  failed bigint not null default 0,
+  message text,
+  errors jsonb not null default '[]',
+  constraint runs_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade,
+  constraint one_run_per_job_and_slot unique (job, slot),
+  constraint trigger_is_one_of_the_known check (trigger in ('queue', 'schedule', 'manual')),
+  constraint a_scheduled_run_has_a_slot check ((trigger = 'schedule') = (slot is not null)),
+  constraint a_run_that_ended_has_a_status check ((status = 'running') = (finished_at is null))
+);
+
+create index runs_job_started_at_idx on jobs.runs (job, started_at desc);
+create unique index runs_one_open_queue_run_idx on jobs.runs (job) where trigger = 'queue' and finished_at is null;
+
+alter table jobs.runs enable row level security;
+grant select on jobs.runs to service_role;
+
+comment on column jobs.runs.expected is 'How many items a scheduled run has; when so many have ended, the run is over. Null for queues and manual runs.';
+comment on table jobs.runs is 'What the log, the health check and the dashboard show: start, end, status, counts and the first errors of each run.';
+
+-- One row per (tenant, run, drain): drains count side by side and never wait for one another.
+create table jobs.run_tenants (
+  tenant_id uuid not null,
+  run_id bigint not null,
+  drain_id uuid not null,
+  processed bigint not null default 0,
+  failed bigint not null default 0,
+  primary key (tenant_id, run_id, drain_id),
+  constraint run_tenants_run_fkey foreign key (run_id) references jobs.runs (run_id) on delete cascade
+);
+
+create index run_tenants_run_id_idx on jobs.run_tenants (run_id);
+
+alter table jobs.run_tenants enable row level security;
+grant select on jobs.run_tenants to service_role;
+
+comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got.';
+
+-- Attempts: append-only history in partitions by day, made ahead by the tick and dropped whole.
+create table jobs.attempts (
+  tenant_id uuid not null,
+  item_id bigint not null,
+  try integer not null,
+  job text not null,
+  subject_id uuid,
+  batch_id bigint,
+  run_id bigint,
+  outcome text not null,
+  error text,
+  credential_source text,
+  due_at timestamptz not null,
+  started_at timestamptz not null,
+  finished_at timestamptz not null default now(),
+  trace_id uuid not null,
+  primary key (tenant_id, item_id, try, finished_at),
+  constraint outcome_is_one_of_the_known check (
+    outcome in ('done', 'unknown', 'retry', 'refused', 'snoozed', 'throttled', 'credential broken', 'lost', 'held', 'cancelled'))
+) partition by range (finished_at);
+
+create table jobs.attempts_default partition of jobs.attempts default;
+
+alter table jobs.attempts enable row level security;
+alter table jobs.attempts_default enable row level security;
+grant select on jobs.attempts to service_role;
+
+comment on table jobs.attempts is 'Every try at every item: when it was due, when it started, how it ended, with whose credential. Append-only.';
+comment on table jobs.attempts_default is 'Catches attempts for which no daily partition was made: history is late in its place, never lost.';
+
+-- Dead items: used up their attempts or were refused for good. Kept and explained until somebody replays or drops them.
+create table jobs.dead_items (
+  tenant_id uuid not null,
+  item_id bigint not null,
+  job text not null,
+  subject_id uuid,
+  payload jsonb,
+  attempts smallint not null,
+  tries integer not null,
+  reason text not null,
+  last_error text,
+  enqueued_at timestamptz not null,
+  died_at timestamptz not null default now(),
+  trace_id uuid not null,
+  dedupe_key text,
+  primary key (tenant_id, item_id)
+);
+
+create index dead_items_job_died_at_idx on jobs.dead_items (job, died_at desc);
+
+alter table jobs.dead_items enable row level security;
+grant select on jobs.dead_items to service_role;
+
+comment on table jobs.dead_items is 'Items that ended without being done, with the reason; they can be replayed.';
+
+-- Breakers: the switch of one (tenant, provider). The platform's own credential has the platform's id.
+create table jobs.breakers (
+  tenant_id uuid not null,
+  provider public.provider not null,
+  state text not null,
+  open_until timestamptz,
+  failures integer not null default 0,
+  reason text,
+  since timestamptz not null default now(),
+  primary key (tenant_id, provider),
+  constraint state_is_one_of_the_known check (state in ('closed', 'open', 'parked', 'recovering')),
+  constraint an_open_breaker_ends check ((state = 'open') = (open_until is not null))
+);
+
+alter table jobs.breakers enable row level security;
+grant select on jobs.breakers to service_role;
+
+comment on table jobs.breakers is
+  'Closed: calls pass, failures in a row are counted. Open: none until open_until, then one probe. Parked: none until the credential '
+  'changes. Recovering: the provider as a whole (tenant_id of jobs.everyone_id()) is back for less than a minute, service grows slowly.';
+
+-- Rates: how far each (tenant, provider) has used its limit. One time per row: the moment at which all of the burst is free again.
+create table jobs.rates (
+  tenant_id uuid not null,
+  provider public.provider not null,
+  free_at timestamptz not null,
+  primary key (tenant_id, provider)
+) with (fillfactor = 70);
+
+alter table jobs.rates enable row level security;
+grant select on jobs.rates to service_role;
+
+comment on table jobs.rates is
+  'Rate limits in force: a tenth of the per-minute limit as burst, nine tenths as flow, so that no window of 60 s exceeds the limit.';
+
+-- Limits of a provider for the platform as a whole.
+create table jobs.provider_limits (
+  provider public.provider primary key,
+  rate_per_minute integer,
+  constraint rate_is_positive check (rate_per_minute > 0)
+);
+
+alter table jobs.provider_limits enable row level security;
+grant select, insert, update, delete on jobs.provider_limits to service_role;
+
+comment on table jobs.provider_limits is 'Items per minute that all tenants together may take to a provider; no row or null: no limit.';
+
+-- Alerts: one row per incident, closed on recovery.
+create table jobs.alerts (
+  alert_id bigint generated always as identity primary key,
+  tenant_id uuid,
+  incident text not null,
+  message text not null,
+  opened_at timestamptz not null default now(),
+  closed_at timestamptz
+);
+
+create unique index alerts_one_open_per_incident_idx on jobs.alerts (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), incident)
+  where closed_at is null;
+
+alter table jobs.alerts enable row level security;
+grant select on jobs.alerts to service_role;
+
+comment on table jobs.alerts is 'Incidents: exactly one open alert per incident, closed when it is over.';
+
+create function jobs.open_alert(p_tenant_id uuid, p_incident text, p_message text)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into jobs.alerts (tenant_id, incident, message) values (p_tenant_id, p_incident, left(p_message, 1000))
+  on conflict do nothing
+$$;
+
+create function jobs.close_alert(p_tenant_id uuid, p_incident text)
+returns void
+language sql
+set search_path = ''
+as $$
+  update jobs.alerts a set closed_at = now()
+  where a.tenant_id is not distinct from p_tenant_id and a.incident = p_incident and a.closed_at is null
+$$;
+
+comment on function jobs.open_alert(uuid, text, text) is 'Opens an alert unless the incident has an open one.';
+comment on function jobs.close_alert(uuid, text) is 'Closes the open alert of an incident, if there is one.';

@@ -1,0 +1,140 @@
+-- Enqueue, and the protocol that makes a lost wake-up impossible.
+--
+-- The race: a claimer finds a lane empty and puts it to sleep while an enqueue that has not committed saw it awake.
+-- The cure: whoever brings work to a lane first takes the lane's guard *shared* and keeps it to the end of its transaction;
+-- whoever puts a lane to sleep needs the guard *exclusively*, tries it without waiting, and looks again afterwards in a new
+-- statement. If the guard is held, the lane sleeps for a second instead of for good. Enqueue never updates a lane that is
+-- awake, and no claimer ever waits for a client's transaction. Guards are 256 advisory locks per job, so that a transaction
+-- that enqueues for 100,000 tenants holds 256 locks and not 100,000.
+
+create function jobs.guard_of(p_tenant_id uuid)
+returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select hashtext(p_tenant_id::text) & 255
+$$;
+
+create function jobs.guards_of(p_job text)
+returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select hashtext('onecron guard ' || p_job)
+$$;
+
+comment on function jobs.guard_of(uuid) is 'Which of the 256 guards of a job protects the lane of this tenant.';
+comment on function jobs.guards_of(text) is 'The class of the advisory locks that are the guards of this job.';
+
+create function jobs.take_guards(p_job text, p_tenant_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock_shared(jobs.guards_of(p_job), g.guard)
+  from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g;
+end
+$$;
+
+comment on function jobs.take_guards(text, uuid[]) is 'Shared guards until the end of the transaction: no lane of these tenants can be put to sleep for good meanwhile.';
+
+-- Tells sleeping lanes that work is due at a time. Call it after take_guards, in a later statement.
+create function jobs.wake_lanes(p_job text, p_tenant_ids uuid[], p_run_ats timestamptz[], p_reason text default 'waiting')
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- In a snapshot older than the guard the lane may look awake although it sleeps. Locking the row makes that an error
+  -- (40001, the caller retries) instead of a lost wake-up. Read committed sees the newest row and needs no lock.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from jobs.lanes l where l.job = p_job and l.tenant_id = any (p_tenant_ids) order by l.tenant_id for share;
+  end if;
+
+  insert into jobs.lanes as l (tenant_id, job, vtime, wake_at, reason)
+  select w.tenant_id, p_job, 0, w.run_at, case when w.run_at > now() then p_reason else 'waiting' end
+  from (
+    select u.tenant_id, min(u.run_at) as run_at
+    from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
+    group by u.tenant_id
+  ) w
+  left join jobs.lanes known on known.tenant_id = w.tenant_id and known.job = p_job
+  where known.tenant_id is null
+    or (not known.awake and known.reason not in ('breaker', 'cap', 'paused')
+      and (known.wake_at is null or known.wake_at > greatest(w.run_at, known.not_before)))
+  order by w.tenant_id
+  on conflict (tenant_id, job) do update
+    set wake_at = greatest(excluded.wake_at, l.not_before),
+      reason = case when l.not_before > excluded.wake_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end else excluded.reason end,
+      detail = case when l.reason = 'rate limit' and l.not_before > excluded.wake_at then l.detail end
+    where not l.awake and l.reason not in ('breaker', 'cap', 'paused')
+      and (l.wake_at is null or l.wake_at > greatest(excluded.wake_at, l.not_before));
+end
+$$;
+
+comment on function jobs.wake_lanes(text, uuid[], timestamptz[], text) is
+  'Sets wake_at of sleeping lanes (and makes new ones) for work due at the given times. Awake lanes are not touched, not even locked.';
+
+create function jobs.enqueue_many(
+  job text, tenant_ids uuid[], subject_ids uuid[] default null, run_at timestamptz default null,
+  dedupe_keys text[] default null, payloads jsonb[] default null
+)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_definition jobs.definitions;
+  v_run_at timestamptz;
+  v_count integer;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = enqueue_many.job;
+  if not found then
+    raise exception 'There is no job "%".', enqueue_many.job using errcode = 'P0002';
+  end if;
+  if exists (
+    select from unnest(tenant_ids) u
+    where u is null or (u <> jobs.platform_id() and not exists (select from public.tenants t where t.id = u))
+  ) then
+    raise exception 'An item belongs to a tenant that exists.' using errcode = '23503';
+  end if;
+  v_run_at := coalesce(enqueue_many.run_at, now() + make_interval(secs => v_definition.start_delay_seconds));
+  if not isfinite(v_run_at) then
+    raise exception 'run_at must be a time, not infinity.' using errcode = '22008';
+  end if;
+
+  perform jobs.take_guards(enqueue_many.job, tenant_ids);
+
+  insert into jobs.items (tenant_id, job, subject_id, run_at, waiting_for, dedupe_key, payload)
+  select u.tenant_id, enqueue_many.job, u.subject_id, v_run_at, case when v_run_at > now() then 'delay' end, u.dedupe_key, u.payload
+  from unnest(tenant_ids, subject_ids, dedupe_keys, payloads) as u (tenant_id, subject_id, dedupe_key, payload)
+  on conflict do nothing;
+  get diagnostics v_count = row_count;
+
+  perform jobs.wake_lanes(enqueue_many.job, tenant_ids, array(select v_run_at from unnest(tenant_ids)), 'delay');
+  return v_count;
+end
+$$;
+
+grant execute on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) to service_role;
+comment on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) is
+  'Adds one item per element, in the caller''s transaction; returns how many were new (a dedupe key that is waiting or running '
+  'already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant.';
+
+create function jobs.enqueue(
+  job text, tenant_id uuid, subject_id uuid default null, run_at timestamptz default null,
+  dedupe_key text default null, payload jsonb default null
+)
+returns integer
+language sql security definer
+set search_path = ''
+as $$
+  select jobs.enqueue_many(enqueue.job, array[enqueue.tenant_id], array[enqueue.subject_id], enqueue.run_at,
+    array[enqueue.dedupe_key], array[enqueue.payload])
+$$;
+
+grant execute on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) to service_role;
+comment on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) is
+  'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already.';

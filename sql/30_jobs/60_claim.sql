@@ -1,0 +1,589 @@
+-- Claim: who is served next, and what the worker gets. O(batch) whatever the backlog and the number of tenants.
+
+-- Rate limits as room: how many items the limit allows now. A tenth of the limit is burst, the rest flows; see jobs.rates.
+create function jobs.rate_burst(p_rate integer)
+returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select greatest(1, p_rate / 10)
+$$;
+
+create function jobs.rate_interval(p_rate integer)
+returns double precision
+language sql immutable
+set search_path = ''
+as $$
+  select 60.0 / greatest(1, p_rate - jobs.rate_burst(p_rate))
+$$;
+
+create function jobs.rate_room(p_rate integer, p_free_at timestamptz, p_now timestamptz)
+returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select floor(jobs.rate_burst(p_rate) - extract(epoch from greatest(p_free_at, p_now) - p_now) / jobs.rate_interval(p_rate))::integer
+$$;
+
+comment on function jobs.rate_room(integer, timestamptz, timestamptz) is 'How many items a limit per minute allows now; null for no limit.';
+comment on function jobs.rate_burst(integer) is 'How many items may come at once under a limit per minute.';
+comment on function jobs.rate_interval(integer) is 'Seconds in which one item''s worth of a limit per minute comes back.';
+
+-- What each lane may have now: how many more items, with what weight; or why none.
+create function jobs.judge(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
+returns table (tenant_id uuid, weight double precision, room integer, rate integer, reason text, detail text, wake_at timestamptz)
+language sql stable
+set search_path = ''
+as $$
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.rate,
+    case
+      when lane.is_paused or not lane.is_served then 'paused'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
+      when lane.room <= 0 then 'cap'
+      when lane.rate_room <= 0 then 'rate limit'
+    end,
+    case
+      when lane.is_paused then 'this lane is paused'
+      when not lane.is_served then 'the tenant is not active'
+      when lane.has_no_credential then format('no %s credential', (p_definition).provider)
+      when lane.parked_because is not null then lane.parked_because
+      when lane.open_until > p_now then lane.open_because
+    end,
+    case
+      when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
+      when lane.open_until > p_now then lane.open_until
+      -- Wake for a turn's worth, not for every single item.
+      when lane.room > 0 and lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+        extract(epoch from greatest(lane.free_at, p_now) - p_now)
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
+    end
+  from (
+    select u.tenant_id, l.paused as is_paused,
+      u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+      coalesce(p.weight, 1)::double precision as weight,
+      case when (p_definition).provider is not null then p.rate_per_minute end as rate,
+      r.free_at,
+      case when (p_definition).provider is not null then jobs.rate_room(p.rate_per_minute, r.free_at, p_now) end as rate_room,
+      b.reason as parked_because, o.open_until, o.reason as open_because,
+      (p_definition).provider is not null and c.tenant_id is null
+        and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      least(
+        coalesce(p.batch_share, (p_definition).batch_size),
+        coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
+        -- An open breaker whose time is over lets one probe through.
+        case when o.tenant_id is not null then 1 - f.in_flight end
+      )::integer as room
+    from unnest(p_tenant_ids) as u (tenant_id)
+    join jobs.lanes l on l.tenant_id = u.tenant_id and l.job = (p_definition).job
+    left join public.tenants t on t.id = u.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
+    left join private.platform_credentials pc on pc.provider = (p_definition).provider
+    left join jobs.breakers b
+      on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
+      and b.provider = (p_definition).provider and b.state = 'parked'
+    left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
+    cross join lateral (
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+    ) f
+  ) lane
+$$;
+
+comment on function jobs.judge(jobs.definitions, uuid[], timestamptz) is
+  'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now.';
+
+-- Wakes lanes whose time has come. They enter at the virtual time of the job, so that having been idle is no credit.
+create function jobs.wake_due_lanes(p_definition jobs.definitions, p_now timestamptz, p_limit integer default 500)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  with due as materialized (
+    select l.tenant_id
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.wake_at <= p_now
+    order by l.wake_at
+    limit p_limit
+    for no key update skip locked
+  )
+  update jobs.lanes l
+  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
+    vtime = greatest(l.vtime, (select c.vtime from jobs.clocks c where c.job = (p_definition).job)),
+    not_before = case
+      when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
+        select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
+      else l.not_before end
+  from due
+  where l.job = (p_definition).job and l.tenant_id = due.tenant_id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+
+comment on function jobs.wake_due_lanes(jobs.definitions, timestamptz, integer) is 'Wakes sleeping lanes whose wake_at has come, at most p_limit; returns how many.';
+
+-- Puts lanes to sleep that have nothing ready or may not be served. See 50_enqueue.sql for why this cannot lose a wake-up.
+create function jobs.put_to_sleep(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_guarded integer[];
+begin
+  v_guarded := array(
+    select g.guard
+    from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g
+    where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
+  );
+  -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
+  update jobs.lanes l
+  set awake = false, head_at = null, head_id = null,
+    reason = s.reason,
+    detail = s.detail,
+    wake_at = case
+      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for good.
+      when s.wake_at is null and not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then p_now + interval '1 second'
+      else s.wake_at end
+  from (
+    select j.tenant_id, coalesce(j.reason, case
+        when n.run_at is null then 'idle'
+        when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
+        else coalesce(n.waiting_for, 'waiting') end) as reason,
+      j.detail,
+      case
+        when j.reason is not null then j.wake_at
+        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
+    from jobs.judge(p_definition, p_tenant_ids, p_now) j
+    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+    left join lateral (
+      select i.run_at,
+        case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
+      from jobs.items i
+      where i.job = (p_definition).job and i.tenant_id = j.tenant_id and i.batch_id is null
+      order by i.run_at, i.item_id
+      limit 1
+    ) n on true
+    -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
+    where j.reason is not null or n.run_at is null or n.run_at > p_now
+  ) s
+  where l.job = (p_definition).job and l.tenant_id = s.tenant_id;
+
+  -- Awake after all: forget the watermark, the ready item may lie before it.
+  update jobs.lanes l set head_at = null, head_id = null
+  where l.job = (p_definition).job and l.tenant_id = any (p_tenant_ids) and l.awake and l.head_at is not null;
+end
+$$;
+
+comment on function jobs.put_to_sleep(jobs.definitions, uuid[], timestamptz) is
+  'Puts lanes to sleep with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
+
+-- One round of the fair pick: weighted start-time fair queueing over the awake lanes.
+create function jobs.pick(p_definition jobs.definitions, p_batch_id bigint, p_room integer, p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_lanes uuid[];
+  v_asleep uuid[];
+  v_picked integer;
+begin
+  -- The lanes that are furthest behind. A batch has at most p_room ÷ quantum turns, so no more lanes can matter;
+  -- at least twenty, so that empty lanes are found out together.
+  v_lanes := array(
+    select l.tenant_id
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.awake
+    order by l.vtime, l.tenant_id
+    limit greatest(20, ceil(p_room::numeric / (p_definition).quantum))
+    for no key update skip locked
+  );
+  if cardinality(v_lanes) = 0 then
+    return null;
+  end if;
+  -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
+  if (p_definition).provider is not null then
+    perform from jobs.rates r
+    where r.tenant_id = any (v_lanes) and r.provider = (p_definition).provider
+    order by r.tenant_id
+    for update;
+  end if;
+
+  with lane as materialized (
+    select l.tenant_id, l.vtime, j.weight, j.room, j.rate, j.reason,
+      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
+      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
+    from jobs.judge(p_definition, v_lanes, p_now) j
+    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+  ),
+  -- Each turn of a lane starts quantum ÷ weight after its turn before: take the earliest turns.
+  turn as (
+    select lane.tenant_id
+    from lane
+    cross join lateral generate_series(0, (lane.room - 1) / (p_definition).quantum) as turn (n)
+    where lane.reason is null
+    order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
+    limit ceil(p_room::numeric / (p_definition).quantum)
+  ),
+  share as materialized (
+    select s.tenant_id, s.weight, s.vtime, s.rate, s.head_at, s.head_id,
+      least(s.wanted, p_room - (sum(s.wanted) over (order by s.vtime, s.tenant_id) - s.wanted)) as wanted
+    from (
+      select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+        least(lane.room, turns.n * (p_definition).quantum) as wanted
+      from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
+      join lane on lane.tenant_id = turns.tenant_id
+    ) s
+  ),
+  -- The oldest ready items of each lane, from its watermark on.
+  candidate as materialized (
+    select share.tenant_id, i.item_id, i.run_at
+    from share
+    cross join lateral (
+      select r.item_id, r.run_at
+      from jobs.items r
+      where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
+        and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
+      order by r.run_at, r.item_id
+      limit greatest(share.wanted, 0)
+    ) i
+  ),
+  leased as (
+    update jobs.items i
+    set batch_id = p_batch_id, waiting_for = null
+    from candidate c
+    where i.tenant_id = c.tenant_id and i.item_id = c.item_id and i.batch_id is null
+    returning i.tenant_id, i.item_id, c.run_at
+  ),
+  served as materialized (
+    select leased.tenant_id, count(*)::integer as items, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids,
+      (array_agg(leased.run_at order by leased.run_at desc, leased.item_id desc))[1] as head_at,
+      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id
+    from leased
+    group by leased.tenant_id
+  ),
+  charged as (
+    update jobs.lanes l
+    set vtime = l.vtime + served.items / share.weight, head_at = served.head_at, head_id = served.head_id,
+      head_since = case when share.head_at = '-infinity' then p_now else l.head_since end
+    from served
+    join share on share.tenant_id = served.tenant_id
+    where l.job = (p_definition).job and l.tenant_id = served.tenant_id
+  ),
+  noted as (
+    insert into jobs.leases as e (tenant_id, job, batch_id, item_ids, open)
+    select served.tenant_id, (p_definition).job, p_batch_id, served.item_ids, served.items
+    from served
+    on conflict (tenant_id, job, batch_id) do update
+      set item_ids = e.item_ids || excluded.item_ids, open = e.open + excluded.open
+  ),
+  rated as (
+    insert into jobs.rates as r (tenant_id, provider, free_at)
+    select served.tenant_id, (p_definition).provider, p_now + make_interval(secs => served.items * jobs.rate_interval(share.rate))
+    from served
+    join share on share.tenant_id = served.tenant_id
+    where share.rate is not null
+    order by served.tenant_id
+    on conflict (tenant_id, provider) do update
+      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
+  ),
+  clocked as (
+    update jobs.clocks c
+    set vtime = greatest(c.vtime, (select min(share.vtime) from share))
+    where c.job = (p_definition).job and exists (select from share)
+  )
+  select coalesce((select sum(served.items) from served), 0),
+    -- No more than this is ready, or nothing may be served: these lanes need a closer look.
+    array(
+      select lane.tenant_id
+      from lane
+      left join share on share.tenant_id = lane.tenant_id
+      left join served on served.tenant_id = lane.tenant_id
+      where lane.reason is not null or coalesce(served.items, 0) < share.wanted
+    )
+  into v_picked, v_asleep;
+
+  if cardinality(v_asleep) > 0 then
+    perform jobs.put_to_sleep(p_definition, v_asleep, p_now);
+  end if;
+  return v_picked;
+end
+$$;
+
+comment on function jobs.pick(jobs.definitions, bigint, integer, timestamptz) is
+  'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. '
+  'Returns how many; null when no lane is awake.';
+
+-- Calls the job's load function for the items of a batch. If it raises, item by item: one that cannot be loaded must not stop the rest.
+create function jobs.call_load(p_definition jobs.definitions, p_items jobs.items[])
+returns jobs.loaded[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_call text := format(
+    'select array_agg(l) from (
+       select array_agg(i.tenant_id) as t, array_agg(i.item_id) as i, array_agg(i.subject_id) as s, array_agg(i.payload) as p from unnest($1) i
+     ) a cross join lateral %s(a.t, a.i, a.s, a.p) as l', (p_definition).load_function::regproc);
+  v_loaded jobs.loaded[];
+  v_one jobs.loaded[];
+  v_item jobs.items;
+begin
+  begin
+    execute v_call into v_loaded using p_items;
+    return v_loaded;
+  exception
+    when serialization_failure or deadlock_detected or lock_not_available then
+      raise;
+    when others then
+      null;
+  end;
+  v_loaded := '{}';
+  foreach v_item in array p_items loop
+    begin
+      execute v_call into v_one using array[v_item];
+      v_loaded := v_loaded || v_one;
+    exception
+      when serialization_failure or deadlock_detected or lock_not_available then
+        raise;
+      when others then
+        -- No data and no wish to wait: the caller takes it as an attempt that failed.
+        v_loaded := v_loaded || (v_item.item_id, null, null, left('The item could not be loaded: ' || sqlerrm, 500), null)::jobs.loaded;
+    end;
+  end loop;
+  return v_loaded;
+end
+$$;
+
+comment on function jobs.call_load(jobs.definitions, jobs.items[]) is
+  'The job''s load function for these items; an item that makes it raise comes back with cancel null and the error as its reason.';
+
+-- Gives the batch's items their data, and takes out those that must wait or have no reason to run any more.
+create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_now timestamptz)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_items jobs.items[];
+  v_loaded jobs.loaded[];
+  v_outcomes jsonb;
+begin
+  select array_agg(i) into v_items
+  from jobs.leases e
+  cross join lateral unnest(e.item_ids) as u (item_id)
+  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
+  where e.batch_id = (p_batch).batch_id;
+
+  if (p_definition).load_function is not null then
+    v_loaded := jobs.call_load(p_definition, v_items);
+  else
+    select array_agg((i.item_id,
+        case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else i.payload end,
+        null, null, false)::jobs.loaded)
+    into v_loaded
+    from unnest(v_items) i;
+  end if;
+
+  select jsonb_agg(case
+      when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
+      when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
+      else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', l.hold_until, 'reason', l.reason) end)
+  into v_outcomes
+  from unnest(v_loaded) l
+  where l.cancel is not false or l.hold_until is not null;
+  if v_outcomes is not null then
+    perform jobs.settle(p_definition, p_batch, v_outcomes, p_now);
+  end if;
+
+  if (p_definition).provider is not null then
+    -- Which credential goes out with the batch: an answer about it concerns that one, not a newer one.
+    update jobs.leases e
+    set credential_source = used.source, credential_fingerprint = used.fingerprint
+    from (
+      select x.tenant_id, case when c.tenant_id is null then 'platform' else 'tenant' end as source,
+        coalesce(c.fingerprint, pc.fingerprint) as fingerprint
+      from jobs.leases x
+      left join public.credentials c on c.tenant_id = x.tenant_id and c.provider = (p_definition).provider
+      left join private.platform_credentials pc on pc.provider = (p_definition).provider
+      where x.batch_id = (p_batch).batch_id
+    ) used
+    where e.batch_id = (p_batch).batch_id and e.tenant_id = used.tenant_id;
+  end if;
+
+  return (
+    select jsonb_agg(jsonb_build_object(
+        'tenant_id', e.tenant_id,
+        'slug', t.slug,
+        'credential', case when (p_definition).provider is not null
+          then private.credential_for(e.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
+        'items', items.list)
+      order by e.tenant_id)
+    from jobs.leases e
+    left join public.tenants t on t.id = e.tenant_id
+    cross join lateral (
+      select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1, 'trace_id', replace(i.trace_id::text, '-', ''),
+          'subject_id', i.subject_id, 'data', l.data) order by u.position) as list
+      from unnest(e.item_ids) with ordinality as u (item_id, position)
+      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
+      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
+    ) items
+    where e.batch_id = (p_batch).batch_id and items.list is not null
+  );
+end
+$$;
+
+comment on function jobs.load_batch(jobs.definitions, jobs.batches, timestamptz) is
+  'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
+
+-- The engine relies on every statement seeing what was committed before it.
+create function jobs.require_read_committed()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'Claims, closes and ticks run in read committed, not in %.', current_setting('transaction_isolation') using errcode = '25001';
+  end if;
+end
+$$;
+
+comment on function jobs.require_read_committed() is 'Raises 25001 in any other isolation level: an old snapshot would break caps and lose wake-ups.';
+
+create function jobs.claim_lock(p_job text)
+returns void
+language sql
+set search_path = ''
+as $$
+  select pg_advisory_xact_lock(hashtextextended('onecron claim ' || p_job, 0))
+$$;
+
+comment on function jobs.claim_lock(text) is 'One claimer per job at a time. Taken in a statement of its own, before the one that reads: that makes caps exact.';
+
+-- How much of a batch the provider as a whole may have now: its breaker (open, probing, recovering) and its rate.
+create function jobs.provider_room(p_provider public.provider, p_size integer, p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_breaker jobs.breakers;
+  v_rate integer;
+  v_free_at timestamptz;
+begin
+  if p_provider is null then
+    return p_size;
+  end if;
+  select b.* into v_breaker from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = p_provider;
+  if v_breaker.state = 'open' then
+    -- After its time one item of one tenant probes; everybody else waits for what comes of it.
+    return case when v_breaker.open_until <= p_now and not exists (
+      select from jobs.leases e join jobs.definitions d on d.job = e.job where d.provider = p_provider) then 1 else 0 end;
+  elsif v_breaker.state = 'recovering' then
+    -- No stampede: from one item to a full batch within a minute.
+    p_size := least(p_size, greatest(1, ceil(p_size * extract(epoch from p_now - v_breaker.since) / 60)::integer));
+  end if;
+  select l.rate_per_minute into v_rate from jobs.provider_limits l where l.provider = p_provider;
+  if v_rate is not null then
+    insert into jobs.rates (tenant_id, provider, free_at) values (jobs.everyone_id(), p_provider, p_now) on conflict do nothing;
+    select r.free_at into v_free_at from jobs.rates r where r.tenant_id = jobs.everyone_id() and r.provider = p_provider for update;
+    p_size := least(p_size, jobs.rate_room(v_rate, v_free_at, p_now));
+  end if;
+  return greatest(p_size, 0);
+end
+$$;
+
+comment on function jobs.provider_room(public.provider, integer, timestamptz) is
+  'How many items may go to a provider for all tenants together now; 0 while its breaker is open or its limit is used up.';
+
+create function jobs.next_batch(drain_id uuid, job text, batch_size integer default null)
+returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_batch jobs.batches;
+  v_run_id bigint;
+  v_now timestamptz;
+  v_size integer;
+  v_room integer;
+  v_picked integer := 0;
+  v_got integer;
+  v_tenants jsonb;
+begin
+  perform jobs.require_read_committed();
+  select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
+  if not found then
+    raise exception 'There is no job "%".', next_batch.job using errcode = 'P0002';
+  end if;
+  if v_definition.paused or (select p.stopped from jobs.platform p) then
+    return null;
+  end if;
+  -- A drain that was given up for lost gets nothing any more.
+  update jobs.drains d set seen_at = clock_timestamp()
+  where d.drain_id = next_batch.drain_id and d.job = next_batch.job and d.ended_at is null
+  returning d.run_id into v_run_id;
+  if not found then
+    return null;
+  end if;
+
+  perform jobs.claim_lock(next_batch.job);
+  v_now := clock_timestamp();
+  v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
+  v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
+  if v_definition.cap is not null then
+    v_size := least(v_size, v_definition.cap - (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = next_batch.job));
+  end if;
+  if v_size <= 0 then
+    return null;
+  end if;
+  perform jobs.wake_due_lanes(v_definition, v_now);
+
+  insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until)
+  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds))
+  returning * into v_batch;
+
+  -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
+  v_room := v_size;
+  for v_round in 1..100 loop
+    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_now);
+    v_picked := v_picked + coalesce(v_got, 0);
+    v_room := v_room - coalesce(v_got, 0);
+    if v_got is null or v_room <= 0 or v_round = 100 then
+      exit when v_picked = 0;
+      v_tenants := jobs.load_batch(v_definition, v_batch, v_now);
+      exit when v_tenants is not null or v_got is null;
+      v_picked := 0;
+      v_room := v_size;
+    end if;
+  end loop;
+
+  if v_tenants is null then
+    delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    return null;
+  end if;
+  if v_definition.provider is not null then
+    update jobs.batches b set loaded = true where b.batch_id = v_batch.batch_id;
+    update jobs.rates r
+    set free_at = greatest(r.free_at, v_now) + make_interval(secs => v_picked * jobs.rate_interval(l.rate_per_minute))
+    from jobs.provider_limits l
+    where r.tenant_id = jobs.everyone_id() and r.provider = v_definition.provider and l.provider = r.provider and l.rate_per_minute is not null;
+  end if;
+  return jsonb_build_object(
+    'batch_id', v_batch.batch_id, 'job', v_batch.job, 'now', clock_timestamp(), 'lease_until', v_batch.lease_until,
+    'lease_seconds', v_definition.lease_seconds, 'tenants', v_tenants);
+end
+$$;
+
+grant execute on function jobs.next_batch(uuid, text, integer) to service_role;
+comment on function jobs.next_batch(uuid, text, integer) is
+  'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":'
+  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database.';

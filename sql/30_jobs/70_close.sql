@@ -1,0 +1,590 @@
+-- Close: what became of the items of a batch, applied in one transaction behind the fence.
+
+-- One item on its way out of a batch.
+create type jobs.settled as (
+  tenant_id uuid,
+  item_id bigint,
+  subject_id uuid,
+  outcome text,
+  ends boolean,
+  dies text,
+  result jsonb,
+  error text,
+  run_at timestamptz,
+  waiting_for text,
+  attempts smallint,
+  tries integer,
+  due_at timestamptz,
+  trace_id uuid,
+  credential_source text,
+  run_id bigint,
+  cost numeric
+);
+
+-- Exponential, full jitter, with a ceiling: attempt 1 waits up to backoff_seconds, each next one up to twice as long.
+create function jobs.backoff(p_definition jobs.definitions, p_attempts integer)
+returns interval
+language sql volatile
+set search_path = ''
+as $$
+  select make_interval(secs => (random() * least(
+    (p_definition).backoff_limit_seconds::double precision,
+    (p_definition).backoff_seconds::double precision * power(2::double precision, least(greatest(p_attempts, 1) - 1, 40)))))
+$$;
+
+comment on function jobs.backoff(jobs.definitions, integer) is 'How long to wait before the next attempt: full jitter between 0 and the exponential bound of this job.';
+
+-- Tells the domain how items ended. One that makes its function raise must not stop the others: then each has its own subtransaction.
+create function jobs.apply_ended(p_definition jobs.definitions, p_settled jobs.settled[])
+returns jobs.settled[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_ended jobs.ended[];
+  v_call text := format('select %s($1)', (p_definition).apply_function::regproc);
+  v_one jobs.settled;
+  v_result jobs.settled[] := '{}';
+begin
+  select array_agg((s.tenant_id, s.item_id, s.subject_id, coalesce(case when s.dies is not null then 'dead' end, s.outcome),
+      s.result, s.error, s.credential_source)::jobs.ended)
+  into v_ended
+  from unnest(p_settled) s
+  where s.ends;
+  if v_ended is null then
+    return p_settled;
+  end if;
+
+  begin
+    execute v_call using v_ended;
+    return p_settled;
+  exception
+    when serialization_failure or deadlock_detected or lock_not_available then
+      raise;
+    when others then
+      null;
+  end;
+
+  foreach v_one in array p_settled loop
+    if v_one.ends then
+      begin
+        execute v_call using array[
+          (v_one.tenant_id, v_one.item_id, v_one.subject_id, coalesce(case when v_one.dies is not null then 'dead' end, v_one.outcome),
+            v_one.result, v_one.error, v_one.credential_source)::jobs.ended];
+      exception
+        when serialization_failure or deadlock_detected or lock_not_available then
+          raise;
+        when others then
+          -- The result could not be stored. What died stays dead; what was done is tried again, until its attempts are used up.
+          v_one.error := left('The result could not be applied: ' || sqlerrm, 500);
+          if v_one.dies is null then
+            v_one.attempts := v_one.attempts + 1;
+            if v_one.outcome in ('unknown', 'cancelled') or v_one.attempts >= (p_definition).max_attempts then
+              v_one.dies := 'its result could not be applied';
+            else
+              v_one.ends := false;
+              v_one.outcome := 'retry';
+              v_one.waiting_for := 'backoff';
+              v_one.run_at := clock_timestamp() + jobs.backoff(p_definition, v_one.attempts);
+            end if;
+          end if;
+      end;
+    end if;
+    v_result := v_result || v_one;
+  end loop;
+  return v_result;
+end
+$$;
+
+comment on function jobs.apply_ended(jobs.definitions, jobs.settled[]) is
+  'Calls the job''s apply function for the items that end; one whose application fails becomes a retry, the others go through.';
+
+-- A credential that a provider refused: its owner's lanes are parked, if it is still the one that was refused.
+-- Returns the tenants whose lanes are parked now.
+create function jobs.park_broken(p_definition jobs.definitions, p_batch jobs.batches, p_settled jobs.settled[])
+returns uuid[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_owner record;
+  v_tenants uuid[] := '{}';
+begin
+  for v_owner in
+    select case when e.credential_source = 'platform' then jobs.platform_id() else u.tenant_id end as tenant_id,
+      min(e.credential_fingerprint) as fingerprint, min(u.error) as error, array_agg(distinct u.tenant_id) as tenants
+    from unnest(p_settled) u
+    join jobs.leases e on e.batch_id = (p_batch).batch_id and e.tenant_id = u.tenant_id and e.job = (p_batch).job
+    where u.outcome = 'credential broken'
+    group by 1
+    order by 1
+  loop
+    if jobs.park(v_owner.tenant_id, (p_definition).provider, v_owner.fingerprint, v_owner.error) then
+      -- Tenants that lean on the platform's credential are parked one by one, as they come up.
+      update jobs.lanes l
+      set awake = false, wake_at = null, reason = 'breaker', detail = left(v_owner.error, 200), head_at = null, head_id = null
+      from (
+        select x.tenant_id from jobs.lanes x
+        where x.job = (p_batch).job and x.tenant_id = any (v_owner.tenants) and x.reason is distinct from 'paused'
+        order by x.tenant_id for no key update
+      ) mine
+      where l.job = (p_batch).job and l.tenant_id = mine.tenant_id;
+      v_tenants := v_tenants || v_owner.tenants;
+    end if;
+  end loop;
+  return v_tenants;
+end
+$$;
+
+comment on function jobs.park_broken(jobs.definitions, jobs.batches, jobs.settled[]) is
+  'Parks what a broken credential concerns; an answer about a credential that was replaced meanwhile parks nothing.';
+
+-- Breakers by failures in a row: a tenant's servings count for its own breaker, all servings for the provider's.
+create function jobs.count_failures(p_definition jobs.definitions, p_settled jobs.settled[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_answered uuid[];
+  v_failing uuid[];
+  v_opened uuid[];
+  v_failures integer;
+begin
+  -- A serving failed when some of its items could not be done for the provider's sake and none was answered.
+  select array_agg(g.tenant_id order by g.tenant_id) filter (where g.answered),
+    array_agg(g.tenant_id order by g.tenant_id) filter (where g.failed and not g.answered)
+  into v_answered, v_failing
+  from (
+    select u.tenant_id,
+      bool_or(u.outcome in ('done', 'refused', 'snoozed', 'throttled', 'credential broken')) as answered,
+      bool_or(u.outcome = 'retry' or u.outcome = 'unknown') as failed
+    from unnest(p_settled) u
+    group by u.tenant_id
+  ) g;
+
+  if v_answered is not null then
+    if exists (
+      select from jobs.breakers b where b.provider = (p_definition).provider and b.state <> 'parked'
+        and b.tenant_id = any (v_answered || jobs.everyone_id())
+    ) then
+      perform jobs.close_breakers((p_definition).provider, v_answered, p_now);
+    end if;
+  end if;
+
+  if v_failing is not null then
+    with counted as (
+      insert into jobs.breakers as b (tenant_id, provider, state, failures, since)
+      select u, (p_definition).provider, 'closed', 1, p_now from unnest(v_failing) u order by u
+      on conflict (tenant_id, provider) do update set failures = b.failures + 1
+        where b.state <> 'parked'
+      returning b.tenant_id, b.failures
+    ),
+    opened as (
+      select c.tenant_id, c.failures from counted c where c.failures >= (p_definition).breaker_after
+    )
+    select array_agg(o.tenant_id order by o.tenant_id) into v_opened from opened o;
+    -- From half a minute to a quarter of an hour, twice as long after every probe that fails.
+    update jobs.breakers b
+    set state = 'open', since = case when b.state = 'open' then b.since else p_now end,
+      reason = format('%s servings in a row failed', b.failures),
+      open_until = p_now + make_interval(secs => (0.8 + 0.4 * random()) * least(900, 30 * power(2, least(b.failures - (p_definition).breaker_after, 10))))
+    where b.provider = (p_definition).provider and b.tenant_id = any (v_opened);
+
+    if v_answered is null then
+      insert into jobs.breakers as b (tenant_id, provider, state, failures, since)
+      values (jobs.everyone_id(), (p_definition).provider, 'closed', cardinality(v_failing), p_now)
+      on conflict (tenant_id, provider) do update set failures = b.failures + excluded.failures
+      returning b.failures into v_failures;
+      -- One tenant alone cannot reach this: its own breaker opens long before.
+      if v_failures >= 4 * (p_definition).breaker_after then
+        update jobs.breakers b
+        set state = 'open', reason = 'the provider does not answer', since = case when b.state = 'open' then b.since else p_now end,
+          open_until = p_now + make_interval(secs => (0.8 + 0.4 * random()) * least(300, 15 * power(2, least(b.failures / (4 * (p_definition).breaker_after) - 1, 5))))
+        where b.tenant_id = jobs.everyone_id() and b.provider = (p_definition).provider;
+        perform jobs.open_alert(null, format('provider %s', (p_definition).provider),
+          format('%s does not answer for any tenant. One item probes it from time to time.', (p_definition).provider));
+      end if;
+    end if;
+  end if;
+end
+$$;
+
+comment on function jobs.count_failures(jobs.definitions, jobs.settled[], timestamptz) is
+  'Counts servings that failed in a row and opens the breaker of the tenant, or of the provider for all; an answer closes them.';
+
+create function jobs.close_breakers(p_provider public.provider, p_tenant_ids uuid[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_closed uuid[];
+  v_job text;
+begin
+  with gone as (
+    delete from jobs.breakers b
+    where b.provider = p_provider and b.state in ('closed', 'open') and b.tenant_id = any (p_tenant_ids)
+    returning b.tenant_id, b.state
+  )
+  select array_agg(g.tenant_id order by g.tenant_id) into v_closed from gone g where g.state = 'open';
+  delete from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = p_provider and b.state = 'closed';
+  update jobs.breakers b set state = 'recovering', open_until = null, failures = 0, since = p_now, reason = null
+  where b.tenant_id = jobs.everyone_id() and b.provider = p_provider and b.state = 'open';
+  if found then
+    perform jobs.close_alert(null, format('provider %s', p_provider));
+  end if;
+  if v_closed is not null then
+    for v_job in select d.job from jobs.definitions d where d.provider = p_provider order by d.job loop
+      perform jobs.wake_blocked(v_job, v_closed, 'breaker');
+    end loop;
+  end if;
+end
+$$;
+
+comment on function jobs.close_breakers(public.provider, uuid[], timestamptz) is
+  'The provider answered these tenants: their breakers close and their lanes wake; the provider''s own goes from open to recovering.';
+
+-- Applies outcomes to the items that this batch still holds. Everything else is stale and changes nothing.
+create function jobs.settle(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_settled jobs.settled[];
+  v_tenant_ids uuid[];
+  v_parked uuid[];
+  v_unknown text;
+  v_back record;
+begin
+  select o.outcome into v_unknown
+  from jsonb_to_recordset(p_outcomes) as o (outcome text)
+  where o.outcome is null or o.outcome not in (
+    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
+  limit 1;
+  if found then
+    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
+  end if;
+
+  v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
+  perform jobs.take_guards((p_batch).job, v_tenant_ids);
+
+  -- Only items that still carry this batch's id: the fence.
+  select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
+      s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
+      case when s.class = 'refused' then 'refused' when s.used_up then 'attempts used up' end,
+      s.result, s.error,
+      case s.class
+        when 'retry' then p_now + greatest(jobs.backoff(p_definition, s.attempts), make_interval(secs => coalesce(s.after_seconds, 0)))
+        when 'lost' then p_now + jobs.backoff(p_definition, s.attempts)
+        when 'snoozed' then coalesce(s.until, p_now + make_interval(secs => coalesce(s.seconds, 60)))
+        when 'held' then s.until
+        when 'throttled' then p_now + make_interval(secs => coalesce(s.seconds, 60))
+        else p_now end,
+      case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
+        when 'credential broken' then null else left(s.reason, 200) end,
+      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost)::jobs.settled)
+  into v_settled
+  from (
+    select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
+    from (
+      select distinct on (i.tenant_id, i.item_id)
+        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
+        coalesce(i.run_id, (p_batch).run_id) as run_id, least(greatest(o.cost, 0), 1e9) as cost,
+        o.result, left(o.error, 500) as error, o.reason,
+        -- Waiting times come from outside: never negative, never longer than 30 days.
+        least(greatest(o.seconds, 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
+        least(o.until, p_now + interval '400 days') as until,
+        case o.outcome
+          when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
+          when 'snooze' then 'snoozed'
+          when 'credential_broken' then 'credential broken'
+          else o.outcome end as class,
+        (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
+        (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+      from jsonb_to_recordset(p_outcomes) as o (
+        item_id bigint, outcome text, result jsonb, error text, reason text,
+        seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
+      join (
+        select l.tenant_id, l.credential_source, u.item_id
+        from jobs.leases l
+        cross join lateral unnest(l.item_ids) as u (item_id)
+        where l.batch_id = (p_batch).batch_id
+      ) e on e.item_id = o.item_id
+      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.batch_id = (p_batch).batch_id
+    ) m
+  ) s;
+  if v_settled is null then
+    return 0;
+  end if;
+
+  if (p_definition).apply_function is not null then
+    v_settled := jobs.apply_ended(p_definition, v_settled);
+  end if;
+
+  -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
+  v_parked := '{}';
+  if (p_definition).provider is not null then
+    v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
+    -- An item that could not be loaded says nothing about the provider.
+    if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then
+      perform jobs.count_failures(p_definition, v_settled, p_now);
+    end if;
+  end if;
+
+  with s as materialized (
+    select u.* from unnest(v_settled) u
+  ),
+  ended as (
+    delete from jobs.items i
+    using s
+    where s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
+    returning i.*
+  ),
+  buried as (
+    insert into jobs.dead_items (
+      tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+    select e.tenant_id, e.item_id, e.job, e.subject_id, e.payload, s.attempts, s.tries, s.dies, coalesce(s.error, e.last_error),
+      e.enqueued_at, e.trace_id, e.dedupe_key
+    from ended e
+    join s on s.tenant_id = e.tenant_id and s.item_id = e.item_id
+    where s.dies is not null
+  ),
+  returned as (
+    update jobs.items i
+    set batch_id = null, begun = false, run_at = s.run_at, waiting_for = s.waiting_for, attempts = s.attempts, tries = s.tries,
+      last_error = coalesce(s.error, i.last_error)
+    from s
+    where not s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
+  ),
+  remembered as (
+    insert into jobs.attempts (
+      tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
+    select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
+      s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
+    from s
+    where s.outcome <> 'held'
+  ),
+  freed as (
+    select s.tenant_id, count(*)::integer as items from s group by s.tenant_id
+  ),
+  emptied as (
+    delete from jobs.leases e using freed
+    where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open <= freed.items
+  )
+  update jobs.leases e
+  set open = e.open - freed.items
+  from freed
+  where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open > freed.items;
+
+  perform jobs.count_run(p_batch, v_settled);
+
+  -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  perform from jobs.lanes l
+  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
+    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items'
+      or exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled')))
+  order by l.tenant_id for no key update;
+  update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
+  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+
+  for v_back in
+    select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
+    from (
+      select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
+      from unnest(v_settled) u
+      where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
+      group by u.tenant_id
+    ) s
+    group by s.waiting_for
+  loop
+    perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
+      case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
+  end loop;
+
+  perform jobs.throttle_lanes((p_batch).job, v_settled);
+
+  -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
+  if (p_definition).cost_unit <> 'items' then
+    update jobs.lanes l
+    set vtime = greatest(0, l.vtime + (c.cost - c.items) / coalesce(p.weight, 1)::double precision)
+    from (
+      select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
+      from unnest(v_settled) u
+      where u.outcome <> 'held'
+      group by u.tenant_id
+    ) c
+    left join public.tenants t on t.id = c.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    where l.job = (p_batch).job and l.tenant_id = c.tenant_id;
+  end if;
+  return cardinality(v_settled);
+end
+$$;
+
+comment on function jobs.settle(jobs.definitions, jobs.batches, jsonb, timestamptz) is
+  'Applies outcomes to the items that still belong to the batch: ended ones leave, others go back; history, leases, run and lanes follow. Returns how many.';
+
+-- A provider said "not now": the lane sleeps until then, whatever else waits in it.
+create function jobs.throttle_lanes(p_job text, p_settled jobs.settled[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_throttled record;
+begin
+  for v_throttled in
+    select u.tenant_id, max(u.run_at) as until, min(u.error) as error
+    from unnest(p_settled) u
+    where u.outcome = 'throttled'
+    group by u.tenant_id
+    order by u.tenant_id
+  loop
+    update jobs.lanes l
+    set awake = false, not_before = greatest(l.not_before, v_throttled.until), head_at = null, head_id = null,
+      wake_at = case when l.reason in ('breaker', 'paused') then l.wake_at else greatest(l.not_before, v_throttled.until) end,
+      reason = case when l.reason in ('breaker', 'paused') then l.reason else 'rate limit' end,
+      detail = case when l.reason in ('breaker', 'paused') then l.detail else left(v_throttled.error, 200) end
+    where l.job = p_job and l.tenant_id = v_throttled.tenant_id;
+  end loop;
+end
+$$;
+
+comment on function jobs.throttle_lanes(text, jobs.settled[]) is 'Puts the lanes of throttled items to sleep until the provider''s time.';
+
+-- Counts are kept per drain, so that drains never wait for one another; a run is the sum of its drains.
+create function jobs.count_run(p_batch jobs.batches, p_settled jobs.settled[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, processed, failed)
+  select u.tenant_id, u.run_id, (p_batch).drain_id, count(*) filter (where u.dies is null), count(*) filter (where u.dies is not null)
+  from unnest(p_settled) u
+  where u.ends and u.run_id is not null
+  group by u.tenant_id, u.run_id
+  order by u.run_id, u.tenant_id
+  on conflict (tenant_id, run_id, drain_id) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
+
+  -- The first twenty errors tell the story; all of them are in the attempts.
+  update jobs.drains d
+  set errors = d.errors || e.errors
+  from (
+    select jsonb_agg(x.error) as errors
+    from (
+      select jsonb_build_object('run_id', u.run_id, 'item_id', u.item_id, 'outcome', u.outcome, 'error', u.error) as error
+      from unnest(p_settled) u
+      where u.error is not null and u.outcome not in ('held', 'cancelled')
+      limit 10
+    ) x
+  ) e
+  where d.drain_id = (p_batch).drain_id and e.errors is not null and jsonb_array_length(d.errors) < 20;
+end
+$$;
+
+comment on function jobs.count_run(jobs.batches, jobs.settled[]) is 'Adds what was settled to the counts and errors of its drain.';
+
+create function jobs.close_batch(batch_id bigint, outcomes jsonb, next boolean default false)
+returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_closed integer := 0;
+begin
+  perform jobs.require_read_committed();
+  if jsonb_typeof(outcomes) is distinct from 'array' then
+    raise exception 'outcomes must be an array of {"item_id", "outcome", …}.' using errcode = '22023';
+  end if;
+  if exists (
+    select from jsonb_array_elements(outcomes) o
+    where jsonb_typeof(o) <> 'object' or o ->> 'outcome' in ('held', 'cancelled', 'lost')
+  ) then
+    raise exception 'A worker closes items as done, retry, refused, snooze, throttled or credential_broken.' using errcode = '22023';
+  end if;
+  select b.* into v_batch from jobs.batches b where b.batch_id = close_batch.batch_id for update;
+  if found then
+    select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+    v_closed := jobs.settle(v_definition, v_batch, outcomes, clock_timestamp());
+    delete from jobs.batches b
+    where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
+    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = v_batch.drain_id;
+  end if;
+  return jsonb_build_object(
+    'closed', v_closed,
+    'stale', jsonb_array_length(outcomes) - v_closed,
+    'next', case when close_batch.next and v_batch.batch_id is not null then jobs.next_batch(v_batch.drain_id, v_batch.job) end);
+end
+$$;
+
+grant execute on function jobs.close_batch(bigint, jsonb, boolean) to service_role;
+comment on function jobs.close_batch(bigint, jsonb, boolean) is
+  'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | '
+  '{"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. '
+  'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat.';
+
+create function jobs.extend_batch(batch_id bigint)
+returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  update jobs.batches b
+  set lease_until = clock_timestamp() + make_interval(secs => d.lease_seconds)
+  from jobs.definitions d
+  where b.batch_id = extend_batch.batch_id and d.job = b.job and b.lease_until > clock_timestamp();
+  if not found then
+    return false;
+  end if;
+  update jobs.drains d set seen_at = clock_timestamp()
+  from jobs.batches b
+  where b.batch_id = extend_batch.batch_id and d.drain_id = b.drain_id;
+  return true;
+end
+$$;
+
+grant execute on function jobs.extend_batch(bigint) to service_role;
+comment on function jobs.extend_batch(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch.';
+
+create function jobs.begin_effects(batch_id bigint, items bigint[])
+returns bigint[]
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_begun bigint[];
+begin
+  -- The batch row is locked, so the lease cannot expire between this check and the mark.
+  perform from jobs.batches b where b.batch_id = begin_effects.batch_id and b.lease_until > clock_timestamp() for update;
+  if not found then
+    return '{}';
+  end if;
+  with marked as (
+    update jobs.items i
+    set begun = true
+    from (
+      select e.tenant_id, u.item_id
+      from jobs.leases e
+      cross join lateral unnest(e.item_ids) as u (item_id)
+      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)
+    ) mine
+    where i.tenant_id = mine.tenant_id and i.item_id = mine.item_id and i.batch_id = begin_effects.batch_id and not i.begun
+    returning i.item_id
+  )
+  select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
+  return v_begun;
+end
+$$;
+
+grant execute on function jobs.begin_effects(bigint, bigint[]) to service_role;
+comment on function jobs.begin_effects(bigint, bigint[]) is
+  'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. '
+  'If the worker is lost after this, they end as unknown and are not sent again.';

@@ -1,0 +1,301 @@
+-- The tick: reap, open slots, ring. The only thing that pg_cron calls.
+
+-- Items of batches whose lease is over go back. Where a call without an idempotency key had begun, the item ends as unknown.
+create function jobs.reap(p_now timestamptz, p_limit integer default 50)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_outcomes jsonb;
+  v_count integer := 0;
+begin
+  for v_batch in
+    select b.* from jobs.batches b where b.lease_until <= p_now order by b.lease_until limit p_limit for update skip locked
+  loop
+    -- A batch that cannot be taken back now (a client holds one of its lanes) must not stop the tick.
+    begin
+      perform set_config('lock_timeout', '200ms', true);
+      select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+      select jsonb_agg(case
+          when i.begun and v_definition.effects then jsonb_build_object('item_id', i.item_id, 'outcome', 'done', 'result',
+            jsonb_build_object('status', 'unknown', 'reason', 'the worker was lost after the call began'))
+          else jsonb_build_object('item_id', i.item_id, 'outcome', 'lost', 'error', 'the lease ran out') end)
+      into v_outcomes
+      from jobs.leases e
+      cross join lateral unnest(e.item_ids) as u (item_id)
+      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = v_batch.batch_id
+      where e.batch_id = v_batch.batch_id;
+      if v_outcomes is not null then
+        v_count := v_count + jobs.settle(v_definition, v_batch, v_outcomes, p_now);
+      end if;
+      delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    exception
+      when lock_not_available or deadlock_detected then
+        null; -- the next tick
+      when others then
+        perform jobs.open_alert(null, format('reap %s', v_batch.job), format('A batch of %s could not be taken back: %s', v_batch.job, sqlerrm));
+        -- Others get their turn first.
+        update jobs.batches b set lease_until = p_now + interval '1 minute' where b.batch_id = v_batch.batch_id;
+    end;
+  end loop;
+  perform set_config('lock_timeout', '2s', true);
+  return v_count;
+end
+$$;
+
+comment on function jobs.reap(timestamptz, integer) is 'Takes back the items of expired batches: each counts as a lost attempt, or as unknown where its call had begun.';
+
+-- Drains that nobody has heard of are over; a stretch of work without a drain is a finished run.
+create function jobs.finish_lost_drains(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update jobs.drains d
+  set ended_at = p_now, error = case when d.answered_at is null then 'the doorbell was not answered' else 'the worker was lost' end
+  from jobs.definitions x
+  where x.job = d.job and d.ended_at is null and not jobs.drain_is_live(d, x.lease_seconds, p_now)
+    and d.rung_at < p_now - interval '10 seconds';
+
+  perform jobs.finish_run(r.run_id)
+  from jobs.runs r
+  where r.finished_at is null and r.expected is not null
+    and r.expected <= (select sum(rt.processed + rt.failed) from jobs.run_tenants rt where rt.run_id = r.run_id);
+
+  perform jobs.finish_run(r.run_id)
+  from jobs.runs r
+  where r.finished_at is null and r.expected is null
+    and r.started_at < p_now - interval '10 seconds'
+    and not exists (select from jobs.drains d where d.run_id = r.run_id and d.ended_at is null);
+end
+$$;
+
+comment on function jobs.finish_lost_drains(timestamptz) is 'Ends drains that did not answer or fell silent, runs without a drain, and scheduled runs whose items have all ended.';
+
+-- A rung doorbell has 10 seconds to be answered; a drain is heard of at every batch, and heartbeats renew its lease.
+create function jobs.drain_is_live(p_drain jobs.drains, p_lease_seconds integer, p_now timestamptz)
+returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select (p_drain).ended_at is null and case
+    when (p_drain).answered_at is null then (p_drain).rung_at > p_now - interval '10 seconds'
+    else greatest((p_drain).answered_at, (p_drain).seen_at) > p_now - make_interval(secs => 2 * p_lease_seconds) end
+$$;
+
+comment on function jobs.drain_is_live(jobs.drains, integer, timestamptz) is 'True while a doorbell may still be answered or its drain was heard of within two leases.';
+
+-- Rings as many doorbells as there are waiting lanes and free drains. Two index probes per job when idle.
+create function jobs.ring(p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_definition jobs.definitions;
+  v_wanted integer;
+  v_url text;
+  v_secret text;
+  v_count integer := 0;
+begin
+  for v_definition in select d.* from jobs.definitions d where d.kind <> 'sql' and not d.paused order by d.job loop
+    -- As many drains as there are batches waiting. What is counted is bounded: enough to know that max_drains are wanted.
+    select least(v_definition.max_drains, ceil(coalesce(sum(ready.items), 0) / v_definition.batch_size)) into v_wanted
+    from (
+      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
+      union all
+      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+    ) waiting
+    cross join lateral (
+      select count(*) as items
+      from (
+        select from jobs.items i
+        where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.batch_id is null and i.run_at <= p_now
+        order by i.run_at, i.item_id
+        limit v_definition.batch_size
+      ) few
+    ) ready;
+    continue when v_wanted = 0 or jobs.provider_room(v_definition.provider, 1, p_now) = 0;
+    v_wanted := v_wanted - (
+      select count(*) from jobs.drains d
+      where d.job = v_definition.job and d.ended_at is null and jobs.drain_is_live(d, v_definition.lease_seconds, p_now));
+    continue when v_wanted <= 0;
+
+    v_url := coalesce(v_url, private.platform_secret('project_url'));
+    v_secret := coalesce(v_secret, private.platform_secret('cron_secret'));
+    if coalesce(v_url, '') = '' or length(coalesce(v_secret, '')) < 32 then
+      perform jobs.open_alert(null, 'doorbell', 'Vault needs the secrets project_url and cron_secret (32 characters or more): no doorbell can be rung.');
+      return v_count;
+    end if;
+    for v_n in 1..v_wanted loop
+      perform jobs.ring_once(v_definition.job, v_url, v_secret, p_now);
+      v_count := v_count + 1;
+    end loop;
+  end loop;
+  return v_count;
+end
+$$;
+
+comment on function jobs.ring(timestamptz) is 'Wakes workers through pg_net for every job with waiting lanes and free drains; returns how many doorbells were rung.';
+
+create function jobs.ring_once(p_job text, p_url text, p_secret text, p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_ticket uuid := gen_random_uuid();
+  v_body jsonb := jsonb_build_object('ticket', v_ticket);
+  v_seconds text := floor(extract(epoch from p_now))::bigint::text;
+  v_request_id bigint;
+begin
+  v_request_id := net.http_post(
+    url := rtrim(p_url, '/') || '/functions/v1/worker',
+    body := v_body,
+    headers := jsonb_build_object(
+      'Content-Type', 'application/json',
+      -- pg_net sends exactly the text of the jsonb, so that is what is signed. The secret itself never enters the queue.
+      'x-onecron-signature', format('t=%s,v1=%s', v_seconds,
+        encode(extensions.hmac(convert_to(v_seconds || '.' || v_body::text, 'UTF8'), convert_to(p_secret, 'UTF8'), 'sha256'), 'hex'))),
+    timeout_milliseconds := 2000);
+  insert into jobs.drains (drain_id, job, rung_at, request_id) values (v_ticket, p_job, p_now, v_request_id);
+end
+$$;
+
+comment on function jobs.ring_once(text, text, text, timestamptz) is 'Sends one signed doorbell. It may get lost: then nobody answers, and a later tick rings again.';
+
+create function jobs.tick()
+returns jsonb
+language plpgsql security definer
+set search_path = ''
+set lock_timeout = '2s'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_reaped integer;
+  v_opened integer := 0;
+  v_rung integer := 0;
+begin
+  -- An overlapping tick leaves at once.
+  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    return jsonb_build_object('skipped', 'another tick is running');
+  end if;
+  perform jobs.require_read_committed();
+  v_reaped := jobs.reap(v_now);
+  perform jobs.finish_lost_drains(v_now);
+  if not (select p.stopped from jobs.platform p) then
+    v_opened := jobs.open_due_slots(v_now);
+    begin
+      v_rung := jobs.ring(v_now);
+      perform jobs.close_alert(null, 'doorbell') where v_rung > 0;
+    exception when others then
+      perform jobs.open_alert(null, 'doorbell', 'No doorbell could be rung: ' || sqlerrm);
+    end;
+  end if;
+  update jobs.platform p set watched_at = v_now where p.watched_at < v_now - interval '1 minute';
+  if found then
+    perform jobs.watch(v_now);
+    delete from jobs.breakers b where b.state = 'recovering' and b.since < v_now - interval '1 minute';
+  end if;
+  perform jobs.clean(v_now);
+  update jobs.platform p
+  set last_tick_at = v_now, last_tick_ms = round(extract(epoch from clock_timestamp() - v_now) * 1000, 3);
+  return jsonb_build_object('reaped', v_reaped, 'opened', v_opened, 'rung', v_rung);
+end
+$$;
+
+grant execute on function jobs.tick() to service_role;
+comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry.';
+
+-- Once an hour: partitions ahead, old history away, the extensions' own logs small.
+create function jobs.clean(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update jobs.platform p set cleaned_at = p_now where p.cleaned_at < p_now - interval '1 hour';
+  if not found then
+    return;
+  end if;
+  perform jobs.make_partitions(p_now);
+  delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
+  delete from jobs.runs r where r.finished_at < p_now - interval '90 days';
+  delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
+  delete from cron.job_run_details d where d.end_time < p_now - interval '1 day';
+end
+$$;
+
+comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, removes old drains, runs, alerts and cron history.';
+
+create function jobs.make_partitions(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_day date;
+  v_name text;
+begin
+  -- A partition cannot be made for a day that already has rows in the default partition; those stay there.
+  for v_day in select d::date from generate_series((p_now at time zone 'UTC')::date, (p_now at time zone 'UTC')::date + 3, interval '1 day') d loop
+    v_name := format('attempts_%s', to_char(v_day, 'YYYYMMDD'));
+    if to_regclass(format('jobs.%I', v_name)) is null and not exists (
+      select from jobs.attempts_default a
+      where a.finished_at >= v_day::timestamp at time zone 'UTC' and a.finished_at < (v_day + 1)::timestamp at time zone 'UTC'
+    ) then
+      execute format('create table jobs.%I partition of jobs.attempts for values from (%L) to (%L)', v_name,
+        v_day::timestamp at time zone 'UTC', (v_day + 1)::timestamp at time zone 'UTC');
+      execute format('alter table jobs.%I enable row level security', v_name);
+    end if;
+  end loop;
+  for v_name in
+    select c.relname from pg_catalog.pg_inherits h join pg_catalog.pg_class c on c.oid = h.inhrelid
+    where h.inhparent = 'jobs.attempts'::regclass and c.relname ~ '^attempts_[0-9]{8}$'
+      and c.relname < format('attempts_%s', to_char((p_now at time zone 'UTC')::date - 30, 'YYYYMMDD'))
+  loop
+    execute format('drop table jobs.%I', v_name);
+  end loop;
+end
+$$;
+
+comment on function jobs.make_partitions(timestamptz) is 'History partitions: today and three days ahead are there, those older than 30 days are dropped.';
+
+-- The one entry of pg_cron. Seconds need pg_cron 1.5; an older one ticks every minute.
+create function jobs.start_tick(seconds integer default null)
+returns text
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_version integer[] := (
+    select regexp_split_to_array(substring(e.extversion from '^[0-9]+\.[0-9]+'), '\.')::integer[]
+    from pg_catalog.pg_extension e where e.extname = 'pg_cron');
+  v_seconds integer;
+  v_schedule text;
+begin
+  if start_tick.seconds not between 1 and 60 then
+    raise exception 'The tick comes every 1 to 60 seconds.' using errcode = '22023';
+  end if;
+  v_seconds := coalesce(start_tick.seconds, (select p.tick_seconds from jobs.platform p));
+  if v_version < array[1, 5] or v_seconds = 60 then
+    v_seconds := 60;
+    v_schedule := '* * * * *';
+  else
+    v_schedule := format('%s seconds', v_seconds);
+  end if;
+  update jobs.platform p set tick_seconds = v_seconds;
+  -- One tick, committed at once; then SQL jobs item by item for half of the time between two ticks, so that no tick is late for them.
+  perform cron.schedule('onecron', v_schedule, format(
+    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; begin perform jobs.tick(); commit; '
+    'while clock_timestamp() < until and jobs.work() loop commit; end loop; end $tick$', greatest(1, v_seconds / 2)));
+  return v_schedule;
+end
+$$;
+
+grant execute on function jobs.start_tick(integer) to service_role;
+comment on function jobs.start_tick(integer) is 'Makes or changes the one pg_cron entry: a tick every so many seconds (default: as set before, 10); every minute where pg_cron is older than 1.5.';

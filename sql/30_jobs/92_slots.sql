@@ -1,0 +1,125 @@
+-- Slots: a scheduled job becomes a run per slot, with one item for the platform or one for every eligible tenant.
+
+create function jobs.start_slot(p_definition jobs.definitions, p_slot timestamptz, p_trigger text default 'schedule')
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_run_id bigint;
+  v_tenant_ids uuid[];
+  v_wanted boolean;
+  v_payload jsonb := jsonb_build_object('slot', p_slot);
+begin
+  if (p_definition).condition_function is not null and p_trigger = 'schedule' then
+    execute format('select %s()', (p_definition).condition_function::regproc) into v_wanted;
+    if v_wanted is not true then
+      return null;
+    end if;
+  end if;
+  -- The slot is unique: whoever comes second, a tick that overlaps or a catch-up, makes no second run.
+  insert into jobs.runs (job, trigger, slot)
+  values ((p_definition).job, p_trigger, case when p_trigger = 'schedule' then p_slot end)
+  on conflict (job, slot) do nothing
+  returning run_id into v_run_id;
+  if v_run_id is null then
+    return null;
+  end if;
+
+  if (p_definition).scope = 'platform' then
+    v_tenant_ids := array[jobs.platform_id()];
+  elsif (p_definition).eligible_function is not null then
+    execute format('select array(select t.id from %s() e join public.tenants t on t.id = e where t.status = ''active'' order by t.id)',
+      (p_definition).eligible_function::regproc) into v_tenant_ids;
+  else
+    v_tenant_ids := array(select t.id from public.tenants t where t.status = 'active' order by t.id);
+  end if;
+
+  if cardinality(v_tenant_ids) > 0 then
+    perform jobs.take_guards((p_definition).job, v_tenant_ids);
+    insert into jobs.items (tenant_id, job, run_id, run_at, payload)
+    select u, (p_definition).job, v_run_id, now(), v_payload from unnest(v_tenant_ids) u;
+    perform jobs.wake_lanes((p_definition).job, v_tenant_ids, array(select now() from unnest(v_tenant_ids)));
+  end if;
+  update jobs.runs r set expected = cardinality(v_tenant_ids) where r.run_id = v_run_id;
+  if cardinality(v_tenant_ids) = 0 then
+    perform jobs.finish_run(v_run_id);
+  end if;
+  return v_run_id;
+end
+$$;
+
+comment on function jobs.start_slot(jobs.definitions, timestamptz, text) is
+  'Opens the run of one slot and enqueues its items in one statement; null when the slot has a run already or the job''s condition says no.';
+
+-- Opens every slot that is due, by the job's misfire policy when some were missed.
+create function jobs.open_due_slots(p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_definition jobs.definitions;
+  v_zone text;
+  v_slots timestamptz[];
+  v_slot timestamptz;
+  v_count integer := 0;
+begin
+  for v_definition in
+    select d.* from jobs.definitions d where d.next_slot_at <= p_now and not d.paused order by d.next_slot_at for update skip locked
+  loop
+    v_zone := coalesce(v_definition.time_zone, private.setting('default_time_zone'), 'UTC');
+    -- The slots since next_slot_at; a thousand is enough to know the latest of any that matter.
+    v_slots := case v_definition.misfire
+      when 'all' then array(
+        select s from jobs.next_slots(v_definition.schedule, v_zone, v_definition.next_slot_at - interval '1 second', 1000) s where s <= p_now order by s)
+      else array[coalesce(
+        jobs.latest_slot(v_definition.schedule, v_zone, v_definition.next_slot_at, p_now), v_definition.next_slot_at)] end;
+    if v_definition.misfire = 'all' then
+      v_slots := v_slots[greatest(1, cardinality(v_slots) - v_definition.misfire_limit + 1):];
+    elsif v_definition.misfire = 'skip' and v_slots[1] < p_now - interval '2 minutes' then
+      v_slots := '{}';
+    end if;
+    foreach v_slot in array v_slots loop
+      begin
+        if jobs.start_slot(v_definition, v_slot) is not null then
+          v_count := v_count + 1;
+        end if;
+      exception when others then
+        -- One job whose condition or eligibility raises must not stop the others.
+        perform jobs.open_alert(null, format('schedule %s', v_definition.job),
+          format('The slot %s of %s could not be started: %s', v_slot, v_definition.job, sqlerrm));
+      end;
+    end loop;
+    update jobs.definitions d
+    set next_slot_at = (select s from jobs.next_slots(v_definition.schedule, v_zone, p_now, 1) s)
+    where d.job = v_definition.job;
+  end loop;
+  return v_count;
+end
+$$;
+
+comment on function jobs.open_due_slots(timestamptz) is 'Starts the runs of all slots that are due; missed ones by the job''s misfire policy. Returns how many runs.';
+
+-- The last slot not after p_until. Looks back from the end in growing steps, so that a long gap of a frequent schedule is cheap.
+create function jobs.latest_slot(p_schedule text, p_zone text, p_from timestamptz, p_until timestamptz)
+returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_step interval := interval '1 hour';
+  v_latest timestamptz;
+begin
+  loop
+    select max(s) into v_latest
+    from jobs.next_slots(p_schedule, p_zone, greatest(p_from - interval '1 second', p_until - v_step), 2000) s
+    where s <= p_until;
+    exit when v_latest is not null or p_until - v_step < p_from;
+    v_step := v_step * 8;
+  end loop;
+  return v_latest;
+end
+$$;
+
+comment on function jobs.latest_slot(text, text, timestamptz, timestamptz) is 'The latest slot of a schedule between two moments, or null.';

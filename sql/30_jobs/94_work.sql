@@ -1,0 +1,156 @@
+-- SQL jobs: no provider involved, so the database does them itself, item by item.
+
+-- One item of a SQL job: its own subtransaction, so that one failing tenant never stops the others.
+create function jobs.work_item(p_definition jobs.definitions, p_batch_id bigint, p_tenant_id uuid, p_item_id bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_item jobs.items;
+  v_result jsonb;
+  v_outcome jsonb;
+begin
+  select i.* into v_item from jobs.items i
+  where i.tenant_id = p_tenant_id and i.item_id = p_item_id and i.batch_id = p_batch_id;
+  if not found then
+    return;
+  end if;
+  begin
+    execute format('select to_jsonb(%s($1, $2, $3))', (p_definition).work_function::regproc)
+      into v_result using p_tenant_id, v_item.subject_id, v_item.payload;
+    v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'done', 'result', coalesce(v_result, 'null'));
+  exception
+    when query_canceled or admin_shutdown or crash_shutdown then
+      raise;
+    when others then
+      v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
+  end;
+  perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
+end
+$$;
+
+comment on function jobs.work_item(jobs.definitions, bigint, uuid, bigint) is
+  'Runs the work function for one item and closes it: done, or retry with the error. Its effects and its end are one transaction.';
+
+-- The same for a caller over HTTP: one batch in one transaction, each item still in its own subtransaction.
+create function jobs.work_batch(drain_id uuid, job text, batch_size integer default 50)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_batch jsonb;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql';
+  if not found then
+    raise exception 'There is no SQL job "%".', work_batch.job using errcode = 'P0002';
+  end if;
+  v_batch := jobs.next_batch(work_batch.drain_id, work_batch.job, work_batch.batch_size);
+  perform jobs.work_item(v_definition, (v_batch ->> 'batch_id')::bigint, (t ->> 'tenant_id')::uuid, (i ->> 'item_id')::bigint)
+  from jsonb_array_elements(v_batch -> 'tenants') t
+  cross join lateral jsonb_array_elements(t -> 'items') i;
+  return (select sum(jsonb_array_length(t -> 'items')) from jsonb_array_elements(v_batch -> 'tenants') t);
+end
+$$;
+
+grant execute on function jobs.work_batch(uuid, text, integer) to service_role;
+comment on function jobs.work_batch(uuid, text, integer) is
+  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP.';
+
+-- A drain for a SQL job when lanes wait; null when there is nothing to do, which is the cheap and usual case.
+create function jobs.begin_drain(p_job text)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_drain_id uuid;
+begin
+  if not exists (select from jobs.lanes l where l.job = p_job and l.awake)
+    and not exists (select from jobs.lanes l where l.job = p_job and l.wake_at <= clock_timestamp()) then
+    return null;
+  end if;
+  insert into jobs.drains (job, run_id, answered_at, seen_at)
+  values (p_job, null, clock_timestamp(), clock_timestamp())
+  returning drain_id into v_drain_id;
+  return v_drain_id;
+end
+$$;
+
+comment on function jobs.begin_drain(text) is 'Opens a drain of the database itself for a job with waiting lanes; null when none waits.';
+
+-- What is left of a batch goes back untouched: nothing was tried, so nothing is counted.
+create function jobs.return_batch(batch_id bigint)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_outcomes jsonb;
+  v_count integer := 0;
+begin
+  select b.* into v_batch from jobs.batches b where b.batch_id = return_batch.batch_id for update;
+  if not found then
+    return 0;
+  end if;
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'outcome', 'held', 'until', clock_timestamp())) into v_outcomes
+  from jobs.leases e
+  cross join lateral unnest(e.item_ids) as u (item_id)
+  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = v_batch.batch_id and not i.begun
+  where e.batch_id = v_batch.batch_id;
+  if v_outcomes is not null then
+    v_count := jobs.settle(v_definition, v_batch, v_outcomes, clock_timestamp());
+  end if;
+  delete from jobs.batches b
+  where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
+  return v_count;
+end
+$$;
+
+grant execute on function jobs.return_batch(bigint) to service_role;
+comment on function jobs.return_batch(bigint) is
+  'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends.';
+
+-- One step: the next item of any SQL job, claimed, worked off and closed in one transaction. The caller commits, so a crash
+-- takes back the item at hand and nothing else. (A procedure could commit by itself, but then it could not pin its search_path.)
+create function jobs.work()
+returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_definition jobs.definitions;
+  v_drain_id uuid;
+  v_batch jsonb;
+begin
+  for v_definition in
+    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
+  loop
+    select d.drain_id into v_drain_id from jobs.drains d
+    where d.job = v_definition.job and d.ended_at is null and d.request_id is null and d.run_id is null
+      and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
+    limit 1;
+    v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
+    continue when v_drain_id is null;
+    v_batch := jobs.next_batch(v_drain_id, v_definition.job, 1);
+    if v_batch is not null then
+      perform jobs.work_item(v_definition, (v_batch ->> 'batch_id')::bigint,
+        (v_batch -> 'tenants' -> 0 ->> 'tenant_id')::uuid, (v_batch -> 'tenants' -> 0 -> 'items' -> 0 ->> 'item_id')::bigint);
+      return true;
+    end if;
+    perform jobs.end_drain(v_drain_id);
+  end loop;
+  return false;
+end
+$$;
+
+grant execute on function jobs.work() to service_role;
+comment on function jobs.work() is
+  'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item.';

@@ -1,0 +1,244 @@
+-- What functions call: answer a doorbell, end a drain, run by hand, and how things stand.
+
+create function jobs.open_run(p_job text, p_trigger text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_run_id bigint;
+begin
+  if p_trigger = 'queue' then
+    -- The items of a scheduled job have the run of their slot.
+    if exists (select from jobs.definitions d where d.job = p_job and d.schedule is not null) then
+      return null;
+    end if;
+    insert into jobs.runs (job, trigger) values (p_job, 'queue')
+    on conflict (job) where trigger = 'queue' and finished_at is null do nothing
+    returning run_id into v_run_id;
+    if v_run_id is null then
+      select r.run_id into v_run_id from jobs.runs r where r.job = p_job and r.trigger = 'queue' and r.finished_at is null;
+    end if;
+    return v_run_id;
+  end if;
+  insert into jobs.runs (job, trigger) values (p_job, p_trigger) returning run_id into v_run_id;
+  return v_run_id;
+end
+$$;
+
+comment on function jobs.open_run(text, text) is 'Opens a run, or joins the one that is open for the queue of this job; null for a scheduled job.';
+
+-- What a run has done so far: the sum of its drains.
+create function jobs.run_counts(p_run_id bigint)
+returns table (processed bigint, failed bigint, errors jsonb)
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(sum(rt.processed), 0)::bigint, coalesce(sum(rt.failed), 0)::bigint,
+    (select coalesce(jsonb_agg(x.error), '[]')
+     from (
+       select e - 'run_id' as error
+       from jobs.runs r
+       join jobs.drains d on d.job = r.job and coalesce(d.ended_at, 'infinity') >= r.started_at
+       cross join lateral jsonb_array_elements(d.errors) e
+       where r.run_id = p_run_id and (e ->> 'run_id')::bigint = p_run_id
+       limit 20
+     ) x)
+  from jobs.run_tenants rt
+  where rt.run_id = p_run_id
+$$;
+
+comment on function jobs.run_counts(bigint) is 'Processed, failed and the first errors of a run so far.';
+
+create function jobs.finish_run(p_run_id bigint)
+returns void
+language sql
+set search_path = ''
+as $$
+  update jobs.runs r
+  set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
+    status = case when c.failed > 0 and c.processed = 0 then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
+    message = case
+      when c.processed = 0 and c.failed = 0 and c.errors = '[]' then 'Nothing to do.'
+      else format('%s done, %s failed.', c.processed, c.failed) end
+  from jobs.run_counts(p_run_id) c
+  where r.run_id = p_run_id and r.finished_at is null
+$$;
+
+comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, warning when something did, else success.';
+
+create function jobs.answer_doorbell(ticket uuid)
+returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_drain jobs.drains;
+begin
+  update jobs.drains d
+  set answered_at = clock_timestamp(), seen_at = clock_timestamp()
+  where d.drain_id = answer_doorbell.ticket and d.answered_at is null and d.ended_at is null
+    and d.rung_at > clock_timestamp() - interval '300 seconds'
+  returning * into v_drain;
+  if not found then
+    return null;
+  end if;
+  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id;
+  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job);
+end
+$$;
+
+grant execute on function jobs.answer_doorbell(uuid) to service_role;
+comment on function jobs.answer_doorbell(uuid) is
+  'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once.';
+
+create function jobs.end_drain(drain_id uuid, error text default null)
+returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_drain jobs.drains;
+begin
+  update jobs.drains d
+  set ended_at = clock_timestamp(), error = left(end_drain.error, 500)
+  where d.drain_id = end_drain.drain_id and d.ended_at is null
+  returning * into v_drain;
+  if not found then
+    return;
+  end if;
+  -- The last one of a run ends it. The run is locked, so that of two that end at once one sees the other gone.
+  perform from jobs.runs r where r.run_id = v_drain.run_id and r.expected is null for update;
+  if found and not exists (select from jobs.drains d where d.run_id = v_drain.run_id and d.ended_at is null) then
+    perform jobs.finish_run(v_drain.run_id);
+  end if;
+  perform jobs.finish_run(r.run_id)
+  from jobs.runs r
+  where r.job = v_drain.job and r.finished_at is null
+    and r.expected <= (select sum(rt.processed + rt.failed) from jobs.run_tenants rt where rt.run_id = r.run_id);
+  -- What this drain has made ready (a message for what it verified) need not wait for the tick.
+  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    begin
+      perform jobs.ring(clock_timestamp());
+    exception when others then
+      null; -- the tick will ring, and says why when it cannot
+    end;
+  end if;
+end
+$$;
+
+grant execute on function jobs.end_drain(uuid, text) to service_role;
+comment on function jobs.end_drain(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits.';
+
+create function jobs.run_now(job text)
+returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_run_id bigint;
+  v_drain_id uuid;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = run_now.job;
+  if not found then
+    raise exception 'There is no job "%".', run_now.job using errcode = 'P0002';
+  end if;
+  if v_definition.paused then
+    raise exception 'The job "%" is paused. Resume it first.', run_now.job using errcode = '55000';
+  end if;
+  -- A run by hand does not wait for the cadence.
+  update jobs.lanes l
+  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
+  from (
+    select s.tenant_id from jobs.lanes s where s.job = run_now.job and s.reason = 'cadence' order by s.tenant_id for no key update
+  ) resting
+  where l.job = run_now.job and l.tenant_id = resting.tenant_id;
+  -- A scheduled job has nothing waiting between its slots: by hand it gets one of its own.
+  v_run_id := case when v_definition.schedule is null then jobs.open_run(run_now.job, 'manual')
+    else jobs.start_slot(v_definition, clock_timestamp(), 'manual') end;
+  insert into jobs.drains (job, run_id, answered_at, seen_at) values (run_now.job, v_run_id, clock_timestamp(), clock_timestamp())
+  returning drains.drain_id into v_drain_id;
+  perform private.audit(null, 'job.run_now', jsonb_build_object('job', run_now.job, 'run_id', v_run_id));
+  return jsonb_build_object('run_id', v_run_id, 'drain_id', v_drain_id, 'kind', v_definition.kind);
+end
+$$;
+
+grant execute on function jobs.run_now(text) to service_role;
+comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused.';
+
+create function jobs.run_result(run_id bigint)
+returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'message', coalesce(r.message, 'Still running.'),
+    'results', jsonb_build_object('processed', c.processed, 'errors', c.errors),
+    'timestamp', coalesce(r.finished_at, clock_timestamp()))
+  from jobs.runs r
+  cross join lateral jobs.run_counts(r.run_id) c
+  where r.run_id = run_result.run_id
+$$;
+
+grant execute on function jobs.run_result(bigint) to service_role;
+comment on function jobs.run_result(bigint) is 'A run in the one shape: {"message","results":{"processed","errors"},"timestamp"}.';
+
+create function jobs.list()
+returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'job', d.job, 'meaning', d.meaning, 'kind', d.kind, 'scope', d.scope, 'paused', d.paused,
+      'schedule', d.schedule, 'time_zone', d.time_zone, 'next_slot_at', d.next_slot_at,
+      'last_run', (
+        select jsonb_build_object('run_id', r.run_id, 'trigger', r.trigger, 'status', r.status, 'started_at', r.started_at,
+          'finished_at', r.finished_at, 'processed', r.processed, 'failed', r.failed, 'message', r.message)
+        from jobs.runs r where r.job = d.job order by r.started_at desc limit 1)
+    ) order by d.job), '[]')
+  from jobs.definitions d
+$$;
+
+grant execute on function jobs.list() to service_role;
+comment on function jobs.list() is 'All jobs with their last run.';
+
+create function jobs.health()
+returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+  with fact as (
+    select clock_timestamp() as now, p.stopped, p.last_tick_at, p.tick_seconds from jobs.platform p
+  ),
+  reason as (
+    select 'No tick has come yet.' as text from fact where fact.last_tick_at is null
+    union all
+    select format('The last tick came %s seconds ago; it should come every %s.',
+      round(extract(epoch from fact.now - fact.last_tick_at)), fact.tick_seconds)
+    from fact where fact.last_tick_at < fact.now - make_interval(secs => 3 * fact.tick_seconds + 5)
+    union all
+    select 'All background work is stopped by the platform''s switch.' from fact where fact.stopped
+    union all
+    select 'Vault lacks project_url or a cron_secret of 32 characters or more.'
+    where length(coalesce(private.platform_secret('cron_secret'), '')) < 32 or coalesce(private.platform_secret('project_url'), '') = ''
+    union all
+    select format('%s of the last doorbells of %s were not answered.', count(*), d.job)
+    from jobs.drains d, fact
+    where d.rung_at > fact.now - interval '5 minutes' and d.error = 'the doorbell was not answered'
+    group by d.job
+    having count(*) >= 3 and count(*) > (
+      select count(*) from jobs.drains ok, fact f where ok.job = d.job and ok.rung_at > f.now - interval '5 minutes' and ok.answered_at is not null)
+    union all
+    select format('Alert: %s', a.incident) from jobs.alerts a where a.closed_at is null and a.tenant_id is null
+  )
+  select jsonb_build_object(
+    'healthy', not exists (select from reason),
+    'reasons', coalesce((select jsonb_agg(reason.text) from reason), '[]'),
+    'checked_at', clock_timestamp())
+$$;
+
+grant execute on function jobs.health() to service_role;
+comment on function jobs.health() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant.';

@@ -1,0 +1,208 @@
+-- Control: pause and resume a job, a tenant's lane or everything; cancel and replay by filter. Every call writes an audit row.
+
+create function jobs.pause(job text, tenant_id uuid default null)
+returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if pause.tenant_id is null then
+    update jobs.definitions d set paused = true where d.job = pause.job;
+    if not found then
+      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
+    end if;
+  else
+    if not exists (select from jobs.definitions d where d.job = pause.job) then
+      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
+    end if;
+    insert into jobs.lanes as l (tenant_id, job, reason, detail, paused) values (pause.tenant_id, pause.job, 'paused', 'this lane is paused', true)
+    on conflict on constraint lanes_pkey do update
+      set paused = true, awake = false, wake_at = null, reason = 'paused', detail = excluded.detail, head_at = null, head_id = null;
+  end if;
+  perform private.audit(pause.tenant_id, 'job.paused', jsonb_build_object('job', pause.job, 'tenant_id', pause.tenant_id));
+end
+$$;
+
+create function jobs.resume(job text, tenant_id uuid default null)
+returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if resume.tenant_id is null then
+    update jobs.definitions d set paused = false where d.job = resume.job;
+    if not found then
+      raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
+    end if;
+  else
+    perform jobs.take_guards(resume.job, array[resume.tenant_id]);
+    update jobs.lanes l set paused = false, wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
+    where l.tenant_id = resume.tenant_id and l.job = resume.job and l.paused;
+  end if;
+  perform private.audit(resume.tenant_id, 'job.resumed', jsonb_build_object('job', resume.job, 'tenant_id', resume.tenant_id));
+end
+$$;
+
+create function jobs.stop_all(stopped boolean)
+returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update jobs.platform p set stopped = stop_all.stopped where p.one;
+  perform private.audit(null, case when stop_all.stopped then 'platform.stopped' else 'platform.started' end);
+end
+$$;
+
+grant execute on function jobs.pause(text, uuid) to service_role;
+grant execute on function jobs.resume(text, uuid) to service_role;
+grant execute on function jobs.stop_all(boolean) to service_role;
+comment on function jobs.pause(text, uuid) is
+  'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job.';
+comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn.';
+comment on function jobs.stop_all(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again.';
+
+-- Waiting items that match a filter end as cancelled. A dry run only counts.
+create function jobs.cancel(job text, tenant_id uuid default null, older_than interval default null, dry_run boolean default true)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_items jobs.items[];
+  v_count integer;
+begin
+  perform jobs.require_read_committed();
+  select d.* into v_definition from jobs.definitions d where d.job = cancel.job;
+  if not found then
+    raise exception 'There is no job "%".', cancel.job using errcode = 'P0002';
+  end if;
+  if cancel.dry_run then
+    return (
+      select count(*) from jobs.items i
+      where i.job = cancel.job and i.batch_id is null and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+        and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than));
+  end if;
+  with gone as (
+    delete from jobs.items i
+    where i.job = cancel.job and i.batch_id is null and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+      and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than)
+    returning i.*
+  ),
+  remembered as (
+    insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, run_id, outcome, error, due_at, started_at, trace_id)
+    select g.tenant_id, g.item_id, g.tries + 1, g.job, g.subject_id, g.run_id, 'cancelled', 'cancelled by the platform', g.run_at, now(), g.trace_id
+    from gone g
+  )
+  select array_agg(g), count(*) into v_items, v_count from gone g;
+  if v_definition.apply_function is not null and v_count > 0 then
+    execute format('select %s($1)', v_definition.apply_function::regproc) using (
+      select array_agg((i.tenant_id, i.item_id, i.subject_id, 'cancelled', null, 'cancelled by the platform', null)::jobs.ended) from unnest(v_items) i);
+  end if;
+  perform private.audit(cancel.tenant_id, 'items.cancelled', jsonb_build_object(
+    'job', cancel.job, 'tenant_id', cancel.tenant_id, 'older_than', cancel.older_than, 'items', v_count));
+  return v_count;
+end
+$$;
+
+grant execute on function jobs.cancel(text, uuid, interval, boolean) to service_role;
+comment on function jobs.cancel(text, uuid, interval, boolean) is
+  'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many.';
+
+-- Dead items come back to life as new attempts of the same items, with their history.
+create function jobs.replay(
+  job text, tenant_id uuid default null, reason text default null, died_after timestamptz default null, dry_run boolean default true
+)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_tenants uuid[];
+  v_count integer;
+begin
+  perform jobs.require_read_committed();
+  if not exists (select from jobs.definitions d where d.job = replay.job) then
+    raise exception 'There is no job "%".', replay.job using errcode = 'P0002';
+  end if;
+  if replay.dry_run then
+    return (
+      select count(*) from jobs.dead_items d
+      where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
+        and (replay.reason is null or d.reason = replay.reason) and (replay.died_after is null or d.died_at >= replay.died_after));
+  end if;
+  v_tenants := array(
+    select distinct d.tenant_id from jobs.dead_items d
+    where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id) order by 1);
+  perform jobs.take_guards(replay.job, v_tenants);
+  -- Whoever deletes the dead row revives it: of two replays at once, one finds it gone.
+  with revived as (
+    delete from jobs.dead_items d
+    where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
+      and (replay.reason is null or d.reason = replay.reason) and (replay.died_after is null or d.died_at >= replay.died_after)
+      and d.tenant_id = any (v_tenants)
+    returning d.*
+  ),
+  back as (
+    insert into jobs.items (tenant_id, item_id, job, subject_id, run_at, enqueued_at, tries, last_error, dedupe_key, trace_id, payload)
+    overriding system value
+    select r.tenant_id, r.item_id, r.job, r.subject_id, now(), r.enqueued_at, r.tries, r.last_error, r.dedupe_key, r.trace_id, r.payload
+    from revived r
+    on conflict do nothing
+    returning items.tenant_id
+  )
+  select count(*), array_agg(distinct b.tenant_id order by b.tenant_id) into v_count, v_tenants from back b;
+  if v_count > 0 then
+    perform jobs.wake_lanes(replay.job, v_tenants, array(select now() from unnest(v_tenants)));
+  end if;
+  perform private.audit(replay.tenant_id, 'items.replayed', jsonb_build_object(
+    'job', replay.job, 'tenant_id', replay.tenant_id, 'reason', replay.reason, 'died_after', replay.died_after, 'items', v_count));
+  return v_count;
+end
+$$;
+
+grant execute on function jobs.replay(text, uuid, text, timestamptz, boolean) to service_role;
+comment on function jobs.replay(text, uuid, text, timestamptz, boolean) is
+  'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be.';
+
+-- What a deployment of one's own adds: a job, by its settings. Unknown settings are refused.
+create function jobs.define(job text, settings jsonb)
+returns jobs.definitions
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_known text[] := array(
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = 'jobs.definitions'::regclass and a.attnum > 0 and not a.attisdropped and a.attname not in ('job', 'next_slot_at'));
+  v_unknown text;
+  v_columns text;
+begin
+  select k into v_unknown from jsonb_object_keys(settings) k where k <> all (v_known) limit 1;
+  if v_unknown is not null then
+    raise exception 'A job has no setting "%". Known: %.', v_unknown, array_to_string(v_known, ', ') using errcode = '22023';
+  end if;
+  select string_agg(format('%I', k), ', ' order by k) into v_columns from jsonb_object_keys(settings) k;
+  execute format(
+    'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s
+     on conflict (job) do update set %3$s returning d.*',
+    v_columns,
+    (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k),
+    (select string_agg(format('%1$I = excluded.%1$I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+    into v_definition using define.job, settings;
+  insert into jobs.clocks (job) values (define.job) on conflict do nothing;
+  perform private.audit(null, 'job.defined', jsonb_build_object('job', define.job, 'settings', settings));
+  return v_definition;
+end
+$$;
+
+comment on function jobs.define(text, jsonb) is
+  'Adds a job or changes its settings: jobs.define(''nightly-report'', ''{"kind":"sql","meaning":"…","schedule":"0 4 * * *","work_function":"private.report"}''). '
+  'For migrations and the SQL editor only: a job names functions that the database will call.';

@@ -1,0 +1,109 @@
+-- Participants: customers of one tenant. The same person in two tenants is two rows without a link that anyone could see.
+create table public.participants (
+  tenant_id uuid not null,
+  id uuid not null default gen_random_uuid(),
+  user_id uuid,
+  display_name text not null,
+  phone text,
+  whatsapp_opt_in_at timestamptz,
+  instagram_username text,
+  facebook_user_id text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  primary key (tenant_id, id),
+  constraint one_participant_per_tenant_and_user unique (tenant_id, user_id),
+  constraint participants_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
+  constraint participants_user_fkey foreign key (user_id) references auth.users (id) on delete set null,
+  constraint display_name_is_not_empty check (btrim(display_name) <> '' and char_length(display_name) <= 80),
+  constraint phone_is_e164 check (phone ~ '^\+[1-9][0-9]{6,14}$'),
+  constraint instagram_username_is_plain check (instagram_username ~ '^[a-z0-9._]{1,30}$'),
+  constraint facebook_user_id_is_digits check (facebook_user_id ~ '^[0-9]{1,30}$'),
+  constraint opt_in_needs_a_phone check (whatsapp_opt_in_at is null or phone is not null)
+);
+
+create index participants_user_id_idx on public.participants (user_id);
+create unique index participants_tenant_id_instagram_username_idx on public.participants (tenant_id, instagram_username);
+
+create function private.participant_ids()
+returns setof uuid
+language sql stable security definer
+set search_path = ''
+as $$
+  select p.id
+  from public.participants p
+  join public.tenants t on t.id = p.tenant_id
+  where p.user_id = (select auth.uid()) and t.status <> 'closed'
+$$;
+
+create function private.participant_tenant_ids()
+returns setof uuid
+language sql stable security definer
+set search_path = ''
+as $$
+  select p.tenant_id
+  from public.participants p
+  join public.tenants t on t.id = p.tenant_id
+  where p.user_id = (select auth.uid()) and t.status <> 'closed'
+$$;
+
+grant execute on function private.participant_ids() to authenticated, service_role;
+grant execute on function private.participant_tenant_ids() to authenticated, service_role;
+comment on function private.participant_ids() is 'The participants that the caller is. Definer: participants cannot be read from its own policy without recursion.';
+comment on function private.participant_tenant_ids() is 'Tenants in which the caller is a participant. Definer, like private.participant_ids().';
+
+alter table public.participants enable row level security;
+grant select on public.participants to authenticated;
+grant update (display_name, phone, instagram_username, facebook_user_id, whatsapp_opt_in_at) on public.participants to authenticated;
+grant select, insert, update, delete on public.participants to service_role;
+
+create policy participants_select_members_and_self on public.participants
+  for select to authenticated
+  using (tenant_id = any (array(select private.tenant_ids('viewer'))) or id = any (array(select private.participant_ids())));
+
+create policy participants_update_self on public.participants
+  for update to authenticated
+  using (id = any (array(select private.participant_ids())))
+  with check (id = any (array(select private.participant_ids())));
+
+create policy campaigns_select_members_and_participants on public.campaigns
+  for select to authenticated
+  using (
+    tenant_id = any (array(select private.tenant_ids('viewer')))
+    or (status <> 'draft' and tenant_id = any (array(select private.participant_tenant_ids()))));
+
+create policy campaigns_insert_members on public.campaigns
+  for insert to authenticated with check (tenant_id = any (array(select private.tenant_ids('member'))));
+
+create policy campaigns_update_members on public.campaigns
+  for update to authenticated
+  using (tenant_id = any (array(select private.tenant_ids('member'))))
+  with check (tenant_id = any (array(select private.tenant_ids('member'))));
+
+create policy campaigns_delete_admins on public.campaigns
+  for delete to authenticated using (tenant_id = any (array(select private.tenant_ids('admin'))));
+
+create trigger participants_before_update_keep_row_rules
+  before update on public.participants
+  for each row execute function private.keep_row_rules();
+
+-- Handles are stored as they are compared: without @, in lower case.
+create function private.normalise_participant()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.instagram_username := nullif(lower(ltrim(btrim(new.instagram_username), '@')), '');
+  new.phone := nullif(regexp_replace(new.phone, '[ ()./-]', '', 'g'), '');
+  new.display_name := btrim(new.display_name);
+  return new;
+end
+$$;
+
+comment on function private.normalise_participant() is 'Trigger: user names without @ in lower case, phone numbers without punctuation.';
+
+create trigger participants_before_write_normalise
+  before insert or update on public.participants
+  for each row execute function private.normalise_participant();
+
+comment on table public.participants is 'Customers of a tenant who take part in its campaigns. Members see their tenant''s, everyone sees only their own.';

@@ -1,0 +1,45 @@
+-- The three demo tenants and the platform's fall-back credentials. Every token here belongs to the local simulators.
+-- Running it twice changes nothing.
+begin;
+
+insert into public.tenants (id, slug, name, plan_id, time_zone) values
+  ('10000000-0000-4000-8000-000000000001', 'pizza-shop', 'Pizza Shop', 'pro', 'Europe/Rome'),
+  ('10000000-0000-4000-8000-000000000002', 'gym', 'Gym', 'starter', 'America/New_York'),
+  ('10000000-0000-4000-8000-000000000003', 'salon', 'Salon', 'free', 'Asia/Kolkata')
+on conflict (id) do nothing;
+
+-- Pizza Shop brings its own Facebook token and its own WaAPI account, Gym its own Instagram token, Salon nothing.
+select public.set_credential('10000000-0000-4000-8000-000000000001', 'meta', 'facebook_login',
+  '{"access_token": "demo-meta-pizza-shop"}', '{"page_id": "100000000000001", "ig_user_id": "17841400000000001"}');
+select public.set_credential('10000000-0000-4000-8000-000000000001', 'whatsapp', 'waapi',
+  '{"token": "demo-waapi-pizza-shop"}', '{"instance_id": "1001"}');
+select public.set_credential('10000000-0000-4000-8000-000000000002', 'meta', 'instagram_login',
+  '{"access_token": "demo-meta-gym"}', '{"ig_user_id": "17841400000000002"}');
+select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "demo-meta-platform"}');
+select jobs.set_platform_credential('whatsapp', 'whatsapp_cloud',
+  '{"access_token": "demo-whatsapp-platform"}', '{"phone_number_id": "106540000000000"}');
+
+insert into public.campaigns (tenant_id, id, name, status, time_zone, notifications_enabled, notify_from, notify_until) values
+  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000011', 'A slice of summer', 'active', 'Europe/Rome', true, '00:00', '24:00'),
+  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000012', 'Two for Tuesday', 'active', 'Europe/Rome', true, '00:00', '24:00'),
+  ('10000000-0000-4000-8000-000000000002', '20000000-0000-4000-8000-000000000021', 'Thirty days stronger', 'active', 'America/New_York', true, '00:00', '24:00'),
+  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000031', 'A fresh look', 'active', 'Asia/Kolkata', false, '00:00', '24:00'),
+  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000032', 'After hours', 'active', 'Asia/Kolkata', true, '09:00', '18:00')
+on conflict (tenant_id, id) do nothing;
+
+insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id, reward_spins) values
+  ('10000000-0000-4000-8000-000000000001', '30000000-0000-4000-8000-000000000111', '20000000-0000-4000-8000-000000000011',
+    'facebook_comment', 'Comment on our summer post', '100000000000001_2001', 3),
+  ('10000000-0000-4000-8000-000000000001', '30000000-0000-4000-8000-000000000112', '20000000-0000-4000-8000-000000000011',
+    'instagram_comment', 'Comment on our oven video', '17900000000000101', 2),
+  ('10000000-0000-4000-8000-000000000001', '30000000-0000-4000-8000-000000000121', '20000000-0000-4000-8000-000000000012',
+    'facebook_comment', 'Tell us your Tuesday topping', '100000000000001_2002', 1),
+  ('10000000-0000-4000-8000-000000000002', '30000000-0000-4000-8000-000000000211', '20000000-0000-4000-8000-000000000021',
+    'instagram_comment', 'Comment with your goal', '17900000000000201', 5),
+  ('10000000-0000-4000-8000-000000000003', '30000000-0000-4000-8000-000000000311', '20000000-0000-4000-8000-000000000031',
+    'instagram_comment', 'Comment on our new look', '17900000000000301', 2),
+  ('10000000-0000-4000-8000-000000000003', '30000000-0000-4000-8000-000000000321', '20000000-0000-4000-8000-000000000032',
+    'facebook_comment', 'Which evening suits you?', '100000000000003_2001', 2)
+on conflict (tenant_id, id) do nothing;
+
+commit;

@@ -1,0 +1,406 @@
+/** A database with the engine in it, and what all proofs of the engine share: tenants, jobs, workers, invariants, seeds. */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import postgres from 'postgres';
+import { z } from 'zod';
+import { applyFiles, type SqlFile, sourceFiles } from '../../scripts/dev/compare.ts';
+import { createDatabase, type Database, startDatabase } from '../../scripts/local/database.ts';
+
+export type Sql = postgres.Sql;
+
+/** One database of its own, a copy of the template: what a test breaks in it, no other test sees. */
+export interface Scratch {
+  name: string;
+  /** As the owner of the schema. */
+  url: string;
+  adminUrl: string;
+  /** A pool for looking and for setting the scene. */
+  sql: Sql;
+  /** A connection of its own: one backend. Closed with the scratch. */
+  connect(options?: { max?: number; url?: string }): Sql;
+  drop(): Promise<void>;
+}
+
+export interface EngineServer {
+  database: Database;
+  scratch(name?: string): Promise<Scratch>;
+  stop(): Promise<void>;
+}
+
+/** sql/ as it stands, after the extensions that it needs. */
+export async function engineFiles(): Promise<SqlFile[]> {
+  const text = [
+    'create schema if not exists extensions',
+    'create extension if not exists pgcrypto with schema extensions',
+    'create extension if not exists supabase_vault with schema vault cascade',
+    'create extension if not exists pg_cron with schema pg_catalog',
+    'create extension if not exists pg_net with schema extensions',
+  ].join(';\n');
+  return [{ path: 'extensions', text }, ...(await sourceFiles())];
+}
+
+/** A server with a template of the schema, from which each test gets its own copy in a moment. */
+export async function startEngine(options: { durable?: boolean; dataDir?: string } = {}): Promise<EngineServer> {
+  const database = await startDatabase(options);
+  try {
+    return await engineOn(database, () => database.stop());
+  } catch (error) {
+    await database.stop();
+    throw error;
+  }
+}
+
+export async function engineOn(database: Database, stop: () => Promise<void>): Promise<EngineServer> {
+  const admin = postgres(database.adminUrl, { max: 1, onnotice: () => {} });
+  try {
+    const template = await createDatabase(database, 'engine_template');
+    await applyFiles(template.url, await engineFiles());
+  } finally {
+    await admin.end();
+  }
+  let count = 0;
+  return {
+    database,
+    scratch: (name) => copyTemplate(database, name ?? `engine_${process.pid}_${++count}`),
+    stop,
+  };
+}
+
+async function copyTemplate(database: Database, name: string): Promise<Scratch> {
+  const admin = postgres(database.adminUrl, { max: 1, onnotice: () => {} });
+  try {
+    await admin.unsafe(`create database "${name}" template engine_template owner "${database.owner}"`);
+  } finally {
+    await admin.end();
+  }
+  const url = withDatabase(database.url, name);
+  const adminUrl = withDatabase(database.adminUrl, name);
+  const open: Sql[] = [];
+  const connect: Scratch['connect'] = (options = {}) => {
+    const sql = postgres(options.url ?? url, { max: options.max ?? 1, onnotice: () => {}, connect_timeout: 10 });
+    open.push(sql);
+    return sql;
+  };
+  return {
+    name,
+    url,
+    adminUrl,
+    sql: connect({ max: 4 }),
+    connect,
+    drop: async () => {
+      await Promise.all(open.map((sql) => sql.end({ timeout: 1 })));
+      const again = postgres(database.adminUrl, { max: 1, onnotice: () => {} });
+      try {
+        await again.unsafe(`drop database if exists "${name}" with (force)`);
+      } finally {
+        await again.end();
+      }
+    },
+  };
+}
+
+export function withDatabase(url: string, name: string): string {
+  const changed = new URL(url);
+  changed.pathname = `/${name}`;
+  return changed.href;
+}
+
+// Seeds ---------------------------------------------------------------------------------------------------------------
+
+/** Small, fast, repeatable: the same seed gives the same test. Set ENGINE_SEED to repeat a run. */
+export interface Random {
+  seed: number;
+  next(): number;
+  below(limit: number): number;
+  pick<T>(from: readonly T[]): T;
+}
+
+export function randomOf(title: string): Random {
+  const seed = Number(process.env.ENGINE_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  process.stdout.write(`seed of "${title}": ${seed} (repeat it with ENGINE_SEED=${seed})\n`);
+  return seeded(seed);
+}
+
+export function seeded(seed: number): Random {
+  let state = seed >>> 0;
+  const next = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = state;
+    mixed = Math.imul(mixed ^ (mixed >>> 15), mixed | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+  const below = (limit: number) => Math.floor(next() * limit);
+  return {
+    seed,
+    next,
+    below,
+    pick: (from) => {
+      const value = from[below(from.length)];
+      if (value === undefined) throw new Error('nothing to pick from');
+      return value;
+    },
+  };
+}
+
+/** How much longer than in `npm test` the random tests run: `ENGINE_ROUNDS=20`. */
+export const effort = Number(process.env.ENGINE_ROUNDS ?? 1);
+
+// The scene -----------------------------------------------------------------------------------------------------------
+
+export interface JobOptions {
+  job: string;
+  batchSize?: number;
+  quantum?: number;
+  cap?: number | null;
+  leaseSeconds?: number;
+  maxAttempts?: number;
+  backoffSeconds?: number;
+  loadFunction?: string | null;
+  applyFunction?: string | null;
+  maxDrains?: number;
+}
+
+export async function makeJob(sql: Sql, options: JobOptions): Promise<string> {
+  await sql`
+    insert into jobs.definitions (job, kind, meaning, batch_size, quantum, cap, lease_seconds, max_attempts, backoff_seconds,
+      backoff_limit_seconds, load_function, apply_function, max_drains)
+    values (${options.job}, 'edge', 'a job of the proofs', ${options.batchSize ?? 200}, ${options.quantum ?? 10}, ${options.cap ?? null},
+      ${options.leaseSeconds ?? 60}, ${options.maxAttempts ?? 8}, ${options.backoffSeconds ?? 0.001},
+      ${Math.max(options.backoffSeconds ?? 0.001, 0.001)}, ${options.loadFunction ?? null}, ${options.applyFunction ?? null},
+      ${options.maxDrains ?? 8})`;
+  await sql`insert into jobs.clocks (job) values (${options.job}) on conflict do nothing`;
+  return options.job;
+}
+
+export interface PlanOptions {
+  weight?: number;
+  cap?: number;
+  batchShare?: number;
+}
+
+/** Sets how the plan serves its tenants; no cadence and no rate, so that nothing but the test's own caps holds work back. */
+export async function setPlan(sql: Sql, plan: string, options: PlanOptions = {}): Promise<void> {
+  await sql`
+    update public.plans
+    set weight = ${options.weight ?? 1}, cap = ${options.cap ?? 100_000}, batch_share = ${options.batchShare ?? 1000},
+      cadence_seconds = 0, rate_per_minute = null
+    where plan_id = ${plan}`;
+}
+
+/** Tenants in the order of their names. */
+export async function makeTenants(sql: Sql, count: number, plan = 'enterprise'): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`
+    insert into public.tenants (slug, name, plan_id)
+    select format('%s-%s', ${plan}::text, lpad(n::text, 7, '0')), format('Tenant %s', n), ${plan} from generate_series(1, ${count}::int) n
+    returning id`;
+  return rows.map((row) => row.id);
+}
+
+/** A worker's permission to claim, as an answered doorbell gives it. */
+export async function openDrain(sql: Sql, job: string): Promise<string> {
+  const [row] = await sql<{ drain_id: string }[]>`
+    insert into jobs.drains (job, answered_at, seen_at) values (${job}, clock_timestamp(), clock_timestamp()) returning drain_id`;
+  if (!row) throw new Error('no drain');
+  return row.drain_id;
+}
+
+// The worker's calls --------------------------------------------------------------------------------------------------
+
+const itemSchema = z.object({
+  item_id: z.number(),
+  attempt: z.number(),
+  subject_id: z.string().nullish(),
+  data: z.unknown(),
+});
+const batchSchema = z.object({
+  batch_id: z.number(),
+  tenants: z.array(z.object({ tenant_id: z.string(), items: z.array(itemSchema) })),
+});
+const closedSchema = z.object({ closed: z.number(), stale: z.number(), next: batchSchema.nullable() });
+
+export type Batch = z.infer<typeof batchSchema>;
+export type Closed = z.infer<typeof closedSchema>;
+
+export interface Outcome {
+  item_id: number;
+  outcome: string;
+  [more: string]: postgres.JSONValue | undefined;
+}
+
+type Caller = Sql | postgres.TransactionSql | postgres.ReservedSql;
+
+export async function claim(sql: Caller, drainId: string, job: string, size: number | null = null): Promise<Batch | null> {
+  const [row] = await sql<{ batch: unknown }[]>`select jobs.next_batch(${drainId}, ${job}, ${size}) as batch`;
+  return batchSchema.nullable().parse(row?.batch);
+}
+
+export async function close(sql: Caller, batchId: number, outcomes: readonly Outcome[], next = false): Promise<Closed> {
+  const [row] = await sql<{ closed: unknown }[]>`
+    select jobs.close_batch(${batchId}, ${sql.json(outcomes as postgres.JSONValue)}, ${next}) as closed`;
+  return closedSchema.parse(row?.closed);
+}
+
+export const itemsOf = (batch: Batch): number[] =>
+  batch.tenants.flatMap((work) => work.items.map((item) => item.item_id));
+
+export const allDone = (batch: Batch): Outcome[] =>
+  itemsOf(batch).map((item_id) => ({ item_id, outcome: 'done', result: {} }));
+
+export const allRetry = (batch: Batch): Outcome[] =>
+  itemsOf(batch).map((item_id) => ({ item_id, outcome: 'retry', error: 'not now' }));
+
+/** Enqueues one item per element; `n` in its payload is how journals know it again. */
+export async function enqueue(sql: Caller, job: string, work: readonly { tenant: string; n: number }[]): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select jobs.enqueue_many(${job}, ${work.map((each) => each.tenant)}::uuid[],
+      payloads => ${work.map((each) => JSON.stringify({ n: each.n }))}::text[]::jsonb[]) as count`;
+  return row?.count ?? 0;
+}
+
+const payloadSchema = z.object({ n: z.number() });
+export const numberOf = (item: { data: unknown }): number => payloadSchema.parse(item.data).n;
+
+/** Claims and closes until nothing is awake and no lane wakes by itself soon. Returns the numbers done, in order. */
+export async function drainAll(sql: Sql, job: string, drainId: string, patienceMs = 20_000): Promise<number[]> {
+  const done: number[] = [];
+  const deadline = Date.now() + patienceMs;
+  for (;;) {
+    const batch = await claim(sql, drainId, job);
+    if (batch) {
+      for (const work of batch.tenants) done.push(...work.items.map(numberOf));
+      await close(sql, batch.batch_id, allDone(batch));
+      continue;
+    }
+    const [row] = await sql<{ waits: boolean }[]>`
+      select exists (select from jobs.lanes l where l.job = ${job} and (l.awake or l.wake_at < now() + interval '5 seconds')) as waits`;
+    if (!row?.waits) return done;
+    if (Date.now() > deadline) throw new Error(`${job} does not come to rest`);
+    await delay(20);
+  }
+}
+
+// Invariants ----------------------------------------------------------------------------------------------------------
+
+/**
+ * Lanes that sleep although they have work and nothing is going to wake them in time. No sweep has run: what this finds is
+ * a lost wake-up. The second that is allowed is the lane that was put to sleep while somebody held its guard.
+ */
+export async function lostWakeUps(sql: Sql, job: string): Promise<string[]> {
+  const rows = await sql<{ what: string }[]>`
+    select format('lane %s sleeps (%s) until %s, work is due at %s', l.tenant_id, l.reason, coalesce(l.wake_at::text, 'ever'), i.run_at) as what
+    from jobs.lanes l
+    cross join lateral (
+      select min(w.run_at) as run_at from jobs.items w where w.job = l.job and w.tenant_id = l.tenant_id and w.batch_id is null) i
+    left join public.tenants t on t.id = l.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    where l.job = ${job} and not l.awake and i.run_at is not null and l.reason not in ('paused', 'breaker')
+      and not (l.reason = 'cap' and p.cap <= (
+        select coalesce(sum(e.open), 0) from jobs.leases e where e.job = l.job and e.tenant_id = l.tenant_id))
+      and (l.wake_at is null or l.wake_at > greatest(i.run_at, l.not_before, clock_timestamp()) + interval '1.1 seconds')
+    union all
+    select format('item %s of %s has no lane', i.item_id, i.tenant_id)
+    from jobs.items i
+    where i.job = ${job} and not exists (select from jobs.lanes l where l.job = i.job and l.tenant_id = i.tenant_id)`;
+  return rows.map((row) => row.what);
+}
+
+/** What must be true of the engine's own tables at every moment, whatever happened. */
+export async function brokenRules(sql: Sql, job: string): Promise<string[]> {
+  const rows = await sql<{ what: string }[]>`
+    select format('item %s is leased to batch %s, which is not open', i.item_id, i.batch_id) as what
+    from jobs.items i
+    where i.job = ${job} and i.batch_id is not null and not exists (
+      select from jobs.batches b
+      join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = i.tenant_id and e.job = i.job and i.item_id = any (e.item_ids)
+      where b.batch_id = i.batch_id)
+    union all
+    select format('lane %s has %s items open in batch %s by its lease, %s by its items', e.tenant_id, e.open, e.batch_id, n.items)
+    from jobs.leases e
+    cross join lateral (
+      select count(*) as items from jobs.items i where i.tenant_id = e.tenant_id and i.job = e.job and i.batch_id = e.batch_id) n
+    where e.job = ${job} and n.items <> e.open
+    union all
+    select format('batch %s is open without a lease', b.batch_id)
+    from jobs.batches b
+    where b.job = ${job} and not exists (select from jobs.leases e where e.batch_id = b.batch_id)
+    union all
+    select format('item %s ended %s times', a.item_id, count(*))
+    from jobs.attempts a
+    where a.job = ${job} and a.outcome in ('done', 'unknown', 'refused', 'cancelled')
+    group by a.tenant_id, a.item_id
+    having count(*) > 1
+    union all
+    select format('item %s ended and is still there', i.item_id)
+    from jobs.items i
+    where i.job = ${job} and (
+      exists (select from jobs.dead_items d where d.tenant_id = i.tenant_id and d.item_id = i.item_id)
+      or exists (select from jobs.attempts a where a.tenant_id = i.tenant_id and a.item_id = i.item_id and a.outcome in ('done', 'unknown', 'refused', 'cancelled')))
+    union all
+    select format('item %s has more attempts than allowed: %s', i.item_id, i.attempts)
+    from jobs.items i
+    join jobs.definitions d on d.job = i.job
+    where i.job = ${job} and i.attempts >= d.max_attempts
+    limit 20`;
+  return rows.map((row) => row.what);
+}
+
+/** Both of the above. */
+export async function violations(sql: Sql, job: string): Promise<string[]> {
+  return [...(await brokenRules(sql, job)), ...(await lostWakeUps(sql, job))];
+}
+
+/** The numbers (payload n) of everything that the database says has ended as done. Subjects carry the number as well. */
+export async function countsOf(sql: Sql, job: string): Promise<{ waiting: number; leased: number; done: number; dead: number }> {
+  const [row] = await sql<{ waiting: number; leased: number; done: number; dead: number }[]>`
+    select
+      (select count(*)::int from jobs.items i where i.job = ${job} and i.batch_id is null) as waiting,
+      (select count(*)::int from jobs.items i where i.job = ${job} and i.batch_id is not null) as leased,
+      (select count(*)::int from jobs.attempts a where a.job = ${job} and a.outcome = 'done') as done,
+      (select count(*)::int from jobs.dead_items d where d.job = ${job}) as dead`;
+  if (!row) throw new Error('no counts');
+  return row;
+}
+
+// Breaking things on purpose ------------------------------------------------------------------------------------------
+
+/** Takes the guards out of the wake-up protocol: the positive control of every test about lost wake-ups. */
+export async function takeOutGuards(sql: Sql): Promise<void> {
+  await sql`
+    create or replace function jobs.take_guards(p_job text, p_tenant_ids uuid[]) returns void
+    language plpgsql set search_path = '' as $$ begin end $$`;
+}
+
+/** Takes out the lock that lets one claimer of a job in at a time. */
+export async function takeOutClaimLock(sql: Sql): Promise<void> {
+  await sql`
+    create or replace function jobs.claim_lock(p_job text) returns void
+    language sql set search_path = '' as $$ select $$`;
+}
+
+/** Changes the text of a function in place; the old text must be there exactly `times` times. */
+export async function rewrite(sql: Sql, signature: string, from: string, to: string, times = 1): Promise<void> {
+  const [row] = await sql<{ text: string }[]>`select pg_catalog.pg_get_functiondef(${signature}::regprocedure) as text`;
+  const parts = (row?.text ?? '').split(from);
+  if (parts.length !== times + 1) {
+    throw new Error(`${signature} holds "${from}" ${parts.length - 1} times, not ${times}`);
+  }
+  await sql.unsafe(parts.join(to));
+}
+
+/** Waits until `look` answers with something, or fails with what it was about. */
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | undefined | false>,
+  patienceMs = 20_000,
+): Promise<T> {
+  const deadline = Date.now() + patienceMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`waited ${patienceMs} ms in vain for: ${what}`);
+    await delay(5);
+  }
+}
+
+export const here = (file: string): string => join(import.meta.dirname, file);

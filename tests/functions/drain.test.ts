@@ -1,0 +1,406 @@
+import { describe, expect, test } from 'vitest';
+import {
+  createDrain,
+  type DrainOptions,
+  eachInPool,
+  type JobHandler,
+} from '../../functions/_shared/drain.ts';
+import { type Batch, EngineError, type TenantWork } from '../../functions/_shared/engine.ts';
+import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
+import {
+  batch,
+  databaseNow,
+  drainId,
+  engine,
+  item,
+  memoryLog,
+  metaCredential,
+  nowMs,
+  work,
+} from './fakes.ts';
+
+const tenant = (slug: string, ...ids: number[]): TenantWork =>
+  work(
+    ids.map((id) => item(id)),
+    metaCredential,
+    slug,
+  );
+const done = (itemId: number): ItemOutcome => ({ item_id: itemId, outcome: 'done', result: {} });
+const allDone: JobHandler = async ({ items }, context) =>
+  context.report(...items.map((each) => done(each.item_id)));
+const trouble = () => new EngineError('close_batch', 'connection', true, 'gone');
+
+/** A drain over prepared batches, with a clock that the test moves. */
+function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainOptions> = {}) {
+  const calls: string[] = [];
+  const closed: ItemOutcome[] = [];
+  const { log, entries, lines } = memoryLog();
+  const clock = { ms: nowMs };
+  const queue = [...batches];
+  const fake = engine({
+    async nextBatch() {
+      calls.push('next');
+      return queue.shift() ?? null;
+    },
+    async closeBatch(batchId, outcomes, next) {
+      calls.push(
+        `close ${batchId} ${outcomes.map((outcome) => outcome.item_id).join(',')}${next ? ' next' : ''}`,
+      );
+      closed.push(...outcomes);
+      return { closed: outcomes.length, stale: 0, next: next ? (queue.shift() ?? null) : null };
+    },
+    async extendBatch() {
+      calls.push('extend');
+      return true;
+    },
+    async beginEffects(_batchId, ids) {
+      return [...ids];
+    },
+    async endDrain(_id, error) {
+      calls.push(`end ${error ?? 'well'}`);
+    },
+    ...changes.engine,
+  });
+  const drain = createDrain({
+    handlers: { 'verify-social-tasks': handler },
+    now: () => clock.ms,
+    log,
+    flushMs: 5,
+    ...changes,
+    engine: fake,
+  });
+  return {
+    calls,
+    closed,
+    clock,
+    entries,
+    lines,
+    run: (job = 'verify-social-tasks') => drain({ drainId, job }),
+  };
+}
+const partial = (changes: Partial<DrainOptions['engine']>) => ({ engine: changes as DrainOptions['engine'] });
+
+describe('drain', () => {
+  test('takes batch after batch, closing one and taking the next in one call, until nothing is awake', async () => {
+    const { run, calls } = draining([batch(1, [tenant('a', 1, 2)]), batch(2, [tenant('b', 3)])], allDone);
+    expect(await run()).toEqual({ end: 'nothing_awake', batches: 2, items: 3, closed: 3, stale: 0 });
+    expect(calls).toEqual(['next', 'close 1 1,2 next', 'close 2 3 next', 'end well']);
+  });
+
+  test('with nothing awake it only ends', async () => {
+    const { run, calls } = draining([], allDone);
+    expect(await run()).toMatchObject({ end: 'nothing_awake', batches: 0 });
+    expect(calls).toEqual(['next', 'end well']);
+  });
+
+  test('a job that this worker does not know ends at once and says so', async () => {
+    for (const job of ['from-tomorrow', 'constructor']) {
+      const { run, calls } = draining([batch(1, [])], allDone);
+      expect(await run(job)).toMatchObject({ end: 'unknown_job' });
+      expect(calls).toEqual([expect.stringMatching(/^end This worker does not know the job .*Deploy/)]);
+    }
+  });
+
+  test('after its budget it takes no new batch', async () => {
+    const { run, calls, clock } = draining(
+      [batch(1, [tenant('a', 1)]), batch(2, [tenant('a', 2)]), batch(3, [tenant('a', 3)])],
+      async (given, context) => {
+        clock.ms += 60_000;
+        await allDone(given, context);
+      },
+      { budgetMs: 100_000, graceMs: 100_000 },
+    );
+    expect(await run()).toMatchObject({ end: 'time', batches: 2 });
+    expect(calls).toEqual(['next', 'close 1 1 next', 'close 2 2', 'end well']);
+  });
+
+  test('after its grace it starts no tenant, and hands the items back without an attempt', async () => {
+    const seen: string[] = [];
+    const { run, closed, clock } = draining(
+      [
+        batch(1, [tenant('a', 1), tenant('b', 2, 3)], {
+          lease_seconds: 600,
+          lease_until: '2026-11-22T12:10:00Z',
+        }),
+      ],
+      async (given, context) => {
+        seen.push(String(given.slug));
+        clock.ms += 120_000;
+        await allDone(given, context);
+      },
+      { tenantConcurrency: 1 },
+    );
+    expect(await run()).toMatchObject({ end: 'time' });
+    expect(seen).toEqual(['a']);
+    expect(closed).toMatchObject([
+      { item_id: 1, outcome: 'done' },
+      { item_id: 2, outcome: 'snooze' },
+      { item_id: 3, outcome: 'snooze' },
+    ]);
+  });
+
+  test('when the platform ends the instance no new batch is taken', async () => {
+    const stop = new AbortController();
+    const { run, calls } = draining(
+      [batch(1, [tenant('a', 1)]), batch(2, [tenant('a', 2)])],
+      async (given, context) => {
+        stop.abort();
+        await allDone(given, context);
+      },
+      { stop: stop.signal },
+    );
+    expect(await run()).toMatchObject({ end: 'stopped', batches: 1 });
+    expect(calls).toEqual(['next', 'close 1 1', 'end well']);
+  });
+
+  test('one tenant’s failure never stops another’s', async () => {
+    for (const thrown of [new Error('boom'), 'a string', undefined]) {
+      const { run, closed } = draining(
+        [batch(1, [tenant('a', 1), tenant('b', 2), tenant('c', 3)])],
+        async (given, context) => {
+          if (given.slug === 'b') throw thrown;
+          await allDone(given, context);
+        },
+      );
+      expect(await run()).toMatchObject({ end: 'nothing_awake' });
+      const outcomes = new Map(closed.map((outcome) => [outcome.item_id, outcome.outcome]));
+      expect(outcomes).toEqual(
+        new Map([
+          [1, 'done'],
+          [3, 'done'],
+          [2, 'retry'],
+        ]),
+      );
+    }
+  });
+
+  test('what failed after its effect had begun is left to the engine', async () => {
+    const { run, closed } = draining([batch(1, [tenant('a', 1, 2, 3)])], async (_given, context) => {
+      context.report(done(1));
+      await context.beginEffects([2]);
+      throw new Error('boom');
+    });
+    await run();
+    expect(closed).toMatchObject([
+      { item_id: 1, outcome: 'done' },
+      { item_id: 3, outcome: 'retry' },
+    ]);
+  });
+
+  test('without the database a tenant’s items are left to their lease', async () => {
+    const { run, closed } = draining(
+      [batch(1, [tenant('a', 1)])],
+      async (_given, context) => {
+        await context.beginEffects([1]);
+      },
+      partial({ beginEffects: () => Promise.reject(trouble()) }),
+    );
+    await run();
+    expect(closed).toEqual([]);
+  });
+
+  test('a secret in an error reaches no log and no outcome', async () => {
+    const { run, closed, lines } = draining([batch(1, [tenant('a', 1)])], async (given) => {
+      throw new Error(
+        `https://x.test/?t=${encodeURIComponent(String(given.credential?.secret.access_token))}`,
+      );
+    });
+    await run();
+    expect(lines.join('\n')).toContain('[redacted]');
+    expect(`${lines.join('\n')}${JSON.stringify(closed)}`).not.toContain('canary');
+  });
+
+  test('an error of next_batch ends the drain and says so', async () => {
+    const { run, calls } = draining([], allDone, partial({ nextBatch: () => Promise.reject(trouble()) }));
+    expect(await run()).toMatchObject({ end: 'error' });
+    expect(calls).toEqual(['end The drain ended: a call to the database failed (connection).']);
+  });
+
+  test('a close that is lost is repeated with the same outcomes', async () => {
+    const parts: number[][] = [];
+    const { run } = draining(
+      [batch(1, [tenant('a', 1, 2)])],
+      async (given, context) => {
+        await allDone(given, context);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      },
+      partial({
+        async closeBatch(_id, outcomes) {
+          parts.push(outcomes.map((outcome) => outcome.item_id));
+          if (parts.length === 1) throw trouble();
+          return { closed: outcomes.length, stale: 0, next: null };
+        },
+      }),
+    );
+    expect(await run()).toMatchObject({ end: 'nothing_awake', closed: 2 });
+    expect(parts).toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
+  });
+
+  test('when nothing can be closed the drain ends instead of taking more', async () => {
+    const { run, calls } = draining(
+      [batch(1, [tenant('a', 1)]), batch(2, [tenant('a', 2)])],
+      allDone,
+      partial({ closeBatch: () => Promise.reject(trouble()) }),
+    );
+    expect(await run()).toMatchObject({ end: 'error', batches: 1, closed: 0 });
+    expect(calls.at(-1)).toMatch(/^end The drain ended/);
+  });
+
+  test('end_drain that fails is logged and does not throw', async () => {
+    const { run, entries } = draining([], allDone, partial({ endDrain: () => Promise.reject(trouble()) }));
+    expect(await run()).toMatchObject({ end: 'nothing_awake' });
+    expect(entries()).toContainEqual(
+      expect.objectContaining({ event: 'end_drain failed', code: 'connection' }),
+    );
+  });
+
+  test('outcomes that came too late are counted, not repeated', async () => {
+    let closes = 0;
+    const { run, entries } = draining(
+      [batch(1, [tenant('a', 1)])],
+      allDone,
+      partial({
+        async closeBatch() {
+          closes += 1;
+          return { closed: 0, stale: 1, next: null };
+        },
+      }),
+    );
+    expect(await run()).toMatchObject({ closed: 0, stale: 1 });
+    expect(closes).toBe(1);
+    expect(entries().some((entry) => entry.event === 'outcomes came too late')).toBe(true);
+  });
+
+  test('after a close that came too late the next batch is asked for', async () => {
+    const { run, calls } = draining(
+      [batch(1, [tenant('a', 1)]), batch(2, [tenant('a', 2)])],
+      allDone,
+      partial({
+        closeBatch: async (batchId) =>
+          batchId === 1 ? { closed: 0, stale: 1, next: null } : { closed: 1, stale: 0, next: null },
+      }),
+    );
+    expect(await run()).toMatchObject({ batches: 2, closed: 1, stale: 1 });
+    expect(calls).toEqual(['next', 'next', 'end well']);
+  });
+
+  test('an outcome for a foreign or an already reported item never reaches the engine', async () => {
+    const { run, closed } = draining([batch(1, [tenant('a', 1)])], async (_given, context) => {
+      context.report(done(1), done(99), { item_id: 1, outcome: 'refused', error: 'second thoughts' });
+    });
+    await run();
+    expect(closed).toEqual([done(1)]);
+  });
+
+  test('outcomes are handed in while the batch is still at work', async () => {
+    let release: () => void = () => {};
+    const slow = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const { run, calls } = draining(
+      [batch(1, [tenant('a', 1), tenant('b', 2)])],
+      async (given, context) => {
+        if (given.slug === 'b') await slow;
+        await allDone(given, context);
+      },
+      partial({}),
+    );
+    const running = run();
+    while (!calls.includes('close 1 1')) await new Promise((resolve) => setTimeout(resolve, 2));
+    release();
+    await running;
+    expect(calls).toEqual(['next', 'close 1 1', 'close 1 2 next', 'end well']);
+  });
+
+  test('many outcomes are handed in at once when there are enough', async () => {
+    const ids = Array.from({ length: 25 }, (_, index) => index + 1);
+    const { run, calls } = draining(
+      [batch(1, [tenant('a', ...ids)])],
+      async ({ items }, context) => {
+        for (const each of items) {
+          context.report(done(each.item_id));
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      },
+      { flushCount: 10, flushMs: 60_000 },
+    );
+    await run();
+    expect(calls.filter((call) => call.startsWith('close'))).toHaveLength(3);
+  });
+
+  test('long batches are extended, and the handler sees it when the lease is lost', async () => {
+    const seen: boolean[] = [];
+    let extended = 0;
+    const { run } = draining(
+      [batch(1, [tenant('a', 1)], { lease_seconds: 0.03, lease_until: '2026-11-22T12:00:00.030Z' })],
+      async (given, context) => {
+        while (!context.leaseIsLost()) await new Promise((resolve) => setTimeout(resolve, 2));
+        seen.push(context.leaseIsLost());
+        context.report(...given.items.map((each) => done(each.item_id)));
+      },
+      partial({ extendBatch: async () => ++extended < 3 }),
+    );
+    await run();
+    expect(extended).toBe(3);
+    expect(seen).toEqual([true]);
+  });
+
+  test('a lease that could not be extended in time counts as lost', async () => {
+    const { run, clock, entries } = draining([batch(1, [tenant('a', 1)])], async (_given, context) => {
+      expect(context.leaseIsLost()).toBe(false);
+      clock.ms += 59_999;
+      expect(context.leaseIsLost()).toBe(false);
+      clock.ms += 1;
+      expect(context.leaseIsLost()).toBe(true);
+    });
+    await run();
+    expect(entries()).toContainEqual(
+      expect.objectContaining({ event: 'lease lost', why: 'no extension in time' }),
+    );
+  });
+
+  test('the job sees the database’s time, however wrong the worker’s clock is', async () => {
+    for (const wrong of [-600_000, 0, 600_000]) {
+      const times: string[] = [];
+      const { run, clock } = draining([batch(1, [tenant('a', 1)])], async (_given, context) => {
+        clock.ms += 1_000;
+        times.push(context.now().toISOString());
+      });
+      clock.ms = nowMs + wrong;
+      await run();
+      expect(times).toEqual([new Date(Date.parse(databaseNow) + 1_000).toISOString()]);
+    }
+  });
+
+  test('tenants are worked on side by side, up to the limit', async () => {
+    let running = 0;
+    let most = 0;
+    const tenants = Array.from({ length: 20 }, (_, index) => tenant(`t${index}`, index));
+    const { run } = draining(
+      [batch(1, tenants)],
+      async (given, context) => {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        running -= 1;
+        await allDone(given, context);
+      },
+      { tenantConcurrency: 8 },
+    );
+    expect(await run()).toMatchObject({ items: 20, closed: 20 });
+    expect(most).toBe(8);
+  });
+});
+
+test('a pool works on every item once, also when there are fewer items than runners', async () => {
+  const seen: number[] = [];
+  await eachInPool([1, 2, 3], 10, async (each) => {
+    seen.push(each);
+  });
+  await eachInPool([], 10, async () => {
+    throw new Error('nothing to do');
+  });
+  expect(seen).toEqual([1, 2, 3]);
+});

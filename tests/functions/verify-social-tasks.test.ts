@@ -1,0 +1,433 @@
+import { describe, expect, test } from 'vitest';
+import type { Credential } from '../../functions/_shared/engine.ts';
+import type { ProviderOutcome } from '../../functions/_shared/outcome.ts';
+import type { Comment, CommentPage, Meta } from '../../functions/_shared/providers/meta.ts';
+import { containsCode, createVerifySocialTasks } from '../../functions/worker/jobs/verify-social-tasks.ts';
+import { item, jobContext, metaCredential, nowMs, work } from './fakes.ts';
+
+const hour = 3_600_000;
+const iso = (ms: number) => new Date(ms).toISOString();
+const since = nowMs - 24 * hour;
+
+const claim = (itemId: number, changes: Record<string, unknown> = {}) =>
+  item(itemId, {
+    completion_id: `c${itemId}`,
+    kind: 'instagram_comment',
+    post_id: 'p1',
+    code: `CODE-${itemId}A`,
+    instagram_username: null,
+    facebook_user_id: null,
+    since: iso(since),
+    deadline: iso(nowMs + hour),
+    recheck_seconds: 300,
+    ...changes,
+  });
+const late = { deadline: iso(nowMs) };
+
+const comment = (id: string, changes: Partial<Comment> = {}): Comment => ({
+  id,
+  text: 'nice',
+  at: nowMs - hour,
+  authorId: `a${id}`,
+  username: `user${id}`,
+  ...changes,
+});
+const page = (comments: Comment[], after: string | null = null): ProviderOutcome<CommentPage> => ({
+  kind: 'ok',
+  value: { comments, after },
+});
+
+type Request = { postId: string; after: string | null; credential: Credential };
+function meta(
+  pages: (request: Request, count: number) => ProviderOutcome<CommentPage>,
+  whoAmI: ProviderOutcome<{ id: string }> = { kind: 'retry', error: 'not asked' },
+) {
+  const requests: Request[] = [];
+  const asked: string[] = [];
+  const fake: Meta = {
+    async commentPage(credential, { postId, after }) {
+      const request = { postId, after, credential };
+      requests.push(request);
+      return pages(request, requests.length);
+    },
+    async whoAmI() {
+      asked.push('me');
+      return whoAmI;
+    },
+  };
+  return { requests, asked, job: createVerifySocialTasks({ meta: fake, maximumPages: 3 }) };
+}
+async function verify(
+  pages: Parameters<typeof meta>[0],
+  items: ReturnType<typeof claim>[],
+  options: { whoAmI?: ProviderOutcome<{ id: string }>; context?: Parameters<typeof jobContext>[0] } = {},
+) {
+  const { job, requests, asked } = meta(pages, options.whoAmI);
+  const context = jobContext(options.context);
+  await job(work(items, metaCredential), context);
+  return { outcomes: context.outcomes, requests, asked };
+}
+
+describe('what counts as a match', () => {
+  test.each([
+    ['CODE-7F3K', true],
+    ['code-7f3k', true],
+    ['Love it! code-7f3k.', true],
+    ['#CODE-7F3K😀', true],
+    ['(CODE-7F3K)', true],
+    ['CODE–7F3K', true],
+    ['CO\u200bDE-7F3K', true],
+    ['ＣＯＤＥ-７Ｆ３Ｋ', true],
+    ['CODE-7F3KX', false],
+    ['XCODE-7F3K', false],
+    ['CODE-7F3K9', false],
+    ['éCODE-7F3K', false],
+    ['CODE 7F3K', false],
+    ['7F3K', false],
+    ['', false],
+  ])('"%s" contains the code CODE-7F3K: %s', (text, expected) => {
+    expect(containsCode(text, 'CODE-7F3K')).toBe(expected);
+  });
+
+  test('an empty code is in no text, and a code is no pattern', () => {
+    expect(containsCode('anything', '')).toBe(false);
+    expect(containsCode('anything', ' ')).toBe(false);
+    expect(containsCode('CODE7', 'CODE.')).toBe(false);
+    expect(containsCode('a.*b', '.*')).toBe(false);
+    expect(containsCode('x .* y', '.*')).toBe(true);
+  });
+
+  test.each([
+    ['Jane.Doe', 'jane.doe', true],
+    ['@jane.doe', 'JANE.DOE', true],
+    ['jane.doe', 'jane.doe2', false],
+    ['', '', false],
+    [null, 'jane.doe', false],
+  ])('the Instagram name %s is that of the author %s: %s', async (named, username, found) => {
+    const { outcomes } = await verify(
+      () => page([comment('1', { username })]),
+      [claim(1, { instagram_username: named, ...late })],
+    );
+    expect(outcomes).toMatchObject([{ result: { verdict: found ? 'verified' : 'failed' } }]);
+  });
+
+  test('on a Page the author matches by the page-scoped id, never by an Instagram name', async () => {
+    const facebook = { kind: 'facebook_comment', ...late };
+    const { outcomes } = await verify(
+      () => page([comment('1', { authorId: '7012', username: null })]),
+      [
+        claim(1, { ...facebook, facebook_user_id: '7012' }),
+        claim(2, { ...facebook, facebook_user_id: '701' }),
+        claim(3, { ...facebook, instagram_username: '7012' }),
+      ],
+    );
+    expect(outcomes.map((outcome) => outcome.outcome === 'done' && outcome.result.verdict)).toEqual([
+      'verified',
+      'failed',
+      'failed',
+    ]);
+  });
+
+  test('a Page comment without an author still matches by the code', async () => {
+    const { outcomes } = await verify(
+      () => page([comment('9', { authorId: null, username: null, text: 'CODE-1A' })]),
+      [claim(1, { kind: 'facebook_comment', facebook_user_id: '7' })],
+    );
+    expect(outcomes).toEqual([
+      {
+        item_id: 1,
+        outcome: 'done',
+        result: {
+          verdict: 'verified',
+          evidence: { comment_id: '9', author_id: null, commented_at: iso(nowMs - hour) },
+        },
+      },
+    ]);
+  });
+
+  test('a comment from before the claim’s start does not count, one of the same second does', async () => {
+    const start = since + 500;
+    const { outcomes } = await verify(
+      () =>
+        page([
+          comment('1', { text: 'CODE-1A', at: since }),
+          comment('2', { text: 'CODE-2A', at: since - 1000 }),
+        ]),
+      [claim(1, { since: iso(start) }), claim(2, { since: iso(start) })],
+    );
+    expect(outcomes.map((outcome) => outcome.outcome)).toEqual(['done', 'snooze']);
+  });
+
+  test('the business’s own comment does not count, though it repeats the code', async () => {
+    const own = comment('1', {
+      text: 'Thanks for CODE-1A!',
+      authorId: String(metaCredential.account.ig_user_id),
+    });
+    const { outcomes } = await verify(() => page([own]), [claim(1, late)]);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
+  });
+});
+
+describe('the three answers', () => {
+  test('found: verified, with the evidence', async () => {
+    const { outcomes } = await verify(() => page([comment('1', { text: 'my code-1a' })]), [claim(1)]);
+    expect(outcomes).toEqual([
+      {
+        item_id: 1,
+        outcome: 'done',
+        result: {
+          verdict: 'verified',
+          evidence: { comment_id: '1', author_id: 'a1', commented_at: iso(nowMs - hour) },
+        },
+      },
+    ]);
+  });
+
+  test('not found before the deadline: looked at again', async () => {
+    const { outcomes } = await verify(() => page([comment('1')]), [claim(1)]);
+    expect(outcomes).toEqual([{ item_id: 1, outcome: 'snooze', seconds: 300, reason: 'not found yet' }]);
+  });
+
+  test('not found at the deadline by the database’s clock: failed', async () => {
+    const { outcomes } = await verify(() => page([comment('1')]), [claim(1, late)]);
+    expect(outcomes).toEqual([
+      { item_id: 1, outcome: 'done', result: { verdict: 'failed', reason: 'not_found' } },
+    ]);
+  });
+
+  test('a post that can’t be read: unknown, never failed', async () => {
+    const refused: ProviderOutcome<CommentPage> = {
+      kind: 'refused',
+      error: 'Meta 100/33: the post does not exist',
+    };
+    const { outcomes } = await verify(() => refused, [claim(1), claim(2, late)]);
+    expect(outcomes).toEqual([
+      {
+        item_id: 1,
+        outcome: 'snooze',
+        seconds: 300,
+        reason: 'unknown: Meta 100/33: the post does not exist',
+      },
+      {
+        item_id: 2,
+        outcome: 'done',
+        result: { verdict: 'unknown', reason: 'Meta 100/33: the post does not exist' },
+      },
+    ]);
+  });
+
+  test.each([
+    ['retry', { kind: 'retry', error: 'down' } as const, 'retry'],
+    ['throttled', { kind: 'throttled', seconds: 60, error: 'slow' } as const, 'throttled'],
+    ['credentialBroken', { kind: 'credentialBroken', error: 'token' } as const, 'credential_broken'],
+  ])(
+    'a reading that ends in %s never says not found, but keeps what it had found',
+    async (_name, failure, outcome) => {
+      const { outcomes } = await verify(
+        (_request, count) => (count === 1 ? page([comment('1', { text: 'CODE-1A' })], 'next') : failure),
+        [claim(1, late), claim(2, late), claim(3)],
+      );
+      expect(outcomes.map((each) => each.outcome)).toEqual(['done', outcome, outcome]);
+      expect(outcomes[0]).toMatchObject({ result: { verdict: 'verified' } });
+    },
+  );
+
+  test('more pages than we read: unknown, never failed', async () => {
+    const { outcomes, requests } = await verify(
+      (_request, count) => page([comment(`${count}`)], `c${count}`),
+      [claim(1, late)],
+    );
+    expect(requests).toHaveLength(3);
+    expect(outcomes).toMatchObject([
+      { outcome: 'done', result: { verdict: 'unknown', reason: expect.stringContaining('pages') } },
+    ]);
+  });
+
+  test('pages that go in a circle: unknown', async () => {
+    const { outcomes, requests } = await verify(() => page([comment('1')], 'same'), [claim(1, late)]);
+    expect(requests).toHaveLength(2);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'unknown' } }]);
+  });
+
+  test('comments without an author leave a named person unknown, a coded one failed', async () => {
+    const { outcomes } = await verify(
+      () => page([comment('1', { authorId: null, username: null })]),
+      [claim(1, { instagram_username: 'jane', ...late }), claim(2, late)],
+    );
+    expect(outcomes).toMatchObject([{ result: { verdict: 'unknown' } }, { result: { verdict: 'failed' } }]);
+  });
+
+  test('no comments at all on a Page post prove absence only to the Page’s own token', async () => {
+    const items = [claim(1, { kind: 'facebook_comment', post_id: '77_88', ...late })];
+    const verdict = async (whoAmI: ProviderOutcome<{ id: string }>) =>
+      (await verify(() => page([]), items, { whoAmI })).outcomes[0];
+    expect(await verdict({ kind: 'ok', value: { id: '5' } })).toMatchObject({
+      result: { verdict: 'unknown' },
+    });
+    expect(await verdict({ kind: 'retry', error: 'down' })).toMatchObject({ result: { verdict: 'unknown' } });
+    expect(await verdict({ kind: 'ok', value: { id: '77' } })).toMatchObject({
+      result: { verdict: 'failed' },
+    });
+    const page_id = String(metaCredential.account.page_id);
+    expect(await verdict({ kind: 'ok', value: { id: page_id } })).toMatchObject({
+      result: { verdict: 'failed' },
+    });
+  });
+
+  test('the token is only asked who it is when a deadline depends on it', async () => {
+    const whoAmI = { kind: 'ok', value: { id: '5' } } as const;
+    const facebook = { kind: 'facebook_comment' };
+    expect((await verify(() => page([]), [claim(1, facebook)], { whoAmI })).asked).toEqual([]);
+    expect(
+      (await verify(() => page([comment('1')]), [claim(1, { ...facebook, ...late })], { whoAmI })).asked,
+    ).toEqual([]);
+    expect((await verify(() => page([]), [claim(1, late)], { whoAmI })).asked).toEqual([]);
+  });
+});
+
+describe('reading', () => {
+  test('many completions of one post are one reading', async () => {
+    const items = Array.from({ length: 40 }, (_, index) => claim(index + 1));
+    const { requests, outcomes } = await verify(() => page([comment('1')]), items);
+    expect(requests).toHaveLength(1);
+    expect(outcomes).toHaveLength(40);
+  });
+
+  test('the same id on Instagram and on a Page is two posts', async () => {
+    const { requests } = await verify(
+      () => page([comment('1')]),
+      [claim(1), claim(2, { kind: 'facebook_comment' })],
+    );
+    expect(requests).toHaveLength(2);
+  });
+
+  test('reading goes on page by page, over an empty page too', async () => {
+    const pages = [page([comment('1')], 'a'), page([], 'b'), page([comment('3', { text: 'CODE-1A' })], null)];
+    const { requests, outcomes } = await verify(
+      (_request, count) => pages[count - 1] ?? page([]),
+      [claim(1, late)],
+    );
+    expect(requests.map((request) => request.after)).toEqual([null, 'a', 'b']);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+  });
+
+  test('reading stops as soon as all are found', async () => {
+    const { requests } = await verify(
+      () => page([comment('1', { text: 'CODE-1A' }), comment('2', { text: 'code-2a' })], 'more'),
+      [claim(1), claim(2)],
+    );
+    expect(requests).toHaveLength(1);
+  });
+
+  test('reading stops where the comments are older than the oldest claim', async () => {
+    const old = { at: since - 30 * hour };
+    const { requests, outcomes } = await verify(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [claim(1, { since: iso(since - 24 * hour), ...late }), claim(2, late)],
+    );
+    expect(requests).toHaveLength(2);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }, { result: { verdict: 'failed' } }]);
+  });
+
+  test('one old comment in a young page does not stop the reading', async () => {
+    const { requests } = await verify(
+      (_request, count) => page([comment('1', { at: since - hour }), comment('2')], count === 1 ? 'a' : null),
+      [claim(1)],
+    );
+    expect(requests).toHaveLength(2);
+  });
+
+  test('a throttled or broken credential is not used for the tenant’s other posts', async () => {
+    for (const kind of ['throttled', 'credentialBroken'] as const) {
+      const { requests, outcomes } = await verify(
+        () => (kind === 'throttled' ? { kind, seconds: 60, error: 'x' } : { kind, error: 'x' }),
+        [claim(1), claim(2, { post_id: 'p2' }), claim(3, { post_id: 'p3', ...late })],
+      );
+      expect(requests).toHaveLength(1);
+      const outcome = kind === 'throttled' ? 'throttled' : 'credential_broken';
+      expect(outcomes.map((each) => each.outcome)).toEqual([outcome, outcome, outcome]);
+    }
+  });
+
+  test('a post that is gone does not stop the others', async () => {
+    const { outcomes } = await verify(
+      ({ postId }) =>
+        postId === 'p1' ? { kind: 'refused', error: 'gone' } : page([comment('1', { text: 'CODE-2A' })]),
+      [claim(1), claim(2, { post_id: 'p2' })],
+    );
+    expect(outcomes.map((each) => each.outcome)).toEqual(['snooze', 'done']);
+  });
+
+  test('after two failures in a row the provider is left alone, and no more attempts burn', async () => {
+    const posts = [1, 2, 3, 4].map((number) => claim(number, { post_id: `p${number}` }));
+    const { requests, outcomes } = await verify(() => ({ kind: 'retry', error: 'down' }), posts);
+    expect(requests).toHaveLength(2);
+    expect(outcomes.map((each) => each.outcome)).toEqual(['retry', 'retry', 'snooze', 'snooze']);
+  });
+
+  test('near the limit the reading is used, and then the lane sleeps', async () => {
+    const hint = { seconds: 600, reason: 'Meta reports 97 %' };
+    const { requests, outcomes } = await verify(
+      () => ({ kind: 'ok', value: { comments: [comment('1', { text: 'CODE-1A' })], after: null }, hint }),
+      [claim(1), claim(2), claim(3, late), claim(4, { post_id: 'p2' })],
+    );
+    expect(requests).toHaveLength(1);
+    expect(outcomes).toMatchObject([
+      { item_id: 1, outcome: 'done', result: { verdict: 'verified' } },
+      { item_id: 2, outcome: 'throttled', seconds: 600 },
+      { item_id: 3, outcome: 'done', result: { verdict: 'failed' } },
+      { item_id: 4, outcome: 'throttled', seconds: 600 },
+    ]);
+  });
+
+  test('near the limit no further page is read, and absence is not claimed', async () => {
+    const hint = { seconds: 600, reason: 'Meta reports 97 %' };
+    const { requests, outcomes } = await verify(
+      () => ({ kind: 'ok', value: { comments: [comment('1')], after: 'more' }, hint }),
+      [claim(1, late)],
+    );
+    expect(requests).toHaveLength(1);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'unknown' } }]);
+  });
+
+  test('a lease that is lost between two pages ends the work without a word', async () => {
+    let lost = false;
+    const { outcomes, requests } = await verify(
+      () => {
+        lost = true;
+        return page([comment('1')], 'more');
+      },
+      [claim(1, late), claim(2, { post_id: 'p2' })],
+      { context: { leaseIsLost: () => lost } },
+    );
+    expect(requests).toHaveLength(1);
+    expect(outcomes).toEqual([]);
+  });
+
+  test('when the time is up nothing is read, and everything goes back', async () => {
+    const { outcomes, requests } = await verify(() => page([]), [claim(1, late)], {
+      context: { timeIsUp: () => true },
+    });
+    expect(requests).toEqual([]);
+    expect(outcomes).toMatchObject([{ outcome: 'snooze' }]);
+  });
+
+  test('the tenant’s own credential is used, and none is invented', async () => {
+    const { requests } = await verify(() => page([]), [claim(1)]);
+    expect(requests[0]?.credential).toBe(metaCredential);
+    const { job } = meta(() => page([]));
+    const context = jobContext();
+    await job(work([claim(1)], null), context);
+    expect(context.outcomes).toMatchObject([
+      { outcome: 'snooze', reason: expect.stringContaining('credential') },
+    ]);
+  });
+
+  test('an item that is not understood is refused, the others go on', async () => {
+    const { outcomes } = await verify(() => page([]), [item(9, { kind: 'tiktok' }), claim(1)]);
+    expect(outcomes).toMatchObject([
+      { item_id: 9, outcome: 'refused', error: expect.stringContaining('kind') },
+      { item_id: 1, outcome: 'snooze' },
+    ]);
+  });
+});

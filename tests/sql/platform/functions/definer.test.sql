@@ -1,0 +1,57 @@
+-- Functions with their owner's rights: each is listed, since each is a door through row-level security.
+begin;
+select plan(7);
+
+select set_eq($$
+  select p.pronamespace::regnamespace || '.' || p.proname from pg_catalog.pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace) and p.prosecdef
+$$, array[
+  -- the twins of the API: each checks the caller
+  'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
+  -- who the caller is: memberships cannot be read from their own policy
+  'private.participant_ids', 'private.participant_tenant_ids', 'private.require_role', 'private.tenant_ids',
+  -- a queued message gets its item, whoever inserts it
+  'private.enqueue_messages',
+  -- what changes in a tenant or a plan reaches the lanes of the engine, whoever makes the change
+  'private.forget_tenant', 'private.wake_capped', 'private.wake_tenant',
+  -- what members see of the engine: each asks for the membership
+  'private.my_queues', 'private.my_service_levels', 'private.why'
+], 'the functions outside of the engine that run with their owner''s rights');
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p
+  where p.pronamespace = 'public'::regnamespace and p.prosecdef
+$$, 'nothing that the Data API offers to users runs with its owner''s rights');
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and p.prokind <> 'p'
+    and not coalesce(p.proconfig @> array['search_path=""'], false)
+$$, 'every function has an empty search path of its own');
+-- A procedure that commits cannot have settings of its own; it runs with its caller's rights, and no API role may call it.
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p, unnest(array['anon', 'authenticated', 'service_role']) r
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and p.prokind = 'p'
+    and (p.prosecdef or has_function_privilege(r, p.oid, 'execute'))
+$$, 'no procedure is a definer or callable by an API role');
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p join pg_catalog.pg_roles r on r.oid = p.proowner
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and p.prosecdef and r.rolsuper
+$$, 'no such function belongs to a superuser');
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p
+  where (p.prosecdef or has_function_privilege('service_role', p.oid, 'execute') or has_function_privilege('authenticated', p.oid, 'execute'))
+    and p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace)
+    and coalesce(obj_description(p.oid, 'pg_proc'), '') = ''
+$$, 'each function that somebody may call says what it does');
+select is_empty($$
+  select p.oid::regprocedure::text from pg_catalog.pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace)
+    and p.prosrc ~ '(sk_live|whsec_|EAA[A-Za-z0-9]{10}|eyJ[A-Za-z0-9]{10}|Bearer )'
+  union all
+  select j.command from cron.job j where j.command ~ '(sk_live|whsec_|EAA[A-Za-z0-9]{10}|eyJ[A-Za-z0-9]{10}|Bearer |http)'
+  union all
+  select pg_get_triggerdef(t.oid) from pg_catalog.pg_trigger t
+  where not t.tgisinternal and pg_get_triggerdef(t.oid) ~ '(sk_live|whsec_|EAA[A-Za-z0-9]{10}|eyJ[A-Za-z0-9]{10}|Bearer )'
+$$, 'no secret stands in a function, a trigger or a cron entry');
+
+select * from finish();
+rollback;

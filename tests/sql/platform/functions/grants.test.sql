@@ -1,0 +1,53 @@
+-- Who may call which function. A new function that somebody may call needs a new line here, and a reason.
+begin;
+select plan(6);
+
+create function pg_temp.callable_by(p_role text) returns setof text language sql as $$
+  select p.pronamespace::regnamespace || '.' || p.proname
+  from pg_catalog.pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace)
+    and has_function_privilege(p_role, p.oid, 'execute')
+$$;
+
+select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
+  -- the API
+  'public.claim_task', 'public.create_tenant', 'public.join_campaign', 'public.remove_credential', 'public.set_credential',
+  'public.why',
+  -- their twins, which check the caller themselves
+  'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
+  'private.why',
+  -- behind the views of their own queues
+  'private.my_queues', 'private.my_service_levels',
+  -- what policies and these functions ask
+  'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+], 'what a signed-in user may call');
+select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not like 'jobs.%' $$, array[
+  'public.remove_credential', 'public.set_credential', 'private.remove_credential', 'private.set_credential',
+  'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+], 'what service_role may call outside of the engine');
+select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
+  -- the worker
+  'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch',
+  'jobs.return_batch', 'jobs.work_batch',
+  -- server code that has work for tenants
+  'jobs.enqueue', 'jobs.enqueue_many',
+  -- functions/jobs
+  'jobs.health', 'jobs.list', 'jobs.next_slots', 'jobs.next_times', 'jobs.run_now', 'jobs.run_result', 'jobs.why',
+  -- views over the queues
+  'jobs.queue_state', 'jobs.service_report',
+  -- platform admins
+  'jobs.add_member', 'jobs.cancel', 'jobs.pause', 'jobs.replay', 'jobs.resume', 'jobs.set_plan', 'jobs.set_platform_credential',
+  'jobs.set_setting', 'jobs.start_tick', 'jobs.stop_all', 'jobs.tick'
+], 'what service_role may call in the engine');
+select is_empty($$ select f from pg_temp.callable_by('authenticated') f where f like 'jobs.%' $$, 'a signed-in user may call nothing of the engine');
+select is_empty($$
+  select p.pronamespace::regnamespace, p.proname from pg_catalog.pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace) and p.prokind = 'f' group by 1, 2 having count(*) > 1
+$$, 'a name that the Data API offers is one function: no overload with fewer checks');
+select is_empty($$
+  select p.oid::regprocedure from pg_catalog.pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+  where p.pronamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and a.grantee = 0
+$$, 'nothing is granted to public');
+
+select * from finish();
+rollback;

@@ -1,0 +1,56 @@
+-- What a signed-in user may do with tables, before row-level security has its say. A new right needs a new line here.
+begin;
+select plan(8);
+
+create function pg_temp.rights(p_role text, p_kinds text[]) returns table (object text, privilege text) language sql as $$
+  select c.oid::regclass::text, p.privilege
+  from pg_catalog.pg_class c
+  cross join unnest(p_kinds) as p (privilege)
+  where c.relnamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace)
+    and c.relkind in ('r', 'p', 'v', 'm', 'f') and has_table_privilege(p_role, c.oid, p.privilege)
+$$;
+
+select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) $$, $$ values
+  ('audit_log', 'select'), ('campaigns', 'select'), ('completions', 'select'), ('job_queues', 'select'), ('job_service_levels', 'select'), ('memberships', 'select'),
+  ('notification_outbox', 'select'), ('participants', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
+  ('spin_ledger', 'select'), ('tenants', 'select')
+$$, 'the tables that a signed-in user may read whole');
+select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
+  ('campaigns', 'delete'), ('social_tasks', 'delete')
+$$, 'rows that a signed-in user may delete; inserting and updating is granted by column');
+select set_eq($$
+  select c.oid::regclass::text, p.privilege, string_agg(a.attname, ' ' order by a.attname)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  cross join unnest(array['insert', 'update']) as p (privilege)
+  where c.relnamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and c.relkind in ('r', 'p', 'v')
+    and has_column_privilege('authenticated', c.oid, a.attnum, p.privilege)
+  group by c.oid, p.privilege
+$$, $$ values
+  ('campaigns', 'insert', 'ends_at name notifications_enabled notify_from notify_until starts_at status tenant_id time_zone'),
+  ('campaigns', 'update', 'ends_at name notifications_enabled notify_from notify_until starts_at status time_zone'),
+  ('participants', 'update', 'display_name facebook_user_id instagram_username phone whatsapp_opt_in_at'),
+  ('social_tasks', 'insert', 'active campaign_id kind post_id recheck_every reward_spins tenant_id title verify_within'),
+  ('social_tasks', 'update', 'active post_id recheck_every reward_spins title verify_within'),
+  ('tenants', 'update', 'name time_zone')
+$$, 'the columns that a signed-in user may write: no id, no tenant_id of an existing row, no status, no plan, no time of ours');
+select set_eq($$
+  select c.oid::regclass::text, a.attname::text
+  from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
+    and has_any_column_privilege('authenticated', c.oid, 'select') and not has_column_privilege('authenticated', c.oid, a.attnum, 'select')
+$$, $$ values ('credentials', 'secret_id') $$, 'the columns that are hidden from a signed-in user');
+select is_empty($$
+  select role, r.* from unnest(array['authenticated', 'service_role']) role, pg_temp.rights(role, array['truncate', 'references', 'trigger']) r
+$$, 'no API role may truncate, reference or put triggers on a table');
+select is_empty($$
+  select c.oid::regclass, r from pg_catalog.pg_class c, unnest(array['authenticated', 'service_role']) r
+  where c.relnamespace in ('public'::regnamespace, 'jobs'::regnamespace, 'private'::regnamespace) and case when c.relkind = 'S' then has_sequence_privilege(r, c.oid, 'usage, update') end
+$$, 'no API role may touch a sequence');
+select is_empty($$ select * from pg_temp.rights('authenticated', array['select', 'insert', 'update', 'delete']) r where r.object ~ '^(jobs|private)\.' $$,
+  'a signed-in user has no right on any table of the engine');
+select isnt_empty($$ select * from pg_temp.rights('service_role', array['select']) r where r.object ~ '^jobs\.' $$,
+  'while service_role reads the engine''s tables');
+
+select * from finish();
+rollback;
