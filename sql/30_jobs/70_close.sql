@@ -291,11 +291,11 @@ begin
     from (
       select distinct on (i.tenant_id, i.item_id)
         i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
-        coalesce(i.run_id, (p_batch).run_id) as run_id, least(greatest(o.cost, 0), 1e9) as cost,
+        coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
-        -- Waiting times come from outside: never negative, never longer than 30 days.
-        least(greatest(o.seconds, 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
-        least(o.until, p_now + interval '400 days') as until,
+        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
+        least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
+        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
         case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
           when 'snooze' then 'snoozed'

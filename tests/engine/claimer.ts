@@ -6,7 +6,7 @@ import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { z } from 'zod';
-import { type Batch, claim, close, itemsOf, numberOf, type Outcome, seeded } from './support.ts';
+import { type Batch, claim, close, itemsOf, numberOf, type Outcome, seeded } from './calls.ts';
 
 export const settingsSchema = z.object({
   url: z.string(),

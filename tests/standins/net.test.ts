@@ -150,7 +150,7 @@ describe('pg_net stand-in', () => {
     });
     const [request] = await until('the request', () => seen.length > 0 && seen);
     const latencyMs = (request?.at ?? Infinity) - committed;
-    // measured 5 to 15 ms; the bound leaves room for a busy machine
+    // measured 2 to 9 ms; the bound leaves room for a busy machine
     expect(latencyMs).toBeLessThan(250);
   });
 

@@ -15,7 +15,9 @@ $$, array[
   -- what changes in a tenant or a plan reaches the lanes of the engine, whoever makes the change
   'private.forget_tenant', 'private.wake_capped', 'private.wake_tenant',
   -- what members see of the engine: each asks for the membership
-  'private.my_queues', 'private.my_service_levels', 'private.why'
+  'private.my_queues', 'private.my_service_levels', 'private.why',
+  -- an alert becomes an item for every way to reach a person
+  'private.deliver_alert'
 ], 'the functions outside of the engine that run with their owner''s rights');
 select is_empty($$
   select p.oid::regprocedure from pg_catalog.pg_proc p

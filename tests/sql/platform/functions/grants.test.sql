@@ -28,7 +28,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker
   'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch',
-  'jobs.return_batch', 'jobs.work_batch',
+  'jobs.return_batch', 'jobs.work', 'jobs.work_batch',
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs

@@ -1,0 +1,44 @@
+-- What is in flight never exceeds the cap: of the tenant's plan, of the batch's share, of the job as a whole.
+begin;
+select plan(16);
+insert into public.plans (plan_id, name, position, weight, cap, batch_share, cadence_seconds, target_seconds) values
+  ('three', 'Three', 91, 1, 3, 100, 0, 60), ('share', 'Share', 92, 1, 100, 4, 0, 60);
+select tests.tenant('pizza', 'three');
+select tests.tenant('gym', 'share');
+select tests.job('bake', '{"quantum": 10}');
+
+select tests.enqueue('bake', 'pizza', 10);
+create table pg_temp.batch as select tests.claim('bake') as b;
+select is(tests.served(b), 'pizza 3', 'a lane has no more in flight than its cap') from pg_temp.batch;
+select is(tests.claim('bake'), null, 'while they are out there is nothing for it');
+select is(tests.lane('bake', 'pizza'), 'asleep: cap', 'its lane sleeps until one of them ends');
+select tests.enqueue('bake', 'pizza', 10);
+select is(tests.lane('bake', 'pizza'), 'asleep: cap', 'more work does not wake it');
+select jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', (select min(item_id) from tests.items_of(b)), 'outcome', 'done'))) from pg_temp.batch;
+select is(tests.lane('bake', 'pizza'), 'asleep: waiting, wakes', 'an end does');
+select is(tests.served(tests.claim('bake')), 'pizza 1', 'one came free, one is handed out');
+select is(tests.claim('bake'), null, 'and no more');
+update public.plans set cap = 5 where plan_id = 'three';
+select is(tests.served(tests.claim('bake')), 'pizza 2', 'a higher cap counts at once');
+update public.plans set cap = 1 where plan_id = 'three';
+select is(tests.claim('bake'), null, 'a lower one too: nothing new until enough has ended');
+select tests.pass('2 minutes');
+select tests.tick();
+select tests.pass('1 hour');
+select is(tests.served(tests.claim('bake')), 'pizza 1', 'items that were lost with their worker free their places');
+select is((select sum(open) from jobs.leases where job = 'bake' and tenant_id = tests.id('pizza')), 1::bigint, 'what is in flight is counted right');
+
+-- The cap of the job
+select tests.tenant('bar', 'share');
+select tests.job('fry', '{"cap": 5}');
+select tests.enqueue('fry', slug, 10) from unnest(array['gym', 'bar']) slug;
+create table pg_temp.fried as select tests.claim('fry') as b;
+select is((select count(*) from pg_temp.fried, tests.items_of(b)), 5::bigint, 'a job may have a cap for all tenants together');
+select is(tests.claim('fry'), null, 'which holds');
+select tests.close(b, '{"outcome": "done"}') from pg_temp.fried;
+select is((select count(*) from tests.items_of(tests.claim('fry'))), 5::bigint, 'and frees as items end');
+select is((select sum(open) from jobs.leases where job = 'fry'), 5::bigint, 'never more');
+select is((select count(*) from jobs.items where job = 'fry' and batch_id is null), 10::bigint, 'the rest waits');
+
+select * from finish();
+rollback;
