@@ -44,6 +44,8 @@ async function runSql(files: string[]): Promise<Tally> {
   const databaseUrl = process.env.DATABASE_URL;
   try {
     const stack = await startStack({
+      // The tests make their own tenants.
+      seed: false,
       dataDir,
       functions: false,
       simulators: false,

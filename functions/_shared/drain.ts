@@ -5,6 +5,7 @@ import { describeError, nameOfError } from './errors.ts';
 import type { Log } from './log.ts';
 import { cut, type ItemOutcome } from './outcome.ts';
 import { stringsIn } from './redact.ts';
+import { type BatchTelemetry, type DrainTelemetry, silentTelemetry, type Telemetry } from './telemetry.ts';
 
 export interface JobContext {
   /** The database's time. The worker's own clock is never compared with a deadline. */
@@ -13,6 +14,10 @@ export interface JobContext {
   leaseIsLost(): boolean;
   /** True when the drain's time is up: start nothing more, hand the rest back. */
   timeIsUp(): boolean;
+  /** For how many milliseconds something may run that starts now: until the lease or the instance could end. */
+  leftMs(): number;
+  /** Provider calls made inside `work` are made for these items: they belong to the items' traces. */
+  within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
   beginEffects(itemIds: readonly number[]): Promise<number[]>;
   /** Hands in outcomes as soon as they are known: what a crash must not lose. */
@@ -45,7 +50,11 @@ export type Drain = (order: DrainOrder) => Promise<DrainReport>;
 
 export interface DrainOptions {
   engine: Engine;
+  /** By the job's name. */
   handlers: Readonly<Record<string, JobHandler>>;
+  /** For every job of the kind `raw`, whatever its name. */
+  rawHandler?: JobHandler;
+  telemetry?: Telemetry;
   now: () => number;
   log: Log;
   /** 100 s by default: a hosted function lives 150 s on the free plan. */
@@ -76,6 +85,7 @@ export async function eachInPool<T>(
 
 export function createDrain(options: DrainOptions): Drain {
   const { engine, now } = options;
+  const telemetry = options.telemetry ?? silentTelemetry;
   const budgetMs = options.budgetMs ?? 100_000;
   const graceMs = options.graceMs ?? 20_000;
   const tenantConcurrency = options.tenantConcurrency ?? 8;
@@ -88,12 +98,14 @@ export function createDrain(options: DrainOptions): Drain {
     const stopped = () => options.stop?.aborted === true;
     const mayTakeMore = () => !stopped() && now() - started < budget;
     const timeIsUp = () => stopped() || now() - started >= budget + graceMs;
+    const leftMs = () => (stopped() ? 0 : started + budget + graceMs - now());
     const log = options.log.with({ job: order.job, drain_id: order.drainId });
+    const trace = telemetry.startDrain(order);
     const report: DrainReport = { end: 'nothing_awake', batches: 0, items: 0, closed: 0, stale: 0 };
     let failure: string | null = null;
 
     try {
-      const handler = Object.hasOwn(options.handlers, order.job) ? options.handlers[order.job] : undefined;
+      const handler = await handlerFor(order.job);
       if (handler === undefined) {
         report.end = 'unknown_job';
         failure = `This worker does not know the job ${cut(order.job, 100)}. Deploy the functions again.`;
@@ -101,7 +113,7 @@ export function createDrain(options: DrainOptions): Drain {
       } else {
         let batch = await engine.nextBatch(order.drainId, order.job);
         while (batch !== null) {
-          batch = await workOn(batch, handler, { order, log, report, mayTakeMore, timeIsUp });
+          batch = await workOn(batch, handler, { order, log, trace, report, mayTakeMore, timeIsUp, leftMs });
         }
         if (stopped()) report.end = 'stopped';
         else if (!mayTakeMore()) report.end = 'time';
@@ -121,15 +133,24 @@ export function createDrain(options: DrainOptions): Drain {
       log.error('end_drain failed', describeError(thrown));
     }
     log.info('drain ended', { ...report, ms: now() - started });
+    trace.end({ end: report.end, failed: failure !== null });
     return report;
   };
+
+  async function handlerFor(job: string): Promise<JobHandler | undefined> {
+    if (Object.hasOwn(options.handlers, job)) return options.handlers[job];
+    // The kind is the definition's word. What an item's data look like must never make a command of them.
+    return (await engine.kindOf(job)) === 'raw' ? options.rawHandler : undefined;
+  }
 
   interface Around {
     order: DrainOrder;
     log: Log;
+    trace: DrainTelemetry;
     report: DrainReport;
     mayTakeMore: () => boolean;
     timeIsUp: () => boolean;
+    leftMs: () => number;
   }
 
   /** Works on one batch and answers the next one, or null when the drain is over. */
@@ -137,7 +158,8 @@ export function createDrain(options: DrainOptions): Drain {
     const receivedAt = now();
     const databaseAhead = Date.parse(batch.now) - receivedAt;
     const log = around.log.with({ batch: batch.batch_id });
-    const sink = createSink(batch, log, around.report);
+    const trace = around.trace.startBatch(batch);
+    const sink = createSink(batch, log, around.report, trace);
     const heartbeat = startHeartbeat(batch, log);
     around.report.batches += 1;
 
@@ -157,6 +179,8 @@ export function createDrain(options: DrainOptions): Drain {
             now: () => new Date(now() + databaseAhead),
             leaseIsLost: heartbeat.isLost,
             timeIsUp: around.timeIsUp,
+            leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
+            within: trace.within,
             beginEffects: (itemIds) => {
               for (const itemId of itemIds) begun.add(itemId);
               return engine.beginEffects(batch.batch_id, itemIds);
@@ -185,6 +209,7 @@ export function createDrain(options: DrainOptions): Drain {
 
     const wantNext = around.mayTakeMore();
     const next = await sink.finish(wantNext);
+    trace.end({ leaseLost: heartbeat.isLost() });
     log.info('batch closed', {
       tenants: batch.tenants.length,
       items: batch.tenants.reduce((sum, work) => sum + work.items.length, 0),
@@ -224,12 +249,15 @@ export function createDrain(options: DrainOptions): Drain {
         beating = false;
       }
     }, leaseMs / 3);
-    return { isLost, stop: () => clearInterval(timer) };
+    const leftMs = () => (isLost() ? 0 : heldUntil - now());
+    return { isLost, leftMs, stop: () => clearInterval(timer) };
   }
 
   /** Collects outcomes and hands them in, in parts, one call at a time. */
-  function createSink(batch: Batch, log: Log, report: DrainReport) {
-    const expected = new Set(batch.tenants.flatMap((work) => work.items.map((item) => item.item_id)));
+  function createSink(batch: Batch, log: Log, report: DrainReport, trace: BatchTelemetry) {
+    const expected = new Map(
+      batch.tenants.flatMap((work) => work.items.map((item) => [item.item_id, item.trace_id])),
+    );
     const reported = new Set<number>();
     const counts: Record<string, number> = {};
     let waiting: ItemOutcome[] = [];
@@ -265,12 +293,14 @@ export function createDrain(options: DrainOptions): Drain {
       report(outcomes: readonly ItemOutcome[]) {
         for (const outcome of outcomes) {
           if (!expected.has(outcome.item_id) || reported.has(outcome.item_id)) {
-            log.error('outcome ignored: not an open item of this batch', { item: outcome.item_id });
+            const about = { item: outcome.item_id, trace_id: expected.get(outcome.item_id) };
+            log.error('outcome ignored: not an open item of this batch', about);
             continue;
           }
           reported.add(outcome.item_id);
           counts[outcome.outcome] = (counts[outcome.outcome] ?? 0) + 1;
           waiting.push(outcome);
+          trace.itemEnded(outcome);
         }
         if (waiting.length >= flushCount) flush(false).catch(() => {});
         else if (waiting.length > 0) timer ??= setTimeout(() => flush(false).catch(() => {}), flushMs);

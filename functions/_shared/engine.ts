@@ -49,6 +49,7 @@ export type Batch = z.infer<typeof batchSchema>;
 const doorbellSchema = z.object({ drain_id: z.uuid(), job: z.string() }).nullable();
 const closedSchema = z.object({ closed: id, stale: id, next: batchSchema.nullish() });
 const startedSchema = z.object({ run_id: id, drain_id: z.uuid(), kind: z.string() });
+const kindSchema = z.object({ job: z.string(), kind: z.string() });
 const healthSchema = z.object({ healthy: z.boolean(), reasons: z.array(z.string()), checked_at: timestamp });
 
 /** The one shape in which every job answers. */
@@ -104,6 +105,8 @@ export interface Engine {
   runResult(runId: number): Promise<RunResult>;
   health(): Promise<Health>;
   list(): Promise<unknown[]>;
+  /** `edge`, `sql` or `raw`, by its definition; null when there is no such job. */
+  kindOf(job: string): Promise<string | null>;
 }
 
 const transientStatuses = new Set([0, 408, 429, 502, 503, 504, 520, 521, 522, 524]);
@@ -206,6 +209,10 @@ export function createEngine(options: EngineOptions): Engine {
     },
     async list() {
       return read('list', z.array(z.unknown()), await repeated('list', {}));
+    },
+    async kindOf(job) {
+      const jobs = read('list', z.array(kindSchema), await repeated('list', {}));
+      return jobs.find((each) => each.job === job)?.kind ?? null;
     },
   };
 }

@@ -13,6 +13,12 @@ export const environmentNames = [
   'META_INSTAGRAM_URL',
   'WHATSAPP_URL',
   'WAAPI_URL',
+  'RESEND_URL',
+  'SUPABASE_DB_URL',
+  'ALERT_WEBHOOK_HOSTS',
+  'TRACE_PROVIDERS',
+  'OTEL_EXPORTER_OTLP_ENDPOINT',
+  'OTEL_EXPORTER_OTLP_HEADERS',
   'DRAIN_BUDGET_SECONDS',
   'PROVIDER_TIMEOUT_MS',
 ] as const;
@@ -26,6 +32,14 @@ export interface Env {
   /** The valid cron secrets, the current one first; the second one only during a rotation. */
   cronSecrets: string[];
   urls: ProviderUrls;
+  /** The platform sets it for every function. Null: raw jobs are refused. */
+  databaseUrl: string | null;
+  /** `host:port` that the alert webhook may have though it is not public; plain http only to this machine. */
+  alertWebhookHosts: string[];
+  /** Providers get a `traceparent` header. Off by default: our trace ids are not theirs. */
+  traceProviders: boolean;
+  /** Null: no spans and metrics are exported. */
+  otlp: { endpoint: string; headers: Record<string, string> } | null;
   drainBudgetMs: number;
   providerTimeoutMs: number;
 }
@@ -36,6 +50,7 @@ export interface ProviderUrls {
   metaInstagram: string;
   whatsapp: string;
   waapi: string;
+  resend: string;
 }
 
 export type EnvResult = { ok: true; env: Env } | { ok: false; problems: string[] };
@@ -73,6 +88,44 @@ const providerUrl = z.url().transform((value, context) => {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
 });
 
+/** "host:port, host:port"; without a port it is 443. */
+const hostList = z.string().transform((value, context) => {
+  const hosts = value.split(',').flatMap((entry) => entry.trim().toLowerCase() || []);
+  const full = hosts.map((host) => (/:\d+$/.test(host) ? host : `${host}:443`));
+  const good = full.every((host) => URL.canParse(`http://${host}/`) && !/[/@?#\s]/.test(host));
+  if (good) return full;
+  context.addIssue({ code: 'custom', message: 'must be a list like "127.0.0.1:8080, chat.example.com"' });
+  return z.NEVER;
+});
+
+/** The W3C baggage form that the specification of OTLP's exporters gives: "key=value,key=value", percent-encoded. */
+const headerList = z.string().transform((value, context) => {
+  try {
+    const entries = value.split(',').flatMap((entry) => {
+      if (entry.trim() === '') return [];
+      const [, name, text] = /^\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=(.*)$/.exec(entry) ?? [];
+      const decoded = decodeURIComponent(text ?? '').trim();
+      if (name === undefined || !/^[\x20-\x7e]+$/.test(decoded)) throw new TypeError('not a header');
+      return [[name.toLowerCase(), decoded] as const];
+    });
+    return Object.fromEntries(entries);
+  } catch {
+    context.addIssue({
+      code: 'custom',
+      message: 'must be a list like "authorization=Bearer%20abc,x-team=ops"',
+    });
+    return z.NEVER;
+  }
+});
+
+/** A collector's url: https, or http inside one's own network as long as no header could be a secret. */
+const collectorUrl = z.url({ protocol: /^https?$/ }).transform((value, context) => {
+  const url = new URL(value);
+  if (url.username === '' && url.password === '' && url.search === '') return value.replace(/\/+$/, '');
+  context.addIssue({ code: 'custom', message: 'must be a url without user, password and query' });
+  return z.NEVER;
+});
+
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
 
@@ -93,6 +146,17 @@ const schema = z.object({
   META_INSTAGRAM_URL: optional(providerUrl),
   WHATSAPP_URL: optional(providerUrl),
   WAAPI_URL: optional(providerUrl),
+  RESEND_URL: optional(providerUrl),
+  // Set by the platform: a form of it that is not known here must not stop the jobs that don't need it.
+  SUPABASE_DB_URL: z
+    .string()
+    .refine((value) => /^postgres(ql)?:\/\//.test(value) && URL.canParse(value))
+    .optional()
+    .catch(undefined),
+  ALERT_WEBHOOK_HOSTS: optional(hostList),
+  TRACE_PROVIDERS: optional(z.enum(['0', '1'])),
+  OTEL_EXPORTER_OTLP_ENDPOINT: optional(collectorUrl),
+  OTEL_EXPORTER_OTLP_HEADERS: optional(headerList),
   DRAIN_BUDGET_SECONDS: optional(z.coerce.number().min(1).max(350)),
   PROVIDER_TIMEOUT_MS: optional(z.coerce.number().int().min(50).max(60_000)),
 });
@@ -124,6 +188,13 @@ export function readEnv(get: (name: EnvironmentName) => string | undefined): Env
   const values = parsed.data;
   const secretKey = values.SUPABASE_SECRET_KEYS ?? values.SUPABASE_SERVICE_ROLE_KEY;
   if (!secretKey) problems.push('SUPABASE_SECRET_KEYS is missing.');
+  const collector = values.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const collectorHeaders = values.OTEL_EXPORTER_OTLP_HEADERS ?? {};
+  if (collector?.startsWith('http:') && Object.keys(collectorHeaders).length > 0) {
+    if (!localHosts.has(new URL(collector).hostname)) {
+      problems.push('OTEL_EXPORTER_OTLP_ENDPOINT is not valid: with headers it must be https.');
+    }
+  }
   if (problems.length > 0 || !secretKey || !current) return { ok: false, problems };
 
   return {
@@ -137,7 +208,12 @@ export function readEnv(get: (name: EnvironmentName) => string | undefined): Env
         metaInstagram: values.META_INSTAGRAM_URL ?? 'https://graph.instagram.com',
         whatsapp: values.WHATSAPP_URL ?? 'https://graph.facebook.com',
         waapi: values.WAAPI_URL ?? 'https://waapi.app',
+        resend: values.RESEND_URL ?? 'https://api.resend.com',
       },
+      databaseUrl: values.SUPABASE_DB_URL ?? null,
+      alertWebhookHosts: values.ALERT_WEBHOOK_HOSTS ?? [],
+      traceProviders: values.TRACE_PROVIDERS === '1',
+      otlp: collector === undefined ? null : { endpoint: collector, headers: collectorHeaders },
       drainBudgetMs: (values.DRAIN_BUDGET_SECONDS ?? 100) * 1000,
       providerTimeoutMs: values.PROVIDER_TIMEOUT_MS ?? 10_000,
     },

@@ -1,10 +1,39 @@
 // The little of Deno and of Supabase's Edge Runtime that the functions use, declared so that any checker accepts it.
+import type { Resolve } from './addresses.ts';
 import { refuse } from './answer.ts';
+import { withDeadline } from './http.ts';
 import { createLog } from './log.ts';
 
 export interface Deno {
   env: { get(name: string): string | undefined };
   serve(handler: (request: Request) => Response | Promise<Response>): unknown;
+}
+
+interface NamesGlobal {
+  Deno?: { resolveDns?: (host: string, type: 'A' | 'AAAA') => Promise<string[]> };
+}
+
+const resolveMs = 3_000;
+
+/** The addresses of a host, as far as the runtime lets functions ask for them. */
+export function createResolve(scope: object = globalThis): Resolve {
+  return async (host) => {
+    const ask = (scope as NamesGlobal).Deno?.resolveDns;
+    if (ask === undefined) return null;
+    const one = async (type: 'A' | 'AAAA'): Promise<string[] | null> => {
+      try {
+        return await withDeadline(resolveMs, () => ask(host, type));
+      } catch (thrown) {
+        const name = thrown instanceof Error ? thrown.name : '';
+        if (name === 'NotFound') return [];
+        // Locally no name server may be called: there `--allow-net` says which hosts may be.
+        if (/^(NotCapable|PermissionDenied|NotSupported)$/.test(name)) return null;
+        throw thrown;
+      }
+    };
+    const [four, six] = await Promise.all([one('A'), one('AAAA')]);
+    return four === null || six === null ? null : [...four, ...six];
+  };
 }
 
 interface EdgeGlobal {

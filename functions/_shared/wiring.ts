@@ -1,15 +1,25 @@
 // What both functions are made of. The only file that builds clients; it still reads no environment by itself.
 import { createClient } from '@supabase/supabase-js';
+import { createAlertEmail } from '../worker/jobs/alert-email.ts';
+import { createAlertWebhook } from '../worker/jobs/alert-webhook.ts';
+import { createRawCommand } from '../worker/jobs/raw-command.ts';
 import { createSendNotifications } from '../worker/jobs/send-notifications.ts';
 import { createVerifySocialTasks } from '../worker/jobs/verify-social-tasks.ts';
+import type { Resolve } from './addresses.ts';
+import { createRunCommand } from './commands.ts';
 import { createDrain, type Drain, type JobHandler } from './drain.ts';
 import { createEngine, type Engine, type Rpc } from './engine.ts';
 import type { Env } from './env.ts';
 import { createHttp, type Http } from './http.ts';
 import { createLog, type Log } from './log.ts';
+import { createOtlpSink } from './otlp.ts';
 import { createMeta } from './providers/meta.ts';
+import { createResend } from './providers/resend.ts';
 import { createWaapi } from './providers/waapi.ts';
 import { createWhatsApp } from './providers/whatsapp.ts';
+import { stringsIn } from './redact.ts';
+import { createResolve } from './runtime.ts';
+import { createTelemetry, silentTelemetry, type Telemetry } from './telemetry.ts';
 
 export interface Parts {
   engine: Engine;
@@ -29,23 +39,58 @@ export function connectEngine(supabaseUrl: string, secretKey: string): Rpc {
   };
 }
 
+export interface Outside {
+  http: Http;
+  urls: Env['urls'];
+  alertWebhookHosts: readonly string[];
+  resolve: Resolve;
+  telemetry?: Telemetry;
+}
+
 /** Every job that needs the outside world, by the name in `jobs.definitions`. */
-export function createJobHandlers(http: Http, urls: Env['urls']): Record<string, JobHandler> {
-  const meta = createMeta({ http, graphUrl: urls.metaGraph, instagramUrl: urls.metaInstagram });
-  const whatsapp = createWhatsApp({ http, url: urls.whatsapp });
-  const waapi = createWaapi({ http, url: urls.waapi });
+export function createJobHandlers(outside: Outside): Record<string, JobHandler> {
+  const { urls } = outside;
+  const telemetry = outside.telemetry ?? silentTelemetry;
+  const via = (provider: string) => telemetry.observe(provider, outside.http);
+  const meta = createMeta({ http: via('meta'), graphUrl: urls.metaGraph, instagramUrl: urls.metaInstagram });
+  const whatsapp = createWhatsApp({ http: via('whatsapp'), url: urls.whatsapp });
+  const waapi = createWaapi({ http: via('waapi'), url: urls.waapi });
+  const resend = createResend({ http: via('resend'), url: urls.resend });
   return {
     'verify-social-tasks': createVerifySocialTasks({ meta }),
     'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi } }),
+    'alert-webhook': createAlertWebhook({
+      http: via('alert webhook'),
+      allowedHosts: outside.alertWebhookHosts,
+      resolve: outside.resolve,
+    }),
+    'alert-email': createAlertEmail({ senders: { resend } }),
   };
 }
 
-export function assemble(env: Env, functionName: string, stop?: AbortSignal): Parts {
+function randomHex(bytes: number): string {
+  const random = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+export interface AssembleOptions {
+  functionName: string;
+  keepAlive: (work: Promise<unknown>) => void;
+  stop?: AbortSignal;
+}
+
+export function assemble(env: Env, options: AssembleOptions): Parts {
   const now = () => Date.now();
+  const { functionName, keepAlive, stop } = options;
   const log = createLog({
     write: (line) => console.log(line),
     now,
-    secrets: [...env.cronSecrets, env.secretKey],
+    secrets: [
+      ...env.cronSecrets,
+      env.secretKey,
+      ...(env.databaseUrl === null ? [] : [env.databaseUrl]),
+      ...stringsIn(env.otlp?.headers),
+    ],
     fields: { function: functionName },
   });
   const engine = createEngine({
@@ -53,13 +98,26 @@ export function assemble(env: Env, functionName: string, stop?: AbortSignal): Pa
     sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     random: Math.random,
   });
-  const http = createHttp({ fetch: (url, init) => fetch(url, init), timeoutMs: env.providerTimeoutMs });
-  const handlers = createJobHandlers(http, env.urls);
+  const fetchText = (url: string, init: RequestInit) => fetch(url, init);
+  const http = createHttp({ fetch: fetchText, timeoutMs: env.providerTimeoutMs });
+  const resource = { 'service.name': 'onecron', 'onecron.function': functionName };
+  const sink =
+    env.otlp &&
+    createOtlpSink({
+      ...env.otlp,
+      ...{ resource, now, log, keepAlive },
+      http: createHttp({ fetch: fetchText, timeoutMs: 5_000 }),
+    });
+  const { traceProviders } = env;
+  const telemetry = createTelemetry({ sink, traceProviders, now, randomHex, keepAlive });
+  const handlers = createJobHandlers({
+    ...{ http, telemetry, urls: env.urls, alertWebhookHosts: env.alertWebhookHosts },
+    resolve: createResolve(),
+  });
+  const run = env.databaseUrl === null ? null : createRunCommand(env.databaseUrl);
   const drain = createDrain({
-    engine,
-    handlers,
-    now,
-    log,
+    ...{ engine, handlers, telemetry, now, log },
+    rawHandler: createRawCommand({ run }),
     budgetMs: env.drainBudgetMs,
     ...(stop && { stop }),
   });

@@ -1,5 +1,5 @@
 import { readEnv } from '../_shared/env.ts';
-import { type Deno as DenoRuntime, endOfInstance, refuseAll } from '../_shared/runtime.ts';
+import { createKeepAlive, type Deno as DenoRuntime, endOfInstance, refuseAll } from '../_shared/runtime.ts';
 import { assemble } from '../_shared/wiring.ts';
 import { createJobs, createUnconfiguredJobs } from './handler.ts';
 
@@ -8,9 +8,9 @@ declare const Deno: DenoRuntime;
 const config = readEnv((name) => Deno.env.get(name));
 
 if (config.ok) {
-  Deno.serve(
-    createJobs({ ...assemble(config.env, 'jobs', endOfInstance()), secrets: config.env.cronSecrets }),
-  );
+  const keepAlive = createKeepAlive();
+  const parts = assemble(config.env, { functionName: 'jobs', keepAlive, stop: endOfInstance() });
+  Deno.serve(createJobs({ ...parts, secrets: config.env.cronSecrets }));
 } else {
   Deno.serve(createUnconfiguredJobs(config.problems, refuseAll('jobs', config.problems), () => Date.now()));
 }

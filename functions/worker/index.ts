@@ -8,8 +8,9 @@ declare const Deno: DenoRuntime;
 const config = readEnv((name) => Deno.env.get(name));
 
 if (config.ok) {
-  const parts = assemble(config.env, 'worker', endOfInstance());
-  Deno.serve(createWorker({ ...parts, secrets: config.env.cronSecrets, keepAlive: createKeepAlive() }));
+  const keepAlive = createKeepAlive();
+  const parts = assemble(config.env, { functionName: 'worker', keepAlive, stop: endOfInstance() });
+  Deno.serve(createWorker({ ...parts, secrets: config.env.cronSecrets, keepAlive }));
 } else {
   Deno.serve(refuseAll('worker', config.problems));
 }

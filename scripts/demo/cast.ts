@@ -41,7 +41,7 @@ export const tasks = {
     id: '30000000-0000-4000-8000-000000000112',
     title: 'Comment on our oven video',
     postId: '17900000000000101',
-    verifyWithinSeconds: 10,
+    verifyWithinSeconds: 8,
   },
   topping: {
     ...pizza,
@@ -58,7 +58,7 @@ export const tasks = {
     id: '30000000-0000-4000-8000-000000000211',
     title: 'Comment with your goal',
     postId: '17900000000000201',
-    verifyWithinSeconds: 10,
+    verifyWithinSeconds: 8,
   },
   look: {
     ...salon,
@@ -66,7 +66,7 @@ export const tasks = {
     id: '30000000-0000-4000-8000-000000000311',
     title: 'Comment on our new look',
     postId: '17900000000000301',
-    verifyWithinSeconds: 10,
+    verifyWithinSeconds: 8,
   },
   evening: {
     ...salon,

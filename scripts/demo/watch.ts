@@ -85,7 +85,12 @@ export function createOnlooker(say: Say, recheckSeconds: number): Onlooker {
           );
         }
         if (claim.status === 'verified') {
-          once(`${id} verified`, tenant, `${person}: verified with ${whose}, +${claim.spins} spins`, 'green');
+          once(
+            `${id} verified`,
+            tenant,
+            `${person}: verified with ${whose}, +${claim.spins} ${claim.spins === 1 ? 'spin' : 'spins'}`,
+            'green',
+          );
         } else if (claim.status === 'failed') {
           once(`${id} failed`, tenant, `${person}: failed, no comment by the deadline`, 'red');
         } else if (claim.status === 'manual_review') {

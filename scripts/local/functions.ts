@@ -14,8 +14,8 @@ export interface FunctionsOptions {
   env: Record<string, string>;
   /** Variables that a function may ask for beside those, though they may be unset. */
   readable: string[];
-  /** Hosts (`host:port`) that functions may call. */
-  net: string[];
+  /** Hosts (`host:port`) that a function may call. */
+  net: (name: string) => string[];
   /** Restart a function when a file beside it changes. */
   watch: boolean;
   /** Deno's cache. */
@@ -152,9 +152,10 @@ async function launch(
       '--no-prompt',
       '--quiet',
       '--cached-only',
+      '--node-modules-dir=manual',
       '--config',
       declared.importMap,
-      `--allow-net=${[`127.0.0.1:${port}`, ...options.net].join(',')}`,
+      `--allow-net=${[`127.0.0.1:${port}`, ...options.net(declared.name)].join(',')}`,
       `--allow-env=${[...Object.keys(options.env), ...options.readable, ...readByPackages].join(',')}`,
       declared.entrypoint,
     ],
@@ -190,7 +191,7 @@ async function launch(
 }
 
 /** Variables that npm packages of the functions look at; without the right to, Deno would throw. None is set. */
-const readByPackages = ['NODE_ENV', 'NODE_DEBUG', 'WS_NO_BUFFER_UTIL', 'WS_NO_UTF_8_VALIDATE'];
+const readByPackages = ['NODE_ENV', 'NODE_DEBUG', 'WS_NO_BUFFER_UTIL', 'WS_NO_UTF_8_VALIDATE', 'PG*'];
 
 /** Waits until the function accepts connections. Answers with the reason when it does not come to that. */
 async function listening(function_: Running): Promise<string | undefined> {

@@ -170,7 +170,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
             : [],
         env,
         readable: [...environmentNames],
-        net: reachableHosts(env),
+        net: (name) => reachableHosts(env, name),
         watch: options.watch ?? false,
         cacheDir: join(dataDir, 'deno'),
         guard,
@@ -256,12 +256,32 @@ function functionEnv(
     SUPABASE_SECRET_KEYS: JSON.stringify({ default: keys.secretKey }),
     SUPABASE_DB_URL: database.url,
     CRON_SECRET: keys.cronSecret,
+    ...fromOurs(),
     ...Object.fromEntries(
       Object.entries(providers).filter((entry): entry is [string, string] => entry[1] !== undefined),
     ),
     ...more,
   };
 }
+
+/** Settings of the functions that a developer gives to the stack itself: `ALERT_WEBHOOK_HOSTS=127.0.0.1:9000 npm start`. */
+function fromOurs(): Record<string, string> {
+  const names = [
+    'ALERT_WEBHOOK_HOSTS',
+    'TRACE_PROVIDERS',
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    'OTEL_EXPORTER_OTLP_HEADERS',
+  ];
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = process.env[name];
+      return value ? [[name, value] as const] : [];
+    }),
+  );
+}
+
+/** The functions that drain. Raw jobs run on a connection of their own; no other function may reach the database. */
+const drains = new Set(['worker', 'jobs']);
 
 const providerHosts = [
   'graph.facebook.com',
@@ -271,13 +291,19 @@ const providerHosts = [
   'api.resend.com',
 ];
 
-/** Functions may call the API and the providers: the simulated ones, or where there are none the real ones. Not the database. */
-function reachableHosts(env: Record<string, string>): string[] {
+/**
+ * Functions may call the API and the providers: the simulated ones, or where there are none the real ones; the collector of
+ * traces; and the alert webhook, whose host only Vault knows, where ALERT_WEBHOOK_HOSTS names it. Those that drain, the database.
+ */
+function reachableHosts(env: Record<string, string>, functionName: string): string[] {
   const hosts = Object.entries(env).flatMap(([name, value]) => {
     if (name === 'SUPABASE_DB_URL' || !/^https?:/.test(value) || !URL.canParse(value)) return [];
     const { host, port, protocol } = new URL(value);
     return [port ? host : `${host}:${protocol === 'https:' ? 443 : 80}`];
   });
+  const webhooks = (env.ALERT_WEBHOOK_HOSTS ?? '').split(',').flatMap((host) => host.trim() || []);
+  hosts.push(...webhooks.map((host) => (/:\d+$/.test(host) ? host : `${host}:443`)));
+  if (drains.has(functionName) && env.SUPABASE_DB_URL) hosts.push(new URL(env.SUPABASE_DB_URL).host);
   return [...new Set([...hosts, ...('META_GRAPH_URL' in env ? [] : providerHosts)])];
 }
 

@@ -83,6 +83,11 @@ create function jobs.enqueue_many(
 returns integer
 language plpgsql security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
 #variable_conflict use_variable
 declare

@@ -1,4 +1,7 @@
 -- Claim: who is served next, and what the worker gets. O(batch) whatever the backlog and the number of tenants.
+--
+-- The functions that workers and cron call carry their planner settings: every access below is by index, and a plan made while the
+-- tables were empty or badly analysed must not turn it into scans (measured: 3 s instead of 5 ms for a claim of 200 from 1,000 lanes).
 
 -- Rate limits as room: how many items the limit allows now. A tenth of the limit is burst, the rest flows; see jobs.rates.
 create function jobs.rate_burst(p_rate integer)
@@ -31,11 +34,12 @@ comment on function jobs.rate_interval(integer) is 'Seconds in which one item''s
 
 -- What each lane may have now: how many more items, with what weight; or why none.
 create function jobs.judge(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
-returns table (tenant_id uuid, weight double precision, room integer, rate integer, reason text, detail text, wake_at timestamptz)
+returns table (
+  tenant_id uuid, weight double precision, room integer, share integer, rate integer, reason text, detail text, wake_at timestamptz)
 language sql stable
 set search_path = ''
 as $$
-  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.rate,
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
       when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
@@ -67,8 +71,8 @@ as $$
       b.reason as parked_because, o.open_until, o.reason as open_because,
       (p_definition).provider is not null and c.tenant_id is null
         and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      coalesce(p.batch_share, (p_definition).batch_size) as share,
       least(
-        coalesce(p.batch_share, (p_definition).batch_size),
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
         -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
@@ -199,6 +203,12 @@ begin
     select l.tenant_id
     from jobs.lanes l
     where l.job = (p_definition).job and l.awake
+      -- A lane that has its share of this batch from an earlier round waits for the next batch.
+      and not exists (
+        select from jobs.leases e
+        join public.tenants t on t.id = e.tenant_id
+        join public.plans p on p.plan_id = t.plan_id
+        where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
     order by l.vtime, l.tenant_id
     limit greatest(20, ceil(p_room::numeric / (p_definition).quantum))
     for no key update skip locked
@@ -215,11 +225,12 @@ begin
   end if;
 
   with lane as materialized (
-    select l.tenant_id, l.vtime, j.weight, j.room, j.rate, j.reason,
+    select l.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
     from jobs.judge(p_definition, v_lanes, p_now) j
     join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+    left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: take the earliest turns.
   turn as (
@@ -294,8 +305,11 @@ begin
   ),
   clocked as (
     update jobs.clocks c
-    set vtime = greatest(c.vtime, (select min(share.vtime) from share))
-    where c.job = (p_definition).job and exists (select from share)
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    set vtime = greatest(c.vtime, (
+      select max(share.vtime + (served.items - 1) / (p_definition).quantum * (p_definition).quantum / share.weight)
+      from served join share on share.tenant_id = served.tenant_id))
+    where c.job = (p_definition).job and exists (select from served)
   )
   select coalesce((select sum(served.items) from served), 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
@@ -506,6 +520,11 @@ create function jobs.next_batch(drain_id uuid, job text, batch_size integer defa
 returns jsonb
 language plpgsql security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -78,7 +78,6 @@ begin
           -- The result could not be stored. What died stays dead; what was done is tried again, until its attempts are used up.
           v_one.error := left('The result could not be applied: ' || sqlerrm, 500);
           if v_one.dies is null then
-            v_one.attempts := v_one.attempts + 1;
             if v_one.outcome in ('unknown', 'cancelled') or v_one.attempts >= (p_definition).max_attempts then
               v_one.dies := 'its result could not be applied';
             else
@@ -491,6 +490,11 @@ create function jobs.close_batch(batch_id bigint, outcomes jsonb, next boolean d
 returns jsonb
 language plpgsql security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
 #variable_conflict use_column
 declare

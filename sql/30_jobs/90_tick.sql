@@ -172,6 +172,11 @@ create function jobs.tick()
 returns jsonb
 language plpgsql security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
 set lock_timeout = '2s'
 as $$
 declare

@@ -83,6 +83,8 @@ export function jobContext(changes: Partial<JobContext> = {}): JobContext & { ou
     now: () => new Date(nowMs),
     leaseIsLost: () => false,
     timeIsUp: () => false,
+    leftMs: () => 60_000,
+    within: (_items, work) => work(),
     beginEffects: async (itemIds) => [...itemIds],
     report: (...reported) => outcomes.push(...reported),
     log: memoryLog().log,
@@ -107,6 +109,7 @@ export function engine(changes: Partial<Engine> = {}): Engine {
     runResult: unexpected('runResult'),
     health: unexpected('health'),
     list: unexpected('list'),
+    kindOf: unexpected('kindOf'),
     ...changes,
   };
 }

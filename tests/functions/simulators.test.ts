@@ -63,11 +63,17 @@ const world = (provider: 'meta' | 'whatsapp' | 'waapi', change: unknown) =>
 beforeAll(async () => {
   simulators = await startSimulators({ only: ['meta', 'whatsapp', 'waapi'] });
   const http = createHttp({ fetch: (url, init) => fetch(url, init), timeoutMs: 400 });
-  handlers = createJobHandlers(http, {
-    metaGraph: simulators.env.META_GRAPH_URL,
-    metaInstagram: simulators.env.META_INSTAGRAM_URL,
-    whatsapp: simulators.env.WHATSAPP_URL,
-    waapi: simulators.env.WAAPI_URL,
+  handlers = createJobHandlers({
+    http,
+    urls: {
+      metaGraph: simulators.env.META_GRAPH_URL,
+      metaInstagram: simulators.env.META_INSTAGRAM_URL,
+      whatsapp: simulators.env.WHATSAPP_URL,
+      waapi: simulators.env.WAAPI_URL,
+      resend: simulators.env.RESEND_URL,
+    },
+    alertWebhookHosts: [],
+    resolve: async () => null,
   });
 });
 afterEach(async () => {

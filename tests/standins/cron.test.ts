@@ -409,6 +409,22 @@ describe('pg_cron stand-in', () => {
     });
   });
 
+  it('a dropped role that still owns a job keeps every job from running', async () => {
+    await sql`create role standin_gone login`;
+    const [orphan] = await sql<[{ id: string }]>`
+      select cron.schedule_in_database('standin orphan', '* * * * *', 'select 1', current_database(), 'standin_gone') as id`;
+    const id = await schedule('* * * * *', 'select 1');
+    await seen();
+    await sql`drop role standin_gone`;
+    log.length = 0;
+    await move(sql, minute);
+    await until('the scheduler complains', () => log.includes('pg_cron: role "standin_gone" does not exist'));
+    await sleep(100);
+    expect(await runsOf(sql, id)).toHaveLength(0);
+    await sql`select cron.unschedule(${orphan.id}::bigint)`;
+    await finished(sql, id);
+  });
+
   it('a second scheduler on the same database waits', async () => {
     const second = await startCronWorker({
       adminUrl: database.adminUrl,

@@ -127,7 +127,9 @@ export function createSendNotifications(options: SendOptions): JobHandler {
     ): Promise<ProviderOutcome<Sent>> {
       try {
         const text = { to: message.to, text: message.text, outboxId: message.outbox_id };
-        return await via.sendText(own, text, { nowMs: context.now().getTime() });
+        return await context.within([message.item], () =>
+          via.sendText(own, text, { nowMs: context.now().getTime() }),
+        );
       } catch {
         // A client that throws has broken its promise; the message may be out.
         return { kind: 'unknown', reason: 'the worker failed while the message was being sent' };

@@ -131,7 +131,8 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
       }
 
       const open = new Set(post.claims);
-      const reading = await read(post, credential, open, context);
+      const items = post.claims.map((claim) => claim.item);
+      const reading = await context.within(items, () => read(post, credential, open, context));
       const settled = [...open];
       if (reading.end === 'lease_lost') return;
       if (
@@ -142,6 +143,8 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
         const { failure } = reading;
         context.log.warn('post could not be read', {
           post: post.postId,
+          items: settled.map((claim) => String(claim.item.item_id)),
+          trace_ids: settled.map((claim) => claim.item.trace_id),
           outcome: failure.kind,
           error: failure.error,
         });
@@ -156,7 +159,7 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
 
       failures = 0;
       const hint = reading.end === 'failed' ? undefined : reading.hint;
-      const proof = await judge(post, credential, reading, settled, context);
+      const proof = await context.within(items, () => judge(post, credential, reading, settled, context));
       context.report(...settled.map((claim) => verdictOn(claim, proof(claim), hint, context)));
       if (hint !== undefined) {
         stop = (itemId) =>

@@ -862,7 +862,6 @@ begin
           -- The result could not be stored. What died stays dead; what was done is tried again, until its attempts are used up.
           v_one.error := left('The result could not be applied: ' || sqlerrm, 500);
           if v_one.dies is null then
-            v_one.attempts := v_one.attempts + 1;
             if v_one.outcome in ('unknown', 'cancelled') or v_one.attempts >= (p_definition).max_attempts then
               v_one.dies := 'its result could not be applied';
             else
@@ -1113,6 +1112,11 @@ create or replace function jobs.close_batch (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 #variable_conflict use_column
 declare
@@ -1405,6 +1409,11 @@ create or replace function jobs.enqueue_many (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 #variable_conflict use_variable
 declare
@@ -1585,6 +1594,7 @@ create or replace function jobs.judge (
     tenant_id uuid,
     weight double precision,
     room integer,
+    share integer,
     rate integer,
     reason text,
     detail text,
@@ -1594,7 +1604,7 @@ create or replace function jobs.judge (
   stable
   set search_path to ''
   AS $function$
-  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.rate,
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
       when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
@@ -1626,8 +1636,8 @@ create or replace function jobs.judge (
       b.reason as parked_because, o.open_until, o.reason as open_because,
       (p_definition).provider is not null and c.tenant_id is null
         and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      coalesce(p.batch_share, (p_definition).batch_size) as share,
       least(
-        coalesce(p.batch_share, (p_definition).batch_size),
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
         -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
@@ -1813,6 +1823,11 @@ create or replace function jobs.next_batch (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 #variable_conflict use_column
 declare
@@ -2280,6 +2295,12 @@ begin
     select l.tenant_id
     from jobs.lanes l
     where l.job = (p_definition).job and l.awake
+      -- A lane that has its share of this batch from an earlier round waits for the next batch.
+      and not exists (
+        select from jobs.leases e
+        join public.tenants t on t.id = e.tenant_id
+        join public.plans p on p.plan_id = t.plan_id
+        where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
     order by l.vtime, l.tenant_id
     limit greatest(20, ceil(p_room::numeric / (p_definition).quantum))
     for no key update skip locked
@@ -2296,11 +2317,12 @@ begin
   end if;
 
   with lane as materialized (
-    select l.tenant_id, l.vtime, j.weight, j.room, j.rate, j.reason,
+    select l.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
     from jobs.judge(p_definition, v_lanes, p_now) j
     join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+    left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: take the earliest turns.
   turn as (
@@ -2375,8 +2397,11 @@ begin
   ),
   clocked as (
     update jobs.clocks c
-    set vtime = greatest(c.vtime, (select min(share.vtime) from share))
-    where c.job = (p_definition).job and exists (select from share)
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    set vtime = greatest(c.vtime, (
+      select max(share.vtime + (served.items - 1) / (p_definition).quantum * (p_definition).quantum / share.weight)
+      from served join share on share.tenant_id = served.tenant_id))
+    where c.job = (p_definition).job and exists (select from served)
   )
   select coalesce((select sum(served.items) from served), 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
@@ -2728,6 +2753,11 @@ create or replace function jobs.return_batch (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 #variable_conflict use_column
 declare
@@ -3385,6 +3415,11 @@ create or replace function jobs.tick()
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   set lock_timeout to '2s'
   AS $function$
 declare
@@ -3706,6 +3741,11 @@ create or replace function jobs.work()
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 declare
   v_definition jobs.definitions;
@@ -3742,6 +3782,11 @@ create or replace function jobs.work_batch (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
 #variable_conflict use_column
 declare

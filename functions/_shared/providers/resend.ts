@@ -1,0 +1,195 @@
+// Resend: sending one e-mail. The idempotency key is kept for 24 hours, so what may have been carried out is sent
+// again with the same key; a job whose retries took longer than that could send twice, none of ours does.
+// https://resend.com/docs/api-reference/emails/send-email, https://resend.com/docs/api-reference/errors
+import { z } from 'zod';
+import type { Credential } from '../engine.ts';
+import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
+import { cut, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
+import { createRedactor, oneLine, type Redact } from '../redact.ts';
+
+export interface Email {
+  /** 1 to 50 addresses. */
+  to: readonly string[];
+  subject: string;
+  text: string;
+  /** 1 to 256 characters; the same for every try of the same mail. */
+  idempotencyKey: string;
+}
+
+export interface EmailSender {
+  sendEmail(
+    credential: Credential,
+    email: Email,
+    request: { nowMs: number },
+  ): Promise<ProviderOutcome<{ messageId: string }>>;
+}
+
+export interface ResendRow {
+  name: string;
+  /** Only with this status; a name may mean different things. */
+  status?: number;
+  class: 'retry' | 'throttled' | 'credentialBroken' | 'refused';
+  /** In words for the person who has to do something. */
+  says: string;
+  seconds?: number;
+}
+
+export const resendErrors: readonly ResendRow[] = [
+  {
+    name: 'invalid_idempotency_key',
+    class: 'refused',
+    says: 'the idempotency key is not 1 to 256 characters',
+  },
+  // With 403 it is about the sender: a domain that is not verified, or an account that may only mail itself.
+  {
+    name: 'validation_error',
+    status: 403,
+    class: 'credentialBroken',
+    says: 'the sender’s domain is not verified; verify it or change "from"',
+  },
+  { name: 'validation_error', class: 'refused', says: 'a field is not valid' },
+  { name: 'missing_api_key', class: 'credentialBroken', says: 'there is no API key; set it again' },
+  {
+    name: 'restricted_api_key',
+    class: 'credentialBroken',
+    says: 'the API key may not send; set another one',
+  },
+  { name: 'invalid_api_key', class: 'credentialBroken', says: 'the API key is not valid; set it again' },
+  { name: 'not_found', class: 'refused', says: 'there is nothing at this address; check RESEND_URL' },
+  { name: 'method_not_allowed', class: 'refused', says: 'the method is not allowed; check RESEND_URL' },
+  {
+    name: 'invalid_idempotent_request',
+    class: 'refused',
+    says: 'a mail with this key and another content was accepted before',
+  },
+  {
+    name: 'concurrent_idempotent_requests',
+    class: 'retry',
+    says: 'the same mail is being sent at this moment',
+    seconds: 5,
+  },
+  { name: 'invalid_attachment', class: 'refused', says: 'an attachment is not valid' },
+  {
+    name: 'invalid_from_address',
+    class: 'credentialBroken',
+    says: 'the sender’s address is not valid; change "from"',
+  },
+  { name: 'invalid_access', class: 'refused', says: 'the access level is not valid' },
+  { name: 'invalid_parameter', class: 'refused', says: 'a parameter is not valid' },
+  { name: 'invalid_region', class: 'refused', says: 'the region is not valid' },
+  { name: 'missing_required_field', class: 'refused', says: 'a field is missing' },
+  { name: 'rate_limit_exceeded', class: 'throttled', says: 'too many requests in a second', seconds: 1 },
+  {
+    name: 'daily_quota_exceeded',
+    class: 'throttled',
+    says: 'the quota of the day is used up',
+    seconds: 3600,
+  },
+  {
+    name: 'monthly_quota_exceeded',
+    class: 'throttled',
+    says: 'the quota of the month is used up',
+    seconds: 3600,
+  },
+  { name: 'security_error', class: 'refused', says: 'Resend found a security problem in the mail' },
+  { name: 'application_error', class: 'retry', says: 'an error at Resend' },
+  { name: 'internal_server_error', class: 'retry', says: 'an error at Resend' },
+];
+
+// Whether an address exists is Resend's business; what can't be one is sorted out here.
+const fromPattern = /^[^<>@\s]+@[^<>@\s]+\.[^<>@\s]+$|^[^<>\r\n]{1,200}<[^<>@\s]+@[^<>@\s]+\.[^<>@\s]+>$/;
+
+const credentialParts = z.object({
+  account: z.object({ from: z.string().max(320).regex(fromPattern) }),
+  secret: z.object({ api_key: z.string().regex(/^[\x21-\x7e]+$/) }),
+});
+const errorSchema = z.object({ name: z.string(), message: z.string().catch('') });
+const acceptedSchema = z.object({ id: z.string().min(1) });
+
+export function createResend(options: { http: Http; url: string }): EmailSender {
+  function failureOf(status: number, headers: Headers, text: string, redact: Redact, nowMs: number): Failure {
+    const pause = (fallback: number) =>
+      retryAfterSeconds(headers.get('retry-after') ?? headers.get('ratelimit-reset'), nowMs, { fallback });
+    const parsed = errorSchema.safeParse(parseJson(text));
+    const row = parsed.success
+      ? (resendErrors.find((each) => each.name === parsed.data.name && each.status === status) ??
+        resendErrors.find((each) => each.name === parsed.data.name && each.status === undefined))
+      : undefined;
+    if (!parsed.success || row === undefined) {
+      const error = `Resend answered ${status} with an error that is not known here`;
+      if (status === 429) return { kind: 'throttled', seconds: pause(60), error };
+      if (status === 401 || status === 403) {
+        return { kind: 'credentialBroken', error: `${error}; check the API key` };
+      }
+      if (status >= 500 || status === 408) return { kind: 'retry', error };
+      return { kind: 'refused', error };
+    }
+    const theirs = oneLine(parsed.data.message, redact, 200);
+    const error = cut(`Resend ${status} ${row.name}: ${row.says}${theirs === '' ? '' : ` (${theirs})`}`);
+    switch (row.class) {
+      case 'throttled': {
+        // A used-up quota outlasts the second that the headers speak of.
+        const own = row.seconds ?? 60;
+        return { kind: 'throttled', seconds: own > 60 ? Math.max(own, pause(own)) : pause(own), error };
+      }
+      case 'retry':
+        return row.seconds === undefined
+          ? { kind: 'retry', error }
+          : { kind: 'retry', error, afterSeconds: row.seconds };
+      default:
+        return { kind: row.class, error };
+    }
+  }
+
+  return {
+    async sendEmail(credential, email, { nowMs }) {
+      const parts = credentialParts.safeParse(credential);
+      if (!parts.success) {
+        const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
+        return { kind: 'credentialBroken', error: `The e-mail credential is incomplete: check ${fields}.` };
+      }
+      const key = parts.data.secret.api_key;
+      const result = await options.http({
+        method: 'POST',
+        url: `${options.url}/emails`,
+        headers: {
+          authorization: `Bearer ${key}`,
+          'content-type': 'application/json',
+          'idempotency-key': email.idempotencyKey,
+          // Requests without one are refused.
+          'user-agent': 'Onecron',
+        },
+        // Always the same fields in the same order: a key is bound to the bytes of its body.
+        body: JSON.stringify({
+          from: parts.data.account.from,
+          to: email.to,
+          subject: email.subject,
+          text: email.text,
+        }),
+      });
+      if (result.kind === 'failure') {
+        return { kind: 'retry', error: describeFailure('Resend', result.reason) };
+      }
+      if (result.status < 200 || result.status >= 300) {
+        return failureOf(result.status, result.headers, result.text, createRedactor([key]), nowMs);
+      }
+      const accepted = acceptedSchema.safeParse(parseJson(result.text));
+      if (!accepted.success) {
+        // The key makes a second try harmless.
+        return {
+          kind: 'retry',
+          error: `Resend answered ${result.status} with a body that is not understood`,
+        };
+      }
+      const hint = hintIn(result.headers, nowMs);
+      return { kind: 'ok', value: { messageId: accepted.data.id }, ...(hint && { hint }) };
+    },
+  };
+}
+
+/** The next call would be one too many. */
+function hintIn(headers: Headers, nowMs: number): ThrottleHint | undefined {
+  if (headers.get('ratelimit-remaining')?.trim() !== '0') return undefined;
+  const seconds = retryAfterSeconds(headers.get('ratelimit-reset'), nowMs, { fallback: 1 });
+  return { seconds, reason: 'Resend’s rate limit is reached' };
+}
