@@ -10,6 +10,7 @@ import { bin, type CommandResult, denoProject, outputOf, root, runCommand, supab
 import { migrationsDatabase, sourceDatabase } from './dev/databases.ts';
 import { explain, main, type Outcome, UsageError } from './dev/main.ts';
 import { openScratch, type Scratch } from './dev/scratch.ts';
+import { checkSurface } from './security-surface.ts';
 import { checkTypes } from './types.ts';
 
 interface Step {
@@ -83,6 +84,7 @@ const steps = (databases: Databases): Step[] => [
     run: async () => checkDatabase(await databases.migrations(), await databases.source()),
   },
   { name: 'types', run: async () => checkTypes(await databases.migrations()) },
+  { name: 'surface', run: async () => checkSurface(await databases.migrations()) },
   {
     name: 'advisors',
     run: async () => {

@@ -19,8 +19,7 @@ export function createRunCommand(databaseUrl: string): RunCommand {
   return async (command, leftMs) => {
     // Loaded when it is needed: no other job has to wait for it.
     const { default: postgres } = await import('postgres');
-    const { password } = new URL(databaseUrl);
-    const redact = createRedactor([databaseUrl, password, decodeURIComponent(password)]);
+    const redact = createRedactor(secretsOf(databaseUrl));
     const sql = postgres(databaseUrl, {
       max: 1,
       connect_timeout: 10,
@@ -46,6 +45,16 @@ export function createRunCommand(databaseUrl: string): RunCommand {
       await sql.end({ timeout: 1 }).catch(() => {});
     }
   };
+}
+
+/** The connection string, and the password in it as it is written and as it is meant. */
+function secretsOf(databaseUrl: string): string[] {
+  const { password } = new URL(databaseUrl);
+  try {
+    return [databaseUrl, password, decodeURIComponent(password)];
+  } catch {
+    return [databaseUrl, password];
+  }
 }
 
 function failureOf(thrown: unknown, clean: (text: string) => string): CommandResult {

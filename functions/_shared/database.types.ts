@@ -939,6 +939,7 @@ export type Database = {
           rate: number;
           reason: string;
           room: number;
+          share: number;
           tenant_id: string;
           wake_at: string;
           weight: number;
@@ -1027,6 +1028,7 @@ export type Database = {
           >;
           p_now: string;
           p_room: number;
+          p_width: number;
         };
         Returns: number;
       };

@@ -104,7 +104,7 @@ const headerList = z.string().transform((value, context) => {
     const entries = value.split(',').flatMap((entry) => {
       if (entry.trim() === '') return [];
       const [, name, text] = /^\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=(.*)$/.exec(entry) ?? [];
-      const decoded = decodeURIComponent(text ?? '').trim();
+      const decoded = decodeURIComponent((text ?? '').trim());
       if (name === undefined || !/^[\x20-\x7e]+$/.test(decoded)) throw new TypeError('not a header');
       return [[name.toLowerCase(), decoded] as const];
     });

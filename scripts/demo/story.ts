@@ -90,19 +90,21 @@ export async function play({ info, sql, say, signal }: Stage): Promise<Report> {
 
   // Everybody plays while Onecron works; both go on until all has come to its end, or nothing moves any more.
   const waiting = [...people];
-  let allClaimed = false;
-  const acting = Promise.all(
+  let acting = true;
+  let failure: unknown;
+  const playing = Promise.all(
     Array.from({ length: crowd }, async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) {
-        signal.throwIfAborted();
+      for (let next = waiting.shift(); next && failure === undefined; next = waiting.shift())
         await take(next);
-      }
     }),
-  ).then(() => {
-    allClaimed = true;
-  });
-  // Its failure is heard below; until then it must not count as unhandled.
-  acting.catch(() => {});
+  ).then(
+    () => {
+      acting = false;
+    },
+    (error: unknown) => {
+      failure = error;
+    },
+  );
 
   const patience = minutely ? patienceSeconds.minute : patienceSeconds.second;
   let movedAt = performance.now();
@@ -110,7 +112,10 @@ export async function play({ info, sql, say, signal }: Stage): Promise<Report> {
   let entries: LogEntry[] = [];
   for (;;) {
     signal.throwIfAborted();
-    [claims, entries] = await Promise.all([readClaims(sql), social.log()]);
+    if (failure !== undefined) throw failure;
+    // In this order: what is noted as sent is in the log by then.
+    claims = await readClaims(sql);
+    entries = await social.log();
     if (onlooker.tell(claims, entries)) movedAt = performance.now();
     for (const each of claimed) {
       if (each.deed !== 'late' || each.commented) continue;
@@ -120,19 +125,12 @@ export async function play({ info, sql, say, signal }: Stage): Promise<Report> {
       say(each.task.tenant, `${each.person.name} comments at last`);
       movedAt = performance.now();
     }
-    if (allClaimed) {
-      await acting;
-      if (claimed.every((each) => isOver(each, claims))) break;
-    }
+    if (!acting && claimed.every((each) => isOver(each, claims))) break;
     if (performance.now() - movedAt > patience * 1000) {
-      if (!allClaimed) await Promise.race([acting, Promise.resolve()]);
       broken.push(`Nothing happened for ${patience} s, and not everything had come to its end.`);
       break;
     }
-    await Promise.race([
-      delay(lookEveryMs, undefined, { signal }),
-      ...(allClaimed ? [] : [acting.then(() => delay(lookEveryMs, undefined, { signal }))]),
-    ]);
+    await Promise.race([delay(lookEveryMs, undefined, { signal }), ...(acting ? [playing] : [])]);
   }
 
   const [own, foreign] = await Promise.all([

@@ -50,4 +50,5 @@ end
 $$;
 
 grant execute on function jobs.set_setting(text, text) to service_role;
-comment on function jobs.set_setting(text, text) is 'Changes one platform setting; an unknown name is refused.';
+comment on function jobs.set_setting(text, text) is 'Changes one platform setting; an unknown name is refused. '
+  'Definer: private.settings is not reachable for any API role.';

@@ -60,7 +60,8 @@ begin
 end
 $$;
 
-comment on function private.require_role(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role in the tenant.';
+comment on function private.require_role(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role in the tenant. '
+  'Definer: memberships cannot be read from the policies of the tables that it guards.';
 
 alter table public.memberships enable row level security;
 grant select on public.memberships to authenticated;

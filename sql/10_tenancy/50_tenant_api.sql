@@ -53,7 +53,8 @@ end
 $$;
 
 grant execute on function jobs.add_member(uuid, uuid, public.member_role) to service_role;
-comment on function jobs.add_member(uuid, uuid, public.member_role) is 'Platform only: makes a user a member of a tenant, or changes the role.';
+comment on function jobs.add_member(uuid, uuid, public.member_role) is 'Platform only: makes a user a member of a tenant, or changes the role. '
+  'Definer: memberships are written by functions only.';
 
 create function jobs.set_plan(tenant_id uuid, plan_id text)
 returns void
@@ -70,4 +71,5 @@ end
 $$;
 
 grant execute on function jobs.set_plan(uuid, text) to service_role;
-comment on function jobs.set_plan(uuid, text) is 'Platform only: puts a tenant on a plan; the next claim serves it accordingly.';
+comment on function jobs.set_plan(uuid, text) is 'Platform only: puts a tenant on a plan; the next claim serves it accordingly. '
+  'Definer: the plan of a tenant and its audit row are written by functions only.';

@@ -157,7 +157,8 @@ $$;
 
 grant execute on function jobs.set_platform_credential(public.provider, text, jsonb, jsonb) to service_role;
 comment on function jobs.set_platform_credential(public.provider, text, jsonb, jsonb) is
-  'Platform only: stores the platform''s own access to a provider, the fall-back for tenants that have none.';
+  'Platform only: stores the platform''s own access to a provider, the fall-back for tenants that have none. '
+  'Definer: writes Vault and private.platform_credentials, which no API role may.';
 
 -- The credential for an item of this tenant: its own, else the platform's where the job allows it. Null: there is none.
 create function private.credential_for(p_tenant_id uuid, p_provider public.provider, p_platform_allowed boolean)

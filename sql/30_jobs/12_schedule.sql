@@ -227,4 +227,5 @@ as $$
 $$;
 
 grant execute on function jobs.next_times(text, integer) to service_role;
-comment on function jobs.next_times(text, integer) is 'The next times at which a scheduled job is due; none for a queue.';
+comment on function jobs.next_times(text, integer) is 'The next times at which a scheduled job is due; none for a queue. '
+  'Definer: reads definitions and history without a grant on each.';

@@ -86,6 +86,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -126,7 +128,8 @@ $$;
 grant execute on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) to service_role;
 comment on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) is
   'Adds one item per element, in the caller''s transaction; returns how many were new (a dedupe key that is waiting or running '
-  'already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant.';
+  'already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.enqueue(
   job text, tenant_id uuid, subject_id uuid default null, run_at timestamptz default null,
@@ -142,4 +145,5 @@ $$;
 
 grant execute on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) to service_role;
 comment on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) is
-  'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already.';
+  'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already. '
+  'Definer: the engine''s tables are written by its functions only.';

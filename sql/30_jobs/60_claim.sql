@@ -186,19 +186,20 @@ $$;
 comment on function jobs.put_to_sleep(jobs.definitions, uuid[], timestamptz) is
   'Puts lanes to sleep with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
 
--- One round of the fair pick: weighted start-time fair queueing over the awake lanes.
-create function jobs.pick(p_definition jobs.definitions, p_batch_id bigint, p_room integer, p_now timestamptz)
+-- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
+-- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
+create function jobs.pick(p_definition jobs.definitions, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz)
 returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
+  v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
   v_lanes uuid[];
   v_asleep uuid[];
   v_picked integer;
 begin
-  -- The lanes that are furthest behind. A batch has at most p_room ÷ quantum turns, so no more lanes can matter;
-  -- at least twenty, so that empty lanes are found out together.
+  -- The lanes that are furthest behind.
   v_lanes := array(
     select l.tenant_id
     from jobs.lanes l
@@ -210,7 +211,7 @@ begin
         join public.plans p on p.plan_id = t.plan_id
         where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
     order by l.vtime, l.tenant_id
-    limit greatest(20, ceil(p_room::numeric / (p_definition).quantum))
+    limit v_turns
     for no key update skip locked
   );
   if cardinality(v_lanes) = 0 then
@@ -232,49 +233,50 @@ begin
     join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
     left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
   ),
-  -- Each turn of a lane starts quantum ÷ weight after its turn before: take the earliest turns.
+  -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
     select lane.tenant_id
     from lane
     cross join lateral generate_series(0, (lane.room - 1) / (p_definition).quantum) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
-    limit ceil(p_room::numeric / (p_definition).quantum)
+    limit v_turns
   ),
   share as materialized (
-    select s.tenant_id, s.weight, s.vtime, s.rate, s.head_at, s.head_id,
-      least(s.wanted, p_room - (sum(s.wanted) over (order by s.vtime, s.tenant_id) - s.wanted)) as wanted
-    from (
-      select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
-        least(lane.room, turns.n * (p_definition).quantum) as wanted
-      from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
-      join lane on lane.tenant_id = turns.tenant_id
-    ) s
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+      least(lane.room, turns.n * (p_definition).quantum) as wanted
+    from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
+    join lane on lane.tenant_id = turns.tenant_id
   ),
-  -- The oldest ready items of each lane, from its watermark on.
-  candidate as materialized (
-    select share.tenant_id, i.item_id, i.run_at
+  -- What these turns find: the oldest ready items of each lane, from its watermark on.
+  found as materialized (
+    select share.tenant_id, i.item_id, i.run_at, i.position,
+      share.vtime + (i.position - 1) / (p_definition).quantum * (p_definition).quantum / share.weight as tag
     from share
     cross join lateral (
-      select r.item_id, r.run_at
+      select r.item_id, r.run_at, row_number() over (order by r.run_at, r.item_id) as position
       from jobs.items r
       where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
         and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
       order by r.run_at, r.item_id
-      limit greatest(share.wanted, 0)
+      limit share.wanted
     ) i
+  ),
+  candidate as materialized (
+    select f.tenant_id, f.item_id, f.run_at, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
   leased as (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
     from candidate c
     where i.tenant_id = c.tenant_id and i.item_id = c.item_id and i.batch_id is null
-    returning i.tenant_id, i.item_id, c.run_at
+    returning i.tenant_id, i.item_id, c.run_at, c.tag
   ),
   served as materialized (
     select leased.tenant_id, count(*)::integer as items, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids,
       (array_agg(leased.run_at order by leased.run_at desc, leased.item_id desc))[1] as head_at,
-      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id
+      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id,
+      max(leased.tag) as tag
     from leased
     group by leased.tenant_id
   ),
@@ -304,11 +306,9 @@ begin
       set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
   ),
   clocked as (
-    update jobs.clocks c
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    set vtime = greatest(c.vtime, (
-      select max(share.vtime + (served.items - 1) / (p_definition).quantum * (p_definition).quantum / share.weight)
-      from served join share on share.tenant_id = served.tenant_id))
+    update jobs.clocks c
+    set vtime = greatest(c.vtime, (select max(served.tag) from served))
     where c.job = (p_definition).job and exists (select from served)
   )
   select coalesce((select sum(served.items) from served), 0),
@@ -317,8 +317,10 @@ begin
       select lane.tenant_id
       from lane
       left join share on share.tenant_id = lane.tenant_id
+      left join (select found.tenant_id, count(*) as items from found group by found.tenant_id) held on held.tenant_id = lane.tenant_id
       left join served on served.tenant_id = lane.tenant_id
-      where lane.reason is not null or coalesce(served.items, 0) < share.wanted
+      where lane.reason is not null
+        or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0))
     )
   into v_picked, v_asleep;
 
@@ -329,7 +331,7 @@ begin
 end
 $$;
 
-comment on function jobs.pick(jobs.definitions, bigint, integer, timestamptz) is
+comment on function jobs.pick(jobs.definitions, bigint, integer, integer, timestamptz) is
   'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. '
   'Returns how many; null when no lane is awake.';
 
@@ -382,6 +384,7 @@ create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batc
 returns jsonb
 language plpgsql
 set search_path = ''
+set enable_hashjoin = on -- two arrays of the size of the batch
 as $$
 declare
   v_items jobs.items[];
@@ -432,22 +435,20 @@ begin
 
   return (
     select jsonb_agg(jsonb_build_object(
-        'tenant_id', e.tenant_id,
-        'slug', t.slug,
+        'tenant_id', work.tenant_id,
+        'slug', (select t.slug from public.tenants t where t.id = work.tenant_id),
         'credential', case when (p_definition).provider is not null
-          then private.credential_for(e.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
-        'items', items.list)
-      order by e.tenant_id)
-    from jobs.leases e
-    left join public.tenants t on t.id = e.tenant_id
-    cross join lateral (
-      select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1, 'trace_id', replace(i.trace_id::text, '-', ''),
-          'subject_id', i.subject_id, 'data', l.data) order by u.position) as list
-      from unnest(e.item_ids) with ordinality as u (item_id, position)
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
-      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
-    ) items
-    where e.batch_id = (p_batch).batch_id and items.list is not null
+          then private.credential_for(work.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
+        'items', work.items)
+      order by work.tenant_id)
+    from (
+      select i.tenant_id, jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
+          'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as items
+      from unnest(v_items) i
+      join unnest(v_loaded) l on l.item_id = i.item_id
+      where not l.cancel and l.hold_until is null
+      group by i.tenant_id
+    ) work
   );
 end
 $$;
@@ -523,6 +524,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -534,6 +537,7 @@ declare
   v_now timestamptz;
   v_size integer;
   v_room integer;
+  v_width integer := 1;
   v_picked integer := 0;
   v_got integer;
   v_tenants jsonb;
@@ -573,7 +577,8 @@ begin
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
   for v_round in 1..100 loop
-    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_now);
+    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_width, v_now);
+    v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
     if v_got is null or v_room <= 0 or v_round = 100 then
@@ -605,4 +610,5 @@ $$;
 grant execute on function jobs.next_batch(uuid, text, integer) to service_role;
 comment on function jobs.next_batch(uuid, text, integer) is
   'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":'
-  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database.';
+  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database. '
+  'Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';

@@ -80,6 +80,7 @@ begin
           if v_one.dies is null then
             if v_one.outcome in ('unknown', 'cancelled') or v_one.attempts >= (p_definition).max_attempts then
               v_one.dies := 'its result could not be applied';
+              v_one.outcome := 'refused';
             else
               v_one.ends := false;
               v_one.outcome := 'retry';
@@ -493,6 +494,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -531,7 +534,8 @@ grant execute on function jobs.close_batch(bigint, jsonb, boolean) to service_ro
 comment on function jobs.close_batch(bigint, jsonb, boolean) is
   'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | '
   '{"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. '
-  'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat.';
+  'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.extend_batch(batch_id bigint)
 returns boolean
@@ -555,7 +559,8 @@ end
 $$;
 
 grant execute on function jobs.extend_batch(bigint) to service_role;
-comment on function jobs.extend_batch(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch.';
+comment on function jobs.extend_batch(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.begin_effects(batch_id bigint, items bigint[])
 returns bigint[]
@@ -591,4 +596,4 @@ $$;
 grant execute on function jobs.begin_effects(bigint, bigint[]) to service_role;
 comment on function jobs.begin_effects(bigint, bigint[]) is
   'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. '
-  'If the worker is lost after this, they end as unknown and are not sent again.';
+  'If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';

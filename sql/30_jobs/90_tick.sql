@@ -175,6 +175,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 set lock_timeout = '2s'
@@ -214,7 +216,8 @@ end
 $$;
 
 grant execute on function jobs.tick() to service_role;
-comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry.';
+comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry. '
+  'Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
 
 -- Once an hour: partitions ahead, old history away, the extensions' own logs small.
 create function jobs.clean(p_now timestamptz)
@@ -303,4 +306,5 @@ end
 $$;
 
 grant execute on function jobs.start_tick(integer) to service_role;
-comment on function jobs.start_tick(integer) is 'Makes or changes the one pg_cron entry: a tick every so many seconds (default: as set before, 10); every minute where pg_cron is older than 1.5.';
+comment on function jobs.start_tick(integer) is 'Makes or changes the one pg_cron entry: a tick every so many seconds (default: as set before, 10); every minute where pg_cron is older than 1.5. '
+  'Definer: pg_cron''s entries belong to the owner.';

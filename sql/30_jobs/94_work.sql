@@ -41,6 +41,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -63,7 +65,8 @@ $$;
 
 grant execute on function jobs.work_batch(uuid, text, integer) to service_role;
 comment on function jobs.work_batch(uuid, text, integer) is
-  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP.';
+  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 -- A drain for a SQL job when lanes wait; null when there is nothing to do, which is the cheap and usual case.
 create function jobs.begin_drain(p_job text)
@@ -95,6 +98,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -126,7 +131,8 @@ $$;
 
 grant execute on function jobs.return_batch(bigint) to service_role;
 comment on function jobs.return_batch(bigint) is
-  'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends.';
+  'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 -- One step: the next item of any SQL job, claimed, worked off and closed in one transaction. The caller commits, so a crash
 -- takes back the item at hand and nothing else. (A procedure could commit by itself, but then it could not pin its search_path.)
@@ -137,6 +143,8 @@ set search_path = ''
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -168,4 +176,5 @@ $$;
 
 grant execute on function jobs.work() to service_role;
 comment on function jobs.work() is
-  'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item.';
+  'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item. '
+  'Definer: the engine''s tables are written by its functions only.';

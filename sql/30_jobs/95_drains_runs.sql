@@ -90,7 +90,8 @@ $$;
 
 grant execute on function jobs.answer_doorbell(uuid) to service_role;
 comment on function jobs.answer_doorbell(uuid) is
-  'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once.';
+  'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.end_drain(drain_id uuid, error text default null)
 returns void
@@ -129,7 +130,8 @@ end
 $$;
 
 grant execute on function jobs.end_drain(uuid, text) to service_role;
-comment on function jobs.end_drain(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits.';
+comment on function jobs.end_drain(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_now(job text)
 returns jsonb
@@ -167,7 +169,8 @@ end
 $$;
 
 grant execute on function jobs.run_now(text) to service_role;
-comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused.';
+comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_result(run_id bigint)
 returns jsonb
@@ -184,7 +187,8 @@ as $$
 $$;
 
 grant execute on function jobs.run_result(bigint) to service_role;
-comment on function jobs.run_result(bigint) is 'A run in the one shape: {"message","results":{"processed","errors"},"timestamp"}.';
+comment on function jobs.run_result(bigint) is 'A run in the one shape: {"message","results":{"processed","errors"},"timestamp"}. '
+  'Definer: reads definitions and history without a grant on each.';
 
 create function jobs.list()
 returns jsonb
@@ -203,7 +207,7 @@ as $$
 $$;
 
 grant execute on function jobs.list() to service_role;
-comment on function jobs.list() is 'All jobs with their last run.';
+comment on function jobs.list() is 'All jobs with their last run. Definer: reads definitions and history without a grant on each.';
 
 create function jobs.health()
 returns jsonb
@@ -241,4 +245,5 @@ as $$
 $$;
 
 grant execute on function jobs.health() to service_role;
-comment on function jobs.health() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant.';
+comment on function jobs.health() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant. '
+  'Definer: looks at what pg_cron and the engine have, which no API role may.';

@@ -60,9 +60,12 @@ grant execute on function jobs.pause(text, uuid) to service_role;
 grant execute on function jobs.resume(text, uuid) to service_role;
 grant execute on function jobs.stop_all(boolean) to service_role;
 comment on function jobs.pause(text, uuid) is
-  'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job.';
-comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn.';
-comment on function jobs.stop_all(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again.';
+  'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job. '
+  'Definer: the engine''s tables are written by its functions only.';
+comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. '
+  'Definer: the engine''s tables are written by its functions only.';
+comment on function jobs.stop_all(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 -- Waiting items that match a filter end as cancelled. A dry run only counts.
 create function jobs.cancel(job text, tenant_id uuid default null, older_than interval default null, dry_run boolean default true)
@@ -111,7 +114,8 @@ $$;
 
 grant execute on function jobs.cancel(text, uuid, interval, boolean) to service_role;
 comment on function jobs.cancel(text, uuid, interval, boolean) is
-  'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many.';
+  'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 -- Dead items come back to life as new attempts of the same items, with their history.
 create function jobs.replay(
@@ -168,7 +172,8 @@ $$;
 
 grant execute on function jobs.replay(text, uuid, text, timestamptz, boolean) to service_role;
 comment on function jobs.replay(text, uuid, text, timestamptz, boolean) is
-  'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be.';
+  'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be. '
+  'Definer: the engine''s tables are written by its functions only.';
 
 -- What a deployment of one's own adds: a job, by its settings. Unknown settings are refused.
 create function jobs.define(job text, settings jsonb)
@@ -205,4 +210,5 @@ $$;
 
 comment on function jobs.define(text, jsonb) is
   'Adds a job or changes its settings: jobs.define(''nightly-report'', ''{"kind":"sql","meaning":"…","schedule":"0 4 * * *","work_function":"private.report"}''). '
-  'For migrations and the SQL editor only: a job names functions that the database will call.';
+  'For migrations and the SQL editor only: a job names functions that the database will call. '
+  'Definer: the engine''s tables are written by its functions only.';

@@ -88,7 +88,8 @@ $$;
 
 grant execute on function jobs.why(bigint, uuid) to service_role;
 comment on function jobs.why(bigint, uuid) is
-  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped, asleep until because, behind n items with the expected start, dead, or ended how.';
+  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped, asleep until because, behind n items with the expected start, dead, or ended how. '
+  'Definer: reads definitions and history without a grant on each.';
 comment on function jobs.provider_is_down(public.provider) is 'True while the breaker of the provider as a whole is open.';
 
 -- Why, for members: their own tenant's items only.

@@ -61,7 +61,8 @@ begin
 end
 $$;
 
-comment on function private.enqueue_messages() is 'Trigger: every queued message gets its item.';
+comment on function private.enqueue_messages() is 'Trigger: every queued message gets its item. '
+  'Definer: whoever inserts a message may not write the engine''s items.';
 
 create trigger notification_outbox_after_insert_enqueue
   after insert on public.notification_outbox

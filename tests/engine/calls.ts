@@ -70,12 +70,22 @@ export interface Outcome {
 
 type Caller = Sql | postgres.TransactionSql | postgres.ReservedSql;
 
-export async function claim(sql: Caller, drainId: string, job: string, size: number | null = null): Promise<Batch | null> {
+export async function claim(
+  sql: Caller,
+  drainId: string,
+  job: string,
+  size: number | null = null,
+): Promise<Batch | null> {
   const [row] = await sql<{ batch: unknown }[]>`select jobs.next_batch(${drainId}, ${job}, ${size}) as batch`;
   return batchSchema.nullable().parse(row?.batch);
 }
 
-export async function close(sql: Caller, batchId: number, outcomes: readonly Outcome[], next = false): Promise<Closed> {
+export async function close(
+  sql: Caller,
+  batchId: number,
+  outcomes: readonly Outcome[],
+  next = false,
+): Promise<Closed> {
   const [row] = await sql<{ closed: unknown }[]>`
     select jobs.close_batch(${batchId}, ${sql.json(outcomes as postgres.JSONValue)}, ${next}) as closed`;
   return closedSchema.parse(row?.closed);
@@ -91,7 +101,11 @@ export const allRetry = (batch: Batch): Outcome[] =>
   itemsOf(batch).map((item_id) => ({ item_id, outcome: 'retry', error: 'not now' }));
 
 /** Enqueues one item per element; `n` in its payload is how journals know it again. */
-export async function enqueue(sql: Caller, job: string, work: readonly { tenant: string; n: number }[]): Promise<number> {
+export async function enqueue(
+  sql: Caller,
+  job: string,
+  work: readonly { tenant: string; n: number }[],
+): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select jobs.enqueue_many(${job}, ${work.map((each) => each.tenant)}::uuid[],
       payloads => ${work.map((each) => JSON.stringify({ n: each.n }))}::text[]::jsonb[]) as count`;

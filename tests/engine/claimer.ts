@@ -41,7 +41,12 @@ export type ClaimerRecord = z.infer<typeof recordSchema>;
 
 async function work(settings: ClaimerSettings): Promise<void> {
   const random = seeded(settings.seed);
-  const sql = postgres(settings.url, { max: 1, onnotice: () => {}, connection: settings.session, connect_timeout: 5 });
+  const sql = postgres(settings.url, {
+    max: 1,
+    onnotice: () => {},
+    connection: settings.session,
+    connect_timeout: 5,
+  });
   let stopping = false;
   process.on('message', (message) => {
     if (message === 'stop') stopping = true;

@@ -38,7 +38,10 @@ export function claimers(): Claimers {
         ...settings,
       };
       processes.push(
-        fork(here('claimer.ts'), [JSON.stringify(all)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: [] }),
+        fork(here('claimer.ts'), [JSON.stringify(all)], {
+          stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+          execArgv: [],
+        }),
       );
     },
     // The last line of a killed process may be half a line.
@@ -104,7 +107,10 @@ export function held(records: readonly ClaimerRecord[][]): Interval[] {
 }
 
 /** The most that was held at one instant, by the key of an interval. */
-export function mostAtOnce(intervals: readonly Interval[], key: (interval: Interval) => string): Map<string, number> {
+export function mostAtOnce(
+  intervals: readonly Interval[],
+  key: (interval: Interval) => string,
+): Map<string, number> {
   const events = intervals
     .flatMap((interval) => [
       { at: interval.from, change: 1, key: key(interval) },

@@ -142,7 +142,13 @@ async function eightClaimers(title: string, numbers: Numbers, prepare?: (scratch
 describe('eight claimers at once', () => {
   test('no lane and no job is ever above its cap, no item is held twice, none is lost', async () => {
     const items = 1500 * effort;
-    const result = await eightClaimers('eight claimers', { laneCap: 7, jobCap: 12, items, tenants: 40, holdMs: 15 });
+    const result = await eightClaimers('eight claimers', {
+      laneCap: 7,
+      jobCap: 12,
+      items,
+      tenants: 40,
+      holdMs: 15,
+    });
     expect(result.errors).toEqual([]);
     expect(result.broken).toEqual([]);
     expect(result.lost).toEqual([]);
@@ -164,7 +170,7 @@ describe('eight claimers at once', () => {
       async ({ sql }) => {
         await takeOutClaimLock(sql);
         // Claimers are in the same stretch of the function for longer than by chance.
-        await rewrite(sql, 'jobs.load_batch(jobs.definitions,jobs.batches,timestamptz)', 'begin\n', 'begin\n  perform pg_sleep(0.005);\n');
+        await rewrite(sql, 'load_batch', 'begin\n', 'begin\n  perform pg_sleep(0.005);\n');
       },
     );
     expect(result.seen.job).toBeGreaterThan(12);
@@ -175,37 +181,57 @@ describe('eight claimers at once', () => {
 describe('a misled planner', () => {
   const settings = [
     {},
-    { enable_hashjoin: 'off', enable_mergejoin: 'off', enable_sort: 'off', enable_material: 'off', enable_memoize: 'off' },
-    { enable_nestloop: 'off', enable_indexscan: 'off', enable_bitmapscan: 'off', enable_indexonlyscan: 'off' },
+    {
+      enable_hashjoin: 'off',
+      enable_mergejoin: 'off',
+      enable_sort: 'off',
+      enable_material: 'off',
+      enable_memoize: 'off',
+    },
+    {
+      enable_nestloop: 'off',
+      enable_indexscan: 'off',
+      enable_bitmapscan: 'off',
+      enable_indexonlyscan: 'off',
+    },
     { enable_seqscan: 'off', enable_hashagg: 'off', enable_hashjoin: 'off' },
     { plan_cache_mode: 'force_custom_plan', join_collapse_limit: '1', from_collapse_limit: '1' },
     { plan_cache_mode: 'force_generic_plan', random_page_cost: '1000', work_mem: '64kB' },
   ];
 
-  test.each(settings)('a claim under %j takes its limit exactly, and from the right lanes', async (session) => {
-    scratch = await engine.scratch();
-    const { sql } = scratch;
-    await setPlan(sql, 'enterprise', { cap: 25 });
-    const job = await makeJob(sql, { job: 'proof', batchSize: 100, quantum: 5 });
-    const tenants = await makeTenants(sql, 10);
-    await enqueue(sql, job, Array.from({ length: 2000 }, (_, n) => ({ tenant: tenants[n % 10] ?? '', n })));
-    const misled = scratch.connect();
-    for (const [name, value] of Object.entries(session)) await misled`select set_config(${name}, ${value}, false)`;
-    const drain = await openDrain(sql, job);
-    for (const size of [1, 7, 40]) {
-      const batch = await claim(misled, drain, job, size);
-      expect(batch && itemsOf(batch).length).toBe(size);
-      expect(new Set(batch && itemsOf(batch)).size).toBe(size);
-    }
-    // 48 are out. Ten lanes with a cap of 25 have room for 202 more; a batch has 100, then 100, then 2.
-    const sizes: number[] = [];
-    for (let n = 0; n < 4; n++) sizes.push(itemsOf((await claim(misled, drain, job)) ?? { batch_id: 0, tenants: [] }).length);
-    expect(sizes).toEqual([100, 100, 2, 0]);
-    expect(await brokenRules(sql, job)).toEqual([]);
-    const [row] = await sql<{ most: number; least: number }[]>`
+  test.each(settings)(
+    'a claim under %j takes its limit exactly, and from the right lanes',
+    async (session) => {
+      scratch = await engine.scratch();
+      const { sql } = scratch;
+      await setPlan(sql, 'enterprise', { cap: 25 });
+      const job = await makeJob(sql, { job: 'proof', batchSize: 100, quantum: 5 });
+      const tenants = await makeTenants(sql, 10);
+      await enqueue(
+        sql,
+        job,
+        Array.from({ length: 2000 }, (_, n) => ({ tenant: tenants[n % 10] ?? '', n })),
+      );
+      const misled = scratch.connect();
+      for (const [name, value] of Object.entries(session))
+        await misled`select set_config(${name}, ${value}, false)`;
+      const drain = await openDrain(sql, job);
+      for (const size of [1, 7, 40]) {
+        const batch = await claim(misled, drain, job, size);
+        expect(batch && itemsOf(batch).length).toBe(size);
+        expect(new Set(batch && itemsOf(batch)).size).toBe(size);
+      }
+      // 48 are out. Ten lanes with a cap of 25 have room for 202 more; a batch has 100, then 100, then 2.
+      const sizes: number[] = [];
+      for (let n = 0; n < 4; n++)
+        sizes.push(itemsOf((await claim(misled, drain, job)) ?? { batch_id: 0, tenants: [] }).length);
+      expect(sizes).toEqual([100, 100, 2, 0]);
+      expect(await brokenRules(sql, job)).toEqual([]);
+      const [row] = await sql<{ most: number; least: number }[]>`
       select max(n)::int as most, min(n)::int as least from (select sum(open) as n from jobs.leases group by tenant_id) l`;
-    expect(row).toEqual({ most: 25, least: 25 });
-  });
+      expect(row).toEqual({ most: 25, least: 25 });
+    },
+  );
 
   test('control: the usual claim with `in (select … limit 1 for update skip locked)` takes more than its limit', async () => {
     scratch = await engine.scratch();

@@ -51,9 +51,18 @@ afterEach(async () => {
   scratch = undefined;
 });
 
-async function sceneOf(at: Scratch, leaseSeconds = 60): Promise<{ sql: Sql; job: string; tenants: string[] }> {
+async function sceneOf(
+  at: Scratch,
+  leaseSeconds = 60,
+): Promise<{ sql: Sql; job: string; tenants: string[] }> {
   await setPlan(at.sql, 'enterprise', { cap: 50 });
-  const job = await makeJob(at.sql, { job: 'proof', leaseSeconds, maxAttempts: 100, quantum: 5, batchSize: 25 });
+  const job = await makeJob(at.sql, {
+    job: 'proof',
+    leaseSeconds,
+    maxAttempts: 100,
+    quantum: 5,
+    batchSize: 25,
+  });
   return { sql: at.sql, job, tenants: await makeTenants(at.sql, 20) };
 }
 
@@ -79,7 +88,13 @@ function compare(journal: ReadonlySet<number>, maybe: ReadonlySet<number>, team:
 }
 
 /** After a crash, all that is left is worked on; then the books must balance to the item. */
-async function settleUp(sql: Sql, job: string, team: Claimers, maybe: ReadonlySet<number>, journal: ReadonlySet<number>) {
+async function settleUp(
+  sql: Sql,
+  job: string,
+  team: Claimers,
+  maybe: ReadonlySet<number>,
+  journal: ReadonlySet<number>,
+) {
   await until(
     'everything to end',
     async () => {
@@ -105,7 +120,11 @@ test('backends that are terminated in the middle of claims and closes lose nothi
   const items = 4000 * effort;
   const journal = new Set<number>();
   for (let n = 0; n < items; n++) journal.add(n);
-  await enqueue(sql, job, [...journal].map((n) => ({ tenant: random.pick(tenants), n })));
+  await enqueue(
+    sql,
+    job,
+    [...journal].map((n) => ({ tenant: random.pick(tenants), n })),
+  );
   running = claimers();
   for (let index = 0; index < 4; index++) {
     running.start({
@@ -163,7 +182,14 @@ describe('a server that is stopped at once, under load', () => {
     const guard = startGuard();
     const start = (preferredPort?: number) =>
       // Durable: a server that may lose its last commits proves nothing here.
-      startCluster({ dataDir: folder, password: keys.databasePassword, preferredPort, durable: true, guard, log: () => {} });
+      startCluster({
+        dataDir: folder,
+        password: keys.databasePassword,
+        preferredPort,
+        durable: true,
+        guard,
+        log: () => {},
+      });
     let cluster = await start();
     try {
       const adminUrl = `postgresql://supabase_admin:${keys.databasePassword}@127.0.0.1:${cluster.port}/postgres`;
@@ -220,7 +246,12 @@ describe('a server that is stopped at once, under load', () => {
       } finally {
         clearInterval(sweeper);
       }
-      expect(running.records().flat().filter((record) => record.what === 'error').length).toBeGreaterThan(0);
+      expect(
+        running
+          .records()
+          .flat()
+          .filter((record) => record.what === 'error').length,
+      ).toBeGreaterThan(0);
       await at.drop();
     } finally {
       await running?.remove();
@@ -235,7 +266,11 @@ describe('the answer to a call is lost, although it happened', () => {
     scratch = await engine.scratch();
     const { sql, job, tenants } = await sceneOf(scratch);
     proxy = await startProxy(scratch.url);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const drain = await openDrain(sql, job);
     const worker = scratch.connect({ url: proxy.url });
     const batch = await claim(worker, drain, job);
@@ -247,8 +282,15 @@ describe('the answer to a call is lost, although it happened', () => {
     // It did happen: the worker cannot know, so it asks again, and again.
     const first = await countsOf(sql, job);
     expect(first).toEqual({ waiting: 0, leased: 0, done: tenants.length, dead: 0 });
-    expect(await close(worker, batch.batch_id, allDone(batch))).toEqual({ closed: 0, stale: tenants.length, next: null });
-    expect(await close(worker, batch.batch_id, allDone(batch), true)).toMatchObject({ closed: 0, next: null });
+    expect(await close(worker, batch.batch_id, allDone(batch))).toEqual({
+      closed: 0,
+      stale: tenants.length,
+      next: null,
+    });
+    expect(await close(worker, batch.batch_id, allDone(batch), true)).toMatchObject({
+      closed: 0,
+      next: null,
+    });
     expect(await countsOf(sql, job)).toEqual(first);
     expect(await violations(sql, job)).toEqual([]);
   });
@@ -281,7 +323,11 @@ describe('the answer to a call is lost, although it happened', () => {
     scratch = await engine.scratch();
     const { sql, job, tenants } = await sceneOf(scratch);
     proxy = await startProxy(scratch.url);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const drain = await openDrain(sql, job);
     const worker = scratch.connect({ url: proxy.url });
     proxy.cutBefore('SELECT 1');
@@ -289,8 +335,13 @@ describe('the answer to a call is lost, although it happened', () => {
     expect((await countsOf(sql, job)).leased).toBe(tenants.length);
     await reapNow(sql, job);
     expect(await countsOf(sql, job)).toEqual({ waiting: tenants.length, leased: 0, done: 0, dead: 0 });
-    const batch = await until('the items to come back', async () => (await claim(worker, drain, job)) ?? undefined);
-    expect(new Set(batch.tenants.flatMap((work) => work.items.map((item) => item.attempt)))).toEqual(new Set([2]));
+    const batch = await until(
+      'the items to come back',
+      async () => (await claim(worker, drain, job)) ?? undefined,
+    );
+    expect(new Set(batch.tenants.flatMap((work) => work.items.map((item) => item.attempt)))).toEqual(
+      new Set([2]),
+    );
     expect(await violations(sql, job)).toEqual([]);
   });
 });
@@ -300,7 +351,11 @@ describe('a worker that comes back after its lease', () => {
     const random = randomOf('zombie');
     scratch = await engine.scratch();
     const { sql, job, tenants } = await sceneOf(scratch);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     running = claimers();
     running.start({
       url: scratch.url,
@@ -311,11 +366,16 @@ describe('a worker that comes back after its lease', () => {
       chain: false,
     });
     const zombie = running.processes[0];
-    await until('the first claim', async () => running?.records()[0]?.some((record) => record.what === 'claimed'));
+    await until('the first claim', async () =>
+      running?.records()[0]?.some((record) => record.what === 'claimed'),
+    );
     zombie?.kill('SIGSTOP');
     await reapNow(sql, job);
     const drain = await openDrain(sql, job);
-    const mine = await until('the items to come back', async () => (await claim(sql, drain, job)) ?? undefined);
+    const mine = await until(
+      'the items to come back',
+      async () => (await claim(sql, drain, job)) ?? undefined,
+    );
     expect(itemsOf(mine)).toHaveLength(tenants.length);
     const before = await sql`select * from jobs.items where job = ${job} order by item_id`;
     zombie?.kill('SIGCONT');
@@ -325,8 +385,13 @@ describe('a worker that comes back after its lease', () => {
     expect(closed).toMatchObject({ closed: 0, stale: tenants.length });
     // To the byte: nothing of what the successor holds has changed.
     expect(await sql`select * from jobs.items where job = ${job} order by item_id`).toEqual(before);
-    expect(await close(sql, mine.batch_id, allDone(mine))).toMatchObject({ closed: tenants.length, stale: 0 });
-    expect(mine.tenants.flatMap((work) => work.items.map(numberOf)).sort((a, b) => a - b)).toEqual(tenants.map((_, n) => n));
+    expect(await close(sql, mine.batch_id, allDone(mine))).toMatchObject({
+      closed: tenants.length,
+      stale: 0,
+    });
+    expect(mine.tenants.flatMap((work) => work.items.map(numberOf)).sort((a, b) => a - b)).toEqual(
+      tenants.map((_, n) => n),
+    );
     await running.stop();
     expect(await violations(sql, job)).toEqual([]);
   });
@@ -334,24 +399,39 @@ describe('a worker that comes back after its lease', () => {
   test('control: within its lease the same worker closes everything', async () => {
     scratch = await engine.scratch();
     const { sql, job, tenants } = await sceneOf(scratch);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const drain = await openDrain(sql, job);
     const batch = await claim(sql, drain, job);
     if (!batch) throw new Error('nothing to claim');
-    expect(await close(sql, batch.batch_id, allDone(batch))).toMatchObject({ closed: tenants.length, stale: 0 });
+    expect(await close(sql, batch.batch_id, allDone(batch))).toMatchObject({
+      closed: tenants.length,
+      stale: 0,
+    });
     expect(await brokenRules(sql, job)).toEqual([]);
   });
 
   test('an extension after the lease is refused, one within it is granted', async () => {
     scratch = await engine.scratch();
     const { sql, job, tenants } = await sceneOf(scratch);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const batch = await claim(sql, await openDrain(sql, job), job);
     const id = batch?.batch_id ?? 0;
     expect((await sql`select jobs.extend_batch(${id}) as held`)[0]).toEqual({ held: true });
     await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second' where batch_id = ${id}`;
     expect((await sql`select jobs.extend_batch(${id}) as held`)[0]).toEqual({ held: false });
-    expect((await sql`select jobs.begin_effects(${id}, ${itemsOf(batch ?? { batch_id: 0, tenants: [] })}::bigint[]) as begun`)[0]).toEqual({
+    expect(
+      (
+        await sql`select jobs.begin_effects(${id}, ${itemsOf(batch ?? { batch_id: 0, tenants: [] })}::bigint[]) as begun`
+      )[0],
+    ).toEqual({
       begun: [],
     });
   });

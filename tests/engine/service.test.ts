@@ -54,7 +54,11 @@ describe('a poison item', () => {
     await sql.unsafe(apply);
     const job = await makeJob(sql, { job: 'proof', applyFunction: 'public.apply_proof', maxAttempts: 3 });
     const tenants = await makeTenants(sql, 10);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const drain = await openDrain(sql, job);
     let poisoned: number | undefined;
     let attempts = 0;
@@ -79,9 +83,9 @@ describe('a poison item', () => {
     });
     expect(attempts).toBe(3);
     expect(await countsOf(sql, job)).toMatchObject({ done: 9 });
-    expect(await sql`select count(*)::int as n, count(distinct n)::int as different from public.applied`).toEqual([
-      { n: 9, different: 9 },
-    ]);
+    expect(
+      await sql`select count(*)::int as n, count(distinct n)::int as different from public.applied`,
+    ).toEqual([{ n: 9, different: 9 }]);
     const [dead] = await sql`select item_id::int, reason, last_error from jobs.dead_items where job = ${job}`;
     expect(dead).toMatchObject({ item_id: poisoned, reason: 'its result could not be applied' });
     expect(dead?.last_error).toContain('this result cannot be stored');
@@ -122,7 +126,11 @@ describe('a flood', () => {
     const job = await makeJob(sql, { job: 'proof', batchSize: 50, quantum: 10 });
     const tenants = await makeTenants(sql, 3);
     const [flooder = '', quiet = '', late = ''] = tenants;
-    await enqueue(sql, job, Array.from({ length: 5000 }, (_, n) => ({ tenant: flooder, n })));
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: 5000 }, (_, n) => ({ tenant: flooder, n })),
+    );
     const drain = await openDrain(sql, job);
     let batch = await claim(sql, drain, job);
     for (const tenant of [quiet, late]) {
@@ -133,7 +141,9 @@ describe('a flood', () => {
       await enqueue(sql, job, [{ tenant, n: -1 }]);
       if (batch) await close(sql, batch.batch_id, allDone(batch));
       batch = await claim(sql, drain, job);
-      expect(batch?.tenants.map((work) => [work.tenant_id, work.items.length]).find(([id]) => id === tenant)).toEqual([tenant, 1]);
+      expect(
+        batch?.tenants.map((work) => [work.tenant_id, work.items.length]).find(([id]) => id === tenant),
+      ).toEqual([tenant, 1]);
     }
   });
 
@@ -147,7 +157,11 @@ describe('a flood', () => {
     const equal = await makeTenants(sql, 8, 'free');
     const [heavy = ''] = await makeTenants(sql, 1, 'enterprise');
     const all = [...equal, heavy];
-    await enqueue(sql, job, all.flatMap((tenant) => Array.from({ length: 1200 }, (_, n) => ({ tenant, n }))));
+    await enqueue(
+      sql,
+      job,
+      all.flatMap((tenant) => Array.from({ length: 1200 }, (_, n) => ({ tenant, n }))),
+    );
     const drain = await openDrain(sql, job);
     const served = new Map(all.map((tenant) => [tenant, 0]));
     for (let round = 0; round < 60; round++) {
@@ -169,13 +183,20 @@ describe('a flood', () => {
     await open();
     const job = await makeJob(sql, { job: 'proof', batchSize: 20, quantum: 5 });
     const [busy = '', idle = ''] = await makeTenants(sql, 2);
-    await enqueue(sql, job, [{ tenant: idle, n: 0 }, ...Array.from({ length: 2000 }, (_, n) => ({ tenant: busy, n }))]);
+    await enqueue(sql, job, [
+      { tenant: idle, n: 0 },
+      ...Array.from({ length: 2000 }, (_, n) => ({ tenant: busy, n })),
+    ]);
     const drain = await openDrain(sql, job);
     for (let round = 0; round < 40; round++) {
       const batch = await claim(sql, drain, job);
       if (batch) await close(sql, batch.batch_id, allDone(batch));
     }
-    await enqueue(sql, job, Array.from({ length: 500 }, (_, n) => ({ tenant: idle, n })));
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: 500 }, (_, n) => ({ tenant: idle, n })),
+    );
     let [of, busyOf] = [0, 0];
     for (let round = 0; round < 10; round++) {
       const batch = await claim(sql, drain, job);
@@ -192,7 +213,11 @@ describe('a flood', () => {
     await open();
     const job = await makeJob(sql, { job: 'proof', batchSize: 50, quantum: 10 });
     const [flooder = '', quiet = ''] = await makeTenants(sql, 2);
-    await enqueue(sql, job, Array.from({ length: 500 }, (_, n) => ({ tenant: flooder, n })));
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: 500 }, (_, n) => ({ tenant: flooder, n })),
+    );
     await enqueue(sql, job, [{ tenant: quiet, n: -1 }]);
     const order = await sql<{ place: number }[]>`
       select place::int from (select tenant_id, row_number() over (order by run_at, item_id) as place from jobs.items) i
@@ -208,26 +233,37 @@ describe('many lanes', () => {
     [1000, 200, 200],
     [1000, 200, 1],
     [300, 50, 50],
-  ])('%i lanes of one item each, in batches of %i with a quantum of %i: each batch is full and none is left behind', async (lanes, batchSize, quantum) => {
-    await open();
-    const job = await makeJob(sql, { job: 'proof', batchSize, quantum });
-    const tenants = await makeTenants(sql, lanes);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
-    const drain = await openDrain(sql, job);
-    for (let left = lanes; left > 0; left -= batchSize) {
-      const batch = await claim(sql, drain, job);
-      expect(await brokenRules(sql, job)).toEqual([]);
-      expect(batch && itemsOf(batch).length).toBe(Math.min(batchSize, left));
-      if (batch) await close(sql, batch.batch_id, allDone(batch));
-    }
-    expect(await countsOf(sql, job)).toMatchObject({ waiting: 0, leased: 0, done: lanes });
-  });
+  ])(
+    '%i lanes of one item each, in batches of %i with a quantum of %i: each batch is full and none is left behind',
+    async (lanes, batchSize, quantum) => {
+      await open();
+      const job = await makeJob(sql, { job: 'proof', batchSize, quantum });
+      const tenants = await makeTenants(sql, lanes);
+      await enqueue(
+        sql,
+        job,
+        tenants.map((tenant, n) => ({ tenant, n })),
+      );
+      const drain = await openDrain(sql, job);
+      for (let left = lanes; left > 0; left -= batchSize) {
+        const batch = await claim(sql, drain, job);
+        expect(await brokenRules(sql, job)).toEqual([]);
+        expect(batch && itemsOf(batch).length).toBe(Math.min(batchSize, left));
+        if (batch) await close(sql, batch.batch_id, allDone(batch));
+      }
+      expect(await countsOf(sql, job)).toMatchObject({ waiting: 0, leased: 0, done: lanes });
+    },
+  );
 
   test('an awake lane in front that turns out empty does not end the claim', async () => {
     await open();
     const job = await makeJob(sql, { job: 'proof', batchSize: 100, quantum: 100 });
     const tenants = await makeTenants(sql, 400);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     // All but the first and the last were cancelled meanwhile, behind the engine's back.
     await sql`update jobs.lanes set awake = true, reason = null, wake_at = null where job = ${job}`;
     await sql`update jobs.lanes l set vtime = o.n from unnest(${tenants}::uuid[]) with ordinality o (id, n) where l.tenant_id = o.id`;
@@ -241,7 +277,11 @@ describe('many lanes', () => {
 describe('the tick', () => {
   async function expired(job: string, count: number, batchSize = 5): Promise<string[]> {
     const tenants = await makeTenants(sql, count);
-    await enqueue(sql, job, tenants.map((tenant, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
     const drain = await openDrain(sql, job);
     while (await claim(sql, drain, job, batchSize));
     await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second' where job = ${job}`;
@@ -253,12 +293,17 @@ describe('the tick', () => {
     const job = await makeJob(sql, { job: 'proof' });
     await expired(job, 100);
     const answers = await Promise.all(
-      Array.from({ length: 8 }, () => sql<{ tick: { skipped?: string; reaped?: number } }[]>`select jobs.tick() as tick`),
+      Array.from(
+        { length: 8 },
+        () => sql<{ tick: { skipped?: string; reaped?: number } }[]>`select jobs.tick() as tick`,
+      ),
     );
     const ticks = answers.map((rows) => rows[0]?.tick);
     const reaped = ticks.reduce((sum, tick) => sum + (tick?.reaped ?? 0), 0);
     expect(reaped).toBe(100);
-    expect(await sql`select distinct attempts, tries from jobs.items where job = ${job}`).toEqual([{ attempts: 1, tries: 1 }]);
+    expect(await sql`select distinct attempts, tries from jobs.items where job = ${job}`).toEqual([
+      { attempts: 1, tries: 1 },
+    ]);
     expect(await violations(sql, job)).toEqual([]);
     // While one is under way, another leaves at once.
     const slow = scratch.connect();
@@ -279,7 +324,11 @@ describe('the tick', () => {
     const drain = await openDrain(sql, job);
     let [closed, taken] = [0, 0];
     for (let round = 0; round < 60; round++) {
-      await enqueue(sql, job, tenants.map((tenant) => ({ tenant, n: round })));
+      await enqueue(
+        sql,
+        job,
+        tenants.map((tenant) => ({ tenant, n: round })),
+      );
       const batch = await claim(worker, drain, job);
       if (!batch) continue;
       await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second' where job = ${job}`;
@@ -328,7 +377,9 @@ describe('the tick', () => {
       expect(answer).not.toBeInstanceOf(Error);
       expect(answer).not.toHaveProperty('skipped');
       // The other tenant's item is back, whatever this client does.
-      expect(await sql`select tenant_id from jobs.items where job = ${job} and batch_id is null`).not.toEqual([]);
+      expect(await sql`select tenant_id from jobs.items where job = ${job} and batch_id is null`).not.toEqual(
+        [],
+      );
     });
     await until('the rest to come back', async () => {
       await sql`select jobs.tick()`;
@@ -345,11 +396,14 @@ describe('a pinned snapshot', () => {
     const job = await makeJob(sql, { job: 'proof', batchSize: 100, quantum: 100 });
     if (!withWatermark) {
       // The watermark is forgotten at once, so that each claim begins at the lane's first entry.
-      const signature = 'jobs.pick(jobs.definitions,bigint,integer,timestamptz)';
-      await rewrite(sql, signature, "interval '30 seconds'", "interval '-1 seconds'", 2);
+      await rewrite(sql, 'pick', "interval '30 seconds'", "interval '-1 seconds'", 2);
     }
     const [tenant = ''] = await makeTenants(sql, 1);
-    await enqueue(sql, job, Array.from({ length: 8000 }, (_, n) => ({ tenant, n })));
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: 8000 }, (_, n) => ({ tenant, n })),
+    );
     await sql`analyze jobs.items`;
     const pin = scratch.connect();
     return await pin.begin('isolation level repeatable read', async (pinned) => {

@@ -40,7 +40,9 @@ export async function engineFiles(): Promise<SqlFile[]> {
 }
 
 /** A server with a template of the schema, from which each test gets its own copy in a moment. */
-export async function startEngine(options: { durable?: boolean; dataDir?: string } = {}): Promise<EngineServer> {
+export async function startEngine(
+  options: { durable?: boolean; dataDir?: string } = {},
+): Promise<EngineServer> {
   const database = await startDatabase(options);
   try {
     return await engineOn(database, () => database.stop());
@@ -77,7 +79,11 @@ async function copyTemplate(database: Database, name: string): Promise<Scratch> 
   const adminUrl = withDatabase(database.adminUrl, name);
   const open: Sql[] = [];
   const connect: Scratch['connect'] = (options = {}) => {
-    const sql = postgres(options.url ?? url, { max: options.max ?? 1, onnotice: () => {}, connect_timeout: 10 });
+    const sql = postgres(options.url ?? url, {
+      max: options.max ?? 1,
+      onnotice: () => {},
+      connect_timeout: 10,
+    });
     open.push(sql);
     return sql;
   };
@@ -165,7 +171,12 @@ export async function openDrain(sql: Sql, job: string): Promise<string> {
 }
 
 /** Claims and closes until nothing is awake and no lane wakes by itself soon. Returns the numbers done, in order. */
-export async function drainAll(sql: Sql, job: string, drainId: string, patienceMs = 20_000): Promise<number[]> {
+export async function drainAll(
+  sql: Sql,
+  job: string,
+  drainId: string,
+  patienceMs = 20_000,
+): Promise<number[]> {
   const done: number[] = [];
   const deadline = Date.now() + patienceMs;
   for (;;) {
@@ -254,7 +265,10 @@ export async function violations(sql: Sql, job: string): Promise<string[]> {
 }
 
 /** The numbers (payload n) of everything that the database says has ended as done. Subjects carry the number as well. */
-export async function countsOf(sql: Sql, job: string): Promise<{ waiting: number; leased: number; done: number; dead: number }> {
+export async function countsOf(
+  sql: Sql,
+  job: string,
+): Promise<{ waiting: number; leased: number; done: number; dead: number }> {
   const [row] = await sql<{ waiting: number; leased: number; done: number; dead: number }[]>`
     select
       (select count(*)::int from jobs.items i where i.job = ${job} and i.batch_id is null) as waiting,
@@ -282,11 +296,15 @@ export async function takeOutClaimLock(sql: Sql): Promise<void> {
 }
 
 /** Changes the text of a function in place; the old text must be there exactly `times` times. */
-export async function rewrite(sql: Sql, signature: string, from: string, to: string, times = 1): Promise<void> {
-  const [row] = await sql<{ text: string }[]>`select pg_catalog.pg_get_functiondef(${signature}::regprocedure) as text`;
-  const parts = (row?.text ?? '').split(from);
-  if (parts.length !== times + 1) {
-    throw new Error(`${signature} holds "${from}" ${parts.length - 1} times, not ${times}`);
+export async function rewrite(sql: Sql, name: string, from: string, to: string, times = 1): Promise<void> {
+  const rows = await sql<{ text: string }[]>`
+    select pg_catalog.pg_get_functiondef(p.oid) as text from pg_catalog.pg_proc p
+    where p.pronamespace = 'jobs'::regnamespace and p.proname = ${name}`;
+  const parts = (rows[0]?.text ?? '').split(from);
+  if (rows.length !== 1 || parts.length !== times + 1) {
+    throw new Error(
+      `jobs.${name} (there are ${rows.length}) holds "${from}" ${parts.length - 1} times, not ${times}`,
+    );
   }
   await sql.unsafe(parts.join(to));
 }

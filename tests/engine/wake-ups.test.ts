@@ -44,7 +44,12 @@ interface Scene {
   actors: Actor[];
 }
 
-async function scene(options: { tenants: number; actors: string[]; cap?: number; broken?: boolean }): Promise<Scene> {
+async function scene(options: {
+  tenants: number;
+  actors: string[];
+  cap?: number;
+  broken?: boolean;
+}): Promise<Scene> {
   scratch = await engine.scratch();
   const { sql } = scratch;
   if (options.broken) await takeOutGuards(sql);
@@ -95,7 +100,9 @@ async function begin(at: Scene, tenant: string, beginning: Beginning): Promise<v
 /** A sample without repetition; all of them when there is effort enough. */
 function some<T>(random: Random, all: readonly T[], count: number): T[] {
   const rest = [...all];
-  return Array.from({ length: Math.min(count, all.length) }, () => rest.splice(random.below(rest.length), 1)).flat();
+  return Array.from({ length: Math.min(count, all.length) }, () =>
+    rest.splice(random.below(rest.length), 1),
+  ).flat();
 }
 
 const isolations = ['read committed', 'repeatable read', 'serializable'] as const;
@@ -143,29 +150,37 @@ const closer = (at: Scene, outcome: 'done' | 'retry'): Step[] => [
 const retriable = /could not serialize access|deadlock detected/;
 
 describe('every order of an enqueuer and a claimer', () => {
-  test.each(isolations)('an enqueuer in %s loses no wake-up, whether it commits or not', async (isolation) => {
-    const at = await scene({ tenants: 1, actors: ['enqueuer', 'claimer'] });
-    const tenant = at.tenants[0] ?? '';
-    let refused = 0;
-    let accepted = 0;
-    for (const beginning of beginnings.filter((each) => each !== 'at its cap')) {
-      for (const end of ['commit', 'rollback'] as const) {
-        for (const order of orders([3, 2])) {
-          await begin(at, tenant, beginning);
-          const happened = await interleave(at.sql, at.actors, [enqueuer(at, tenant, isolation, end), claimer(at)], order);
-          const errors = happened.filter((each) => each.error);
-          expect(errors.filter((each) => !retriable.test(each.error ?? ''))).toEqual([]);
-          expect(await lostWakeUps(at.sql, at.job), `${beginning}, ${end}, ${order.join('')}`).toEqual([]);
-          if (errors.length > 0) refused++;
-          else accepted++;
+  test.each(isolations)(
+    'an enqueuer in %s loses no wake-up, whether it commits or not',
+    async (isolation) => {
+      const at = await scene({ tenants: 1, actors: ['enqueuer', 'claimer'] });
+      const tenant = at.tenants[0] ?? '';
+      let refused = 0;
+      let accepted = 0;
+      for (const beginning of beginnings.filter((each) => each !== 'at its cap')) {
+        for (const end of ['commit', 'rollback'] as const) {
+          for (const order of orders([3, 2])) {
+            await begin(at, tenant, beginning);
+            const happened = await interleave(
+              at.sql,
+              at.actors,
+              [enqueuer(at, tenant, isolation, end), claimer(at)],
+              order,
+            );
+            const errors = happened.filter((each) => each.error);
+            expect(errors.filter((each) => !retriable.test(each.error ?? ''))).toEqual([]);
+            expect(await lostWakeUps(at.sql, at.job), `${beginning}, ${end}, ${order.join('')}`).toEqual([]);
+            if (errors.length > 0) refused++;
+            else accepted++;
+          }
         }
       }
-    }
-    expect(accepted).toBeGreaterThan(20);
-    // Read committed never needs to be refused; a fixed snapshot sometimes must be.
-    if (isolation === 'read committed') expect(refused).toBe(0);
-    else expect(refused).toBeGreaterThan(0);
-  });
+      expect(accepted).toBeGreaterThan(20);
+      // Read committed never needs to be refused; a fixed snapshot sometimes must be.
+      if (isolation === 'read committed') expect(refused).toBe(0);
+      else expect(refused).toBeGreaterThan(0);
+    },
+  );
 
   test('control: without the guards some order loses the wake-up', async () => {
     const at = await scene({ tenants: 1, actors: ['enqueuer', 'claimer'], broken: true });
@@ -174,7 +189,12 @@ describe('every order of an enqueuer and a claimer', () => {
     for (const beginning of ['awake and empty', 'awake with work'] as const) {
       for (const order of orders([3, 2])) {
         await begin(at, tenant, beginning);
-        await interleave(at.sql, at.actors, [enqueuer(at, tenant, 'read committed', 'commit'), claimer(at)], order);
+        await interleave(
+          at.sql,
+          at.actors,
+          [enqueuer(at, tenant, 'read committed', 'commit'), claimer(at)],
+          order,
+        );
         if ((await lostWakeUps(at.sql, at.job)).length > 0) lost.push(`${beginning} ${order.join('')}`);
       }
     }
@@ -184,23 +204,26 @@ describe('every order of an enqueuer and a claimer', () => {
 });
 
 describe('every order of a closer and a claimer', () => {
-  test.each(['done', 'retry'] as const)('a lane at its cap is not left behind by a closer with %s', async (outcome) => {
-    const at = await scene({ tenants: 1, actors: ['closer', 'claimer', 'enqueuer'], cap: 1 });
-    const tenant = at.tenants[0] ?? '';
-    for (const order of some(randomOf(`orders with ${outcome}`), orders([2, 2, 3]), 50 * effort)) {
-      await begin(at, tenant, 'at its cap');
-      // Awake, so that the claimer of the race is the one that puts it to sleep.
-      await at.sql`update jobs.lanes set awake = true, reason = null, wake_at = null where job = ${at.job}`;
-      const happened = await interleave(
-        at.sql,
-        at.actors,
-        [closer(at, outcome), claimer(at), enqueuer(at, tenant, 'read committed', 'commit')],
-        order,
-      );
-      expect(happened.filter((each) => each.error)).toEqual([]);
-      expect(await violations(at.sql, at.job), `${order.join('')}`).toEqual([]);
-    }
-  });
+  test.each(['done', 'retry'] as const)(
+    'a lane at its cap is not left behind by a closer with %s',
+    async (outcome) => {
+      const at = await scene({ tenants: 1, actors: ['closer', 'claimer', 'enqueuer'], cap: 1 });
+      const tenant = at.tenants[0] ?? '';
+      for (const order of some(randomOf(`orders with ${outcome}`), orders([2, 2, 3]), 50 * effort)) {
+        await begin(at, tenant, 'at its cap');
+        // Awake, so that the claimer of the race is the one that puts it to sleep.
+        await at.sql`update jobs.lanes set awake = true, reason = null, wake_at = null where job = ${at.job}`;
+        const happened = await interleave(
+          at.sql,
+          at.actors,
+          [closer(at, outcome), claimer(at), enqueuer(at, tenant, 'read committed', 'commit')],
+          order,
+        );
+        expect(happened.filter((each) => each.error)).toEqual([]);
+        expect(await violations(at.sql, at.job), `${order.join('')}`).toEqual([]);
+      }
+    },
+  );
 
   test('an item that comes back wakes a lane that is being put to sleep', async () => {
     const at = await scene({ tenants: 1, actors: ['closer', 'claimer'] });
@@ -295,8 +318,12 @@ async function storm(random: Random, rounds: number, broken: boolean): Promise<S
   }
   if (result.lost.length === 0) {
     for (const n of await drainAll(at.sql, at.job, at.drain)) worked.add(n);
-    result.lost.push(...[...journal].filter((n) => !worked.has(n)).map((n) => `number ${n} was never worked on`));
-    result.lost.push(...[...worked].filter((n) => !journal.has(n)).map((n) => `number ${n} came from nowhere`));
+    result.lost.push(
+      ...[...journal].filter((n) => !worked.has(n)).map((n) => `number ${n} was never worked on`),
+    );
+    result.lost.push(
+      ...[...worked].filter((n) => !journal.has(n)).map((n) => `number ${n} came from nowhere`),
+    );
     result.lost.push(...(await violations(at.sql, at.job)));
   }
   return result;

@@ -59,6 +59,9 @@ function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainO
     async endDrain(_id, error) {
       calls.push(`end ${error ?? 'well'}`);
     },
+    async kindOf() {
+      return null;
+    },
     ...changes.engine,
   });
   const drain = createDrain({
@@ -99,6 +102,50 @@ describe('drain', () => {
       expect(await run(job)).toMatchObject({ end: 'unknown_job' });
       expect(calls).toEqual([expect.stringMatching(/^end This worker does not know the job .*Deploy/)]);
     }
+  });
+
+  test('a raw job of any name goes to the handler for raw jobs, because its definition says so', async () => {
+    const nameOf = (given: TenantWork) => given.items.map((each) => each.item_id);
+    const seen: number[][] = [];
+    const rawHandler: JobHandler = async (given, context) => {
+      seen.push(nameOf(given));
+      await allDone(given, context);
+    };
+    const changes = { rawHandler, ...partial({ kindOf: async () => 'raw' }) };
+    const { run, calls } = draining([batch(1, [tenant('a', 1)])], allDone, changes);
+    expect(await run('vacuum-items')).toMatchObject({ end: 'nothing_awake', closed: 1 });
+    expect(seen).toEqual([[1]]);
+    expect(calls.at(-1)).toBe('end well');
+  });
+
+  test('an unknown edge job is not run as a command, however its data look', async () => {
+    const given = work([item(1, { command: 'drop schema public cascade' })], null);
+    const rawHandler: JobHandler = async () => expect.unreachable('a payload became a command');
+    const changes = { rawHandler, ...partial({ kindOf: async () => 'edge' }) };
+    const { run, closed } = draining([batch(1, [given])], allDone, changes);
+    expect(await run('from-tomorrow')).toMatchObject({ end: 'unknown_job', batches: 0 });
+    expect(closed).toEqual([]);
+  });
+
+  test('a job of one’s own handler is not looked up, and a lookup that fails ends the drain', async () => {
+    const kindOf = async () => {
+      throw trouble();
+    };
+    const changes = partial({ kindOf });
+    expect(await draining([], allDone, changes).run()).toMatchObject({ end: 'nothing_awake' });
+    expect(await draining([], allDone, changes).run('from-tomorrow')).toMatchObject({ end: 'error' });
+  });
+
+  test('what may still run ends with the lease or the instance, whichever comes first', async () => {
+    const left: number[] = [];
+    const look: JobHandler = async (given, context) => {
+      left.push(context.leftMs());
+      await allDone(given, context);
+    };
+    await draining([batch(1, [tenant('a', 1)])], look).run();
+    await draining([batch(1, [tenant('a', 1)])], look, { budgetMs: 5_000, graceMs: 1_000 }).run();
+    await draining([batch(1, [tenant('a', 1)], { lease_until: databaseNow })], look).run();
+    expect(left).toEqual([60_000, 6_000]);
   });
 
   test('after its budget it takes no new batch', async () => {

@@ -55,6 +55,18 @@ describe('engine client', () => {
     ]);
   });
 
+  test('the kind of a job is what the list of jobs says', async () => {
+    const jobs = ok([
+      { job: 'a', kind: 'edge' },
+      { job: 'vacuum-items', kind: 'raw', meaning: 'x' },
+    ]);
+    const { engine, calls } = engineOver([jobs, jobs, ok([{ job: 'a' }])]);
+    expect(await engine.kindOf('vacuum-items')).toBe('raw');
+    expect(await engine.kindOf('from-tomorrow')).toBeNull();
+    await expect(engine.kindOf('a')).rejects.toThrow(EngineError);
+    expect(calls[0]).toEqual({ name: 'list', args: {} });
+  });
+
   test('a batch is read with its tenants, credentials and items', async () => {
     const given = batch(17, [work([item(5, { a: 1 })], metaCredential), work([item(6)], null, 'salon')]);
     const { engine } = engineOver([ok(given)]);

@@ -26,7 +26,12 @@ describe('configuration', () => {
         metaInstagram: 'https://graph.instagram.com',
         whatsapp: 'https://graph.facebook.com',
         waapi: 'https://waapi.app',
+        resend: 'https://api.resend.com',
       },
+      databaseUrl: null,
+      alertWebhookHosts: [],
+      traceProviders: false,
+      otlp: null,
     });
   });
 
@@ -99,5 +104,53 @@ describe('configuration', () => {
   ])('a provider at %s is accepted', (url, expected) => {
     const result = read({ META_GRAPH_URL: url });
     expect(result.ok && result.env.urls.metaGraph).toBe(expected);
+  });
+
+  test('a collector is taken with its headers, decoded', () => {
+    const result = read({
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'https://otlp.example.com/base/',
+      OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20canary%3D%3D, x-team=ops',
+    });
+    expect(result.ok && result.env.otlp).toEqual({
+      endpoint: 'https://otlp.example.com/base',
+      headers: { authorization: 'Bearer canary==', 'x-team': 'ops' },
+    });
+  });
+
+  test.each([
+    ['http://collector:4318', undefined, true],
+    ['http://127.0.0.1:4318', 'authorization=canary', true],
+    ['http://collector:4318', 'authorization=canary', false],
+    ['https://user:canary@collector', undefined, false],
+    ['https://collector/?token=canary', undefined, false],
+    ['grpc://collector:4317', undefined, false],
+    ['https://collector', 'canary', false],
+    ['https://collector', 'a b=canary', false],
+    ['https://collector', 'x=%0d%0acanary', false],
+    ['https://collector', 'x=%canary', false],
+  ])('a collector at %s with the headers %s: accepted is %s', (url, headers, accepted) => {
+    const given = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: url,
+      ...(headers && { OTEL_EXPORTER_OTLP_HEADERS: headers }),
+    };
+    expect(read(given).ok).toBe(accepted);
+    expect(problemsOf(given).join(' ')).not.toContain('canary');
+  });
+
+  test('hosts of the alert webhook are a list, with 443 where no port is named', () => {
+    const result = read({ ALERT_WEBHOOK_HOSTS: '127.0.0.1:9000, Chat.example.com' });
+    expect(result.ok && result.env.alertWebhookHosts).toEqual(['127.0.0.1:9000', 'chat.example.com:443']);
+    expect(problemsOf({ ALERT_WEBHOOK_HOSTS: 'https://chat.example.com/x' })).toHaveLength(1);
+    expect(problemsOf({ ALERT_WEBHOOK_HOSTS: 'user@chat.example.com' })).toHaveLength(1);
+  });
+
+  test('a connection string that is not understood does not stop the other jobs', () => {
+    const url = 'postgresql://postgres:pass@127.0.0.1:5432/postgres';
+    const good = read({ SUPABASE_DB_URL: url });
+    expect(good.ok && good.env.databaseUrl).toBe(url);
+    for (const odd of ['', 'mysql://x', 'postgres']) {
+      const result = read({ SUPABASE_DB_URL: odd });
+      expect(result.ok && result.env.databaseUrl).toBeNull();
+    }
   });
 });

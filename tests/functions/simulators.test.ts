@@ -55,13 +55,13 @@ async function control(method: string, url: string, body?: unknown): Promise<unk
   if (!response.ok) throw new Error(`${method} ${url}: ${response.status} ${await response.text()}`);
   return await response.json();
 }
-const script = (provider: 'meta' | 'whatsapp' | 'waapi', behaviour: unknown) =>
+const script = (provider: 'meta' | 'whatsapp' | 'waapi' | 'resend', behaviour: unknown) =>
   control('POST', `${simulators.urls[provider]}/_script`, behaviour);
-const world = (provider: 'meta' | 'whatsapp' | 'waapi', change: unknown) =>
+const world = (provider: 'meta' | 'whatsapp' | 'waapi' | 'resend', change: unknown) =>
   control('POST', `${simulators.urls[provider]}/_world`, change);
 
 beforeAll(async () => {
-  simulators = await startSimulators({ only: ['meta', 'whatsapp', 'waapi'] });
+  simulators = await startSimulators({ only: ['meta', 'whatsapp', 'waapi', 'resend'] });
   const http = createHttp({ fetch: (url, init) => fetch(url, init), timeoutMs: 400 });
   handlers = createJobHandlers({
     http,
@@ -77,7 +77,7 @@ beforeAll(async () => {
   });
 });
 afterEach(async () => {
-  for (const name of ['meta', 'whatsapp', 'waapi'] as const)
+  for (const name of ['meta', 'whatsapp', 'waapi', 'resend'] as const)
     await control('DELETE', `${simulators.urls[name]}/_script`);
   simulators.requests.clear();
 });
@@ -309,4 +309,58 @@ test.each([
   await script('waapi', { do: behaviour });
   expect(await run('send-notifications', [message(1)], gateway)).toMatchObject([outcome]);
   expect(simulators.requests.list({ provider: 'waapi' })).toHaveLength(1);
+});
+
+const email: Credential = {
+  credential_id: null,
+  provider: 'email',
+  kind: 'resend',
+  source: 'platform',
+  account: { from: 'Onecron <alerts@example.com>' },
+  secret: { api_key: demo.platform.resend.api_key },
+};
+const mail = (id: number) =>
+  item(id, {
+    ...{ to: ['owner@example.com'], subject: 'opened', text: 'Something broke.' },
+    idempotency_key: `alert-${id}-opened`,
+  });
+const mailsSent = async () =>
+  ((await control('GET', `${simulators.urls.resend}/_messages`)) as { messages: unknown[] }).messages.length;
+
+test('Resend accepts a mail, and a second try of the same one sends nothing more', async () => {
+  await world('resend', {
+    accounts: [
+      { ...{ api_key: demo.platform.resend.api_key, tenant: 'platform' }, requests_per_second: null },
+    ],
+  });
+  const before = await mailsSent();
+  const [first] = await run('alert-email', [mail(101)], email);
+  const [second] = await run('alert-email', [mail(101)], email);
+  expect(first).toMatchObject({ outcome: 'done', result: { provider_message_id: expect.any(String) } });
+  expect(second).toEqual(first);
+  expect(await mailsSent()).toBe(before + 1);
+});
+
+test('a mail whose answer was lost is sent once, by its key', async () => {
+  const before = await mailsSent();
+  await script('resend', { do: { reset: 'after' } });
+  expect(await run('alert-email', [mail(102)], email)).toMatchObject([{ outcome: 'retry' }]);
+  await control('DELETE', `${simulators.urls.resend}/_script`);
+  expect(await run('alert-email', [mail(102)], email)).toMatchObject([{ outcome: 'done' }]);
+  expect(await mailsSent()).toBe(before + 1);
+});
+
+test.each([
+  [{ error: { name: 'invalid_api_key' } }, { outcome: 'credential_broken' }],
+  [{ error: { name: 'validation_error' } }, { outcome: 'refused' }],
+  [{ error: { name: 'daily_quota_exceeded' } }, { outcome: 'throttled', seconds: 3600 }],
+  [
+    { status: 429, retry_after: 3 },
+    { outcome: 'throttled', seconds: 3 },
+  ],
+  [{ status: 500 }, { outcome: 'retry' }],
+  [{ html: '<html>', status: 502 }, { outcome: 'retry' }],
+])('Resend that answers %j', async (behaviour, outcome) => {
+  await script('resend', { do: behaviour });
+  expect(await run('alert-email', [mail(103)], email)).toMatchObject([outcome]);
 });

@@ -244,9 +244,12 @@ create function tests.served(p_batch jsonb) returns text language sql as $$
   from (select i.slug, count(*) as items from tests.items_of(p_batch) i group by i.slug) s
 $$;
 
--- Closes all items of a batch with the same outcome.
+-- Closes all items of a batch with the same outcome. No batch, nothing to close.
 create function tests.close(p_batch jsonb, p_outcome jsonb) returns jsonb language plpgsql as $$
 begin
+  if p_batch is null then
+    return null;
+  end if;
   return jobs.close_batch((p_batch ->> 'batch_id')::bigint,
     (select jsonb_agg(p_outcome || jsonb_build_object('item_id', i.item_id)) from tests.items_of(p_batch) i));
 end

@@ -1,6 +1,6 @@
 -- What is in flight never exceeds the cap: of the tenant's plan, of the batch's share, of the job as a whole.
 begin;
-select plan(16);
+select plan(18);
 insert into public.plans (plan_id, name, position, weight, cap, batch_share, cadence_seconds, target_seconds) values
   ('three', 'Three', 91, 1, 3, 100, 0, 60), ('share', 'Share', 92, 1, 100, 4, 0, 60);
 select tests.tenant('pizza', 'three');
@@ -27,6 +27,11 @@ select tests.tick();
 select tests.pass('1 hour');
 select is(tests.served(tests.claim('bake')), 'pizza 1', 'items that were lost with their worker free their places');
 select is((select sum(open) from jobs.leases where job = 'bake' and tenant_id = tests.id('pizza')), 1::bigint, 'what is in flight is counted right');
+
+-- The share of a batch
+select tests.enqueue('bake', 'gym', 10);
+select is(tests.served(tests.claim('bake', 100)), 'gym 4', 'no lane has more than its share of a batch');
+select is(tests.served(tests.claim('bake', 100)), 'gym 4', 'the next batch has the next share');
 
 -- The cap of the job
 select tests.tenant('bar', 'share');

@@ -70,7 +70,7 @@ select is(pg_temp.had('idle', 'ann'), 499::bigint, 'one lane has had 499 items w
 select tests.enqueue('idle', 'ben', 400);
 create table pg_temp.before as select pg_temp.had('idle', 'ann') as ann, pg_temp.had('idle', 'ben') as ben;
 select pg_temp.serve('idle', 4, 50);
-select ok(abs((pg_temp.had('idle', 'ann') - ann) - (pg_temp.had('idle', 'ben') - ben)) <= 50, 'when it wakes it gets its half, not what it missed') from pg_temp.before;
+select ok(abs((pg_temp.had('idle', 'ann') - ann) - (pg_temp.had('idle', 'ben') - ben)) <= 5, 'when it wakes it gets its half, not what it missed') from pg_temp.before;
 
 -- Neither does a lane that comes and goes gain on one that stays.
 select tests.job('drip', '{"quantum": 5}');

@@ -19,11 +19,11 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   -- behind the views of their own queues
   'private.my_queues', 'private.my_service_levels',
   -- what policies and these functions ask
-  'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+  'private.check_request', 'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what a signed-in user may call');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not like 'jobs.%' $$, array[
   'public.remove_credential', 'public.set_credential', 'private.remove_credential', 'private.set_credential',
-  'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+  'private.check_request', 'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker

@@ -864,6 +864,7 @@ begin
           if v_one.dies is null then
             if v_one.outcome in ('unknown', 'cancelled') or v_one.attempts >= (p_definition).max_attempts then
               v_one.dies := 'its result could not be applied';
+              v_one.outcome := 'refused';
             else
               v_one.ends := false;
               v_one.outcome := 'retry';
@@ -1115,6 +1116,8 @@ create or replace function jobs.close_batch (
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -1412,6 +1415,8 @@ create or replace function jobs.enqueue_many (
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -1711,6 +1716,7 @@ create or replace function jobs.load_batch (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set enable_hashjoin to 'on'
   AS $function$
 declare
   v_items jobs.items[];
@@ -1761,22 +1767,20 @@ begin
 
   return (
     select jsonb_agg(jsonb_build_object(
-        'tenant_id', e.tenant_id,
-        'slug', t.slug,
+        'tenant_id', work.tenant_id,
+        'slug', (select t.slug from public.tenants t where t.id = work.tenant_id),
         'credential', case when (p_definition).provider is not null
-          then private.credential_for(e.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
-        'items', items.list)
-      order by e.tenant_id)
-    from jobs.leases e
-    left join public.tenants t on t.id = e.tenant_id
-    cross join lateral (
-      select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1, 'trace_id', replace(i.trace_id::text, '-', ''),
-          'subject_id', i.subject_id, 'data', l.data) order by u.position) as list
-      from unnest(e.item_ids) with ordinality as u (item_id, position)
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
-      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
-    ) items
-    where e.batch_id = (p_batch).batch_id and items.list is not null
+          then private.credential_for(work.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
+        'items', work.items)
+      order by work.tenant_id)
+    from (
+      select i.tenant_id, jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
+          'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as items
+      from unnest(v_items) i
+      join unnest(v_loaded) l on l.item_id = i.item_id
+      where not l.cancel and l.hold_until is null
+      group by i.tenant_id
+    ) work
   );
 end
 $function$;
@@ -1826,6 +1830,8 @@ create or replace function jobs.next_batch (
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -1837,6 +1843,7 @@ declare
   v_now timestamptz;
   v_size integer;
   v_room integer;
+  v_width integer := 1;
   v_picked integer := 0;
   v_got integer;
   v_tenants jsonb;
@@ -1876,7 +1883,8 @@ begin
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
   for v_round in 1..100 loop
-    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_now);
+    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_width, v_now);
+    v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
     if v_got is null or v_room <= 0 or v_round = 100 then
@@ -2278,6 +2286,7 @@ create or replace function jobs.pick (
   p_definition jobs.definitions,
   p_batch_id bigint,
   p_room integer,
+  p_width integer,
   p_now timestamp with time zone
 )
   returns integer
@@ -2285,12 +2294,12 @@ create or replace function jobs.pick (
   set search_path to ''
   AS $function$
 declare
+  v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
   v_lanes uuid[];
   v_asleep uuid[];
   v_picked integer;
 begin
-  -- The lanes that are furthest behind. A batch has at most p_room ÷ quantum turns, so no more lanes can matter;
-  -- at least twenty, so that empty lanes are found out together.
+  -- The lanes that are furthest behind.
   v_lanes := array(
     select l.tenant_id
     from jobs.lanes l
@@ -2302,7 +2311,7 @@ begin
         join public.plans p on p.plan_id = t.plan_id
         where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
     order by l.vtime, l.tenant_id
-    limit greatest(20, ceil(p_room::numeric / (p_definition).quantum))
+    limit v_turns
     for no key update skip locked
   );
   if cardinality(v_lanes) = 0 then
@@ -2324,49 +2333,50 @@ begin
     join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
     left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
   ),
-  -- Each turn of a lane starts quantum ÷ weight after its turn before: take the earliest turns.
+  -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
     select lane.tenant_id
     from lane
     cross join lateral generate_series(0, (lane.room - 1) / (p_definition).quantum) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
-    limit ceil(p_room::numeric / (p_definition).quantum)
+    limit v_turns
   ),
   share as materialized (
-    select s.tenant_id, s.weight, s.vtime, s.rate, s.head_at, s.head_id,
-      least(s.wanted, p_room - (sum(s.wanted) over (order by s.vtime, s.tenant_id) - s.wanted)) as wanted
-    from (
-      select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
-        least(lane.room, turns.n * (p_definition).quantum) as wanted
-      from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
-      join lane on lane.tenant_id = turns.tenant_id
-    ) s
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+      least(lane.room, turns.n * (p_definition).quantum) as wanted
+    from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
+    join lane on lane.tenant_id = turns.tenant_id
   ),
-  -- The oldest ready items of each lane, from its watermark on.
-  candidate as materialized (
-    select share.tenant_id, i.item_id, i.run_at
+  -- What these turns find: the oldest ready items of each lane, from its watermark on.
+  found as materialized (
+    select share.tenant_id, i.item_id, i.run_at, i.position,
+      share.vtime + (i.position - 1) / (p_definition).quantum * (p_definition).quantum / share.weight as tag
     from share
     cross join lateral (
-      select r.item_id, r.run_at
+      select r.item_id, r.run_at, row_number() over (order by r.run_at, r.item_id) as position
       from jobs.items r
       where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
         and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
       order by r.run_at, r.item_id
-      limit greatest(share.wanted, 0)
+      limit share.wanted
     ) i
+  ),
+  candidate as materialized (
+    select f.tenant_id, f.item_id, f.run_at, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
   leased as (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
     from candidate c
     where i.tenant_id = c.tenant_id and i.item_id = c.item_id and i.batch_id is null
-    returning i.tenant_id, i.item_id, c.run_at
+    returning i.tenant_id, i.item_id, c.run_at, c.tag
   ),
   served as materialized (
     select leased.tenant_id, count(*)::integer as items, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids,
       (array_agg(leased.run_at order by leased.run_at desc, leased.item_id desc))[1] as head_at,
-      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id
+      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id,
+      max(leased.tag) as tag
     from leased
     group by leased.tenant_id
   ),
@@ -2396,11 +2406,9 @@ begin
       set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
   ),
   clocked as (
-    update jobs.clocks c
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    set vtime = greatest(c.vtime, (
-      select max(share.vtime + (served.items - 1) / (p_definition).quantum * (p_definition).quantum / share.weight)
-      from served join share on share.tenant_id = served.tenant_id))
+    update jobs.clocks c
+    set vtime = greatest(c.vtime, (select max(served.tag) from served))
     where c.job = (p_definition).job and exists (select from served)
   )
   select coalesce((select sum(served.items) from served), 0),
@@ -2409,8 +2417,10 @@ begin
       select lane.tenant_id
       from lane
       left join share on share.tenant_id = lane.tenant_id
+      left join (select found.tenant_id, count(*) as items from found group by found.tenant_id) held on held.tenant_id = lane.tenant_id
       left join served on served.tenant_id = lane.tenant_id
-      where lane.reason is not null or coalesce(served.items, 0) < share.wanted
+      where lane.reason is not null
+        or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0))
     )
   into v_picked, v_asleep;
 
@@ -2756,6 +2766,8 @@ create or replace function jobs.return_batch (
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -3418,6 +3430,8 @@ create or replace function jobs.tick()
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   set lock_timeout to '2s'
@@ -3744,6 +3758,8 @@ create or replace function jobs.work()
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -3785,6 +3801,8 @@ create or replace function jobs.work_batch (
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
   set plan_cache_mode to 'force_generic_plan'
   set jit to 'off'
   AS $function$
@@ -3978,6 +3996,20 @@ begin
   end if;
   if v_account_key is not null and coalesce(p_account ->> v_account_key, '') !~ '^[0-9A-Za-z_-]{1,64}$' then
     raise exception 'A % credential needs the account {"%": "…"}.', p_kind, v_account_key using errcode = '22023';
+  end if;
+end
+$function$;
+
+create or replace function private.check_request()
+  returns void
+  language plpgsql
+  stable
+  set search_path to ''
+  AS $function$
+begin
+  -- The planner estimates over the rows of all tenants: the number would tell how many there are.
+  if coalesce(nullif(current_setting('request.headers', true), '')::jsonb ->> 'prefer', '') ~* 'count=(planned|estimated)' then
+    raise exception 'Use count=exact.' using errcode = 'PT400', hint = 'An estimate would be of the rows of all tenants.';
   end if;
 end
 $function$;
@@ -5407,9 +5439,9 @@ comment on column "public"."completions"."code" is 'What the participant may put
 
 comment on column "public"."tenants"."status" is 'active: served; suspended: readable, no background work; closed: invisible to its members.';
 
-comment on function "jobs"."add_member"(uuid, uuid, public.member_role) is 'Platform only: makes a user a member of a tenant, or changes the role.';
+comment on function "jobs"."add_member"(uuid, uuid, public.member_role) is 'Platform only: makes a user a member of a tenant, or changes the role. Definer: memberships are written by functions only.';
 
-comment on function "jobs"."answer_doorbell"(uuid) is 'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once.';
+comment on function "jobs"."answer_doorbell"(uuid) is 'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."apply_ended"(jobs.definitions, jobs.settled[]) is 'Calls the job''s apply function for the items that end; one whose application fails becomes a retry, the others go through.';
 
@@ -5417,11 +5449,11 @@ comment on function "jobs"."backoff"(jobs.definitions, integer) is 'How long to 
 
 comment on function "jobs"."begin_drain"(text) is 'Opens a drain of the database itself for a job with waiting lanes; null when none waits.';
 
-comment on function "jobs"."begin_effects"(bigint, bigint[]) is 'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. If the worker is lost after this, they end as unknown and are not sent again.';
+comment on function "jobs"."begin_effects"(bigint, bigint[]) is 'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."call_load"(jobs.definitions, jobs.items[]) is 'The job''s load function for these items; an item that makes it raise comes back with cancel null and the error as its reason.';
 
-comment on function "jobs"."cancel"(text, uuid, interval, boolean) is 'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many.';
+comment on function "jobs"."cancel"(text, uuid, interval, boolean) is 'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."check_definition"() is 'Trigger: refuses a wrong schedule or zone, and works out the next slot.';
 
@@ -5431,7 +5463,7 @@ comment on function "jobs"."clean"(timestamp with time zone) is 'At most once an
 
 comment on function "jobs"."close_alert"(uuid, text) is 'Closes the open alert of an incident, if there is one.';
 
-comment on function "jobs"."close_batch"(bigint, jsonb, boolean) is 'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | {"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat.';
+comment on function "jobs"."close_batch"(bigint, jsonb, boolean) is 'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | {"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."close_breakers"(public.provider, uuid[], timestamp
   with time zone) is 'The provider answered these tenants: their breakers close and their lanes wake; the provider''s own goes from open to recovering.';
@@ -5441,22 +5473,22 @@ comment on function "jobs"."count_failures"(jobs.definitions, jobs.settled[], ti
 
 comment on function "jobs"."count_run"(jobs.batches, jobs.settled[]) is 'Adds what was settled to the counts and errors of its drain.';
 
-comment on function "jobs"."define"(text, jsonb) is 'Adds a job or changes its settings: jobs.define(''nightly-report'', ''{"kind":"sql","meaning":"…","schedule":"0 4 * * *","work_function":"private.report"}''). For migrations and the SQL editor only: a job names functions that the database will call.';
+comment on function "jobs"."define"(text, jsonb) is 'Adds a job or changes its settings: jobs.define(''nightly-report'', ''{"kind":"sql","meaning":"…","schedule":"0 4 * * *","work_function":"private.report"}''). For migrations and the SQL editor only: a job names functions that the database will call. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."drain_is_live"(jobs.drains, integer, timestamp
   with time zone) is 'True while a doorbell may still be answered or its drain was heard of within two leases.';
 
-comment on function "jobs"."end_drain"(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits.';
+comment on function "jobs"."end_drain"(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."enqueue"(text, uuid, uuid, timestamp
-  with time zone, text, jsonb) is 'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already.';
+  with time zone, text, jsonb) is 'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."enqueue_many"(text, uuid[], uuid[], timestamp
-  with time zone, text[], jsonb[]) is 'Adds one item per element, in the caller''s transaction; returns how many were new (a dedupe key that is waiting or running already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant.';
+  with time zone, text[], jsonb[]) is 'Adds one item per element, in the caller''s transaction; returns how many were new (a dedupe key that is waiting or running already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."everyone_id"() is 'The tenant_id of breakers and rates that concern a provider for all tenants together.';
 
-comment on function "jobs"."extend_batch"(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch.';
+comment on function "jobs"."extend_batch"(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."finish_lost_drains"(timestamp with time zone) is 'Ends drains that did not answer or fell silent, runs without a drain, and scheduled runs whose items have all ended.';
 
@@ -5466,7 +5498,7 @@ comment on function "jobs"."guard_of"(uuid) is 'Which of the 256 guards of a job
 
 comment on function "jobs"."guards_of"(text) is 'The class of the advisory locks that are the guards of this job.';
 
-comment on function "jobs"."health"() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant.';
+comment on function "jobs"."health"() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant. Definer: looks at what pg_cron and the engine have, which no API role may.';
 
 comment on function "jobs"."judge"(jobs.definitions, uuid[], timestamp
   with time zone) is 'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now.';
@@ -5474,19 +5506,19 @@ comment on function "jobs"."judge"(jobs.definitions, uuid[], timestamp
 comment on function "jobs"."latest_slot"(text, text, timestamp with time zone, timestamp
   with time zone) is 'The latest slot of a schedule between two moments, or null.';
 
-comment on function "jobs"."list"() is 'All jobs with their last run.';
+comment on function "jobs"."list"() is 'All jobs with their last run. Definer: reads definitions and history without a grant on each.';
 
 comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp
   with time zone) is 'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
 
 comment on function "jobs"."make_partitions"(timestamp with time zone) is 'History partitions: today and three days ahead are there, those older than 30 days are dropped.';
 
-comment on function "jobs"."next_batch"(uuid, text, integer) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database.';
+comment on function "jobs"."next_batch"(uuid, text, integer) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database. Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';
 
 comment on function "jobs"."next_slots"(text, text, timestamp
   with time zone, integer) is 'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone.';
 
-comment on function "jobs"."next_times"(text, integer) is 'The next times at which a scheduled job is due; none for a queue.';
+comment on function "jobs"."next_times"(text, integer) is 'The next times at which a scheduled job is due; none for a queue. Definer: reads definitions and history without a grant on each.';
 
 comment on function "jobs"."open_alert"(uuid, text, text) is 'Opens an alert unless the incident has an open one.';
 
@@ -5507,9 +5539,9 @@ comment on function "jobs"."parse_cron_field"(text, text, integer, integer, text
 comment on function "jobs"."parse_cron_value"(text, text, integer, integer, text[]) is
   'One number or name of a cron field.';
 
-comment on function "jobs"."pause"(text, uuid) is 'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job.';
+comment on function "jobs"."pause"(text, uuid) is 'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."pick"(jobs.definitions, bigint, integer, timestamp
+comment on function "jobs"."pick"(jobs.definitions, bigint, integer, integer, timestamp
   with time zone) is 'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. Returns how many; null when no lane is awake.';
 
 comment on function "jobs"."platform_id"() is 'The tenant_id of items and lanes that belong to the platform itself.';
@@ -5534,13 +5566,13 @@ comment on function "jobs"."rate_room"(integer, timestamp with time zone, timest
 comment on function "jobs"."reap"(timestamp with time zone, integer) is 'Takes back the items of expired batches: each counts as a lost attempt, or as unknown where its call had begun.';
 
 comment on function "jobs"."replay"(text, uuid, text, timestamp
-  with time zone, boolean) is 'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be.';
+  with time zone, boolean) is 'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."require_read_committed"() is 'Raises 25001 in any other isolation level: an old snapshot would break caps and lose wake-ups.';
 
-comment on function "jobs"."resume"(text, uuid) is 'Ends a pause; what waited is served by its turn.';
+comment on function "jobs"."resume"(text, uuid) is 'Ends a pause; what waited is served by its turn. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."return_batch"(bigint) is 'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends.';
+comment on function "jobs"."return_batch"(bigint) is 'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."ring"(timestamp with time zone) is 'Wakes workers through pg_net for every job with waiting lanes and free drains; returns how many doorbells were rung.';
 
@@ -5549,18 +5581,18 @@ comment on function "jobs"."ring_once"(text, text, text, timestamp
 
 comment on function "jobs"."run_counts"(bigint) is 'Processed, failed and the first errors of a run so far.';
 
-comment on function "jobs"."run_now"(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused.';
+comment on function "jobs"."run_now"(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."run_result"(bigint) is 'A run in the one shape: {"message","results":{"processed","errors"},"timestamp"}.';
+comment on function "jobs"."run_result"(bigint) is 'A run in the one shape: {"message","results":{"processed","errors"},"timestamp"}. Definer: reads definitions and history without a grant on each.';
 
 comment on function "jobs"."service_report"(timestamp with time zone, uuid[]) is 'Tries, success rate, throughput, waiting times and the share started within the plan''s target, per job and tenant, since a moment.';
 
-comment on function "jobs"."set_plan"(uuid, text) is 'Platform only: puts a tenant on a plan; the next claim serves it accordingly.';
+comment on function "jobs"."set_plan"(uuid, text) is 'Platform only: puts a tenant on a plan; the next claim serves it accordingly. Definer: the plan of a tenant and its audit row are written by functions only.';
 
 comment on function "jobs"."set_platform_credential"(public.provider, text, jsonb, jsonb) is
-  'Platform only: stores the platform''s own access to a provider, the fall-back for tenants that have none.';
+  'Platform only: stores the platform''s own access to a provider, the fall-back for tenants that have none. Definer: writes Vault and private.platform_credentials, which no API role may.';
 
-comment on function "jobs"."set_setting"(text, text) is 'Changes one platform setting; an unknown name is refused.';
+comment on function "jobs"."set_setting"(text, text) is 'Changes one platform setting; an unknown name is refused. Definer: private.settings is not reachable for any API role.';
 
 comment on function "jobs"."settle"(jobs.definitions, jobs.batches, jsonb, timestamp
   with time zone) is 'Applies outcomes to the items that still belong to the batch: ended ones leave, others go back; history, leases, run and lanes follow. Returns how many.';
@@ -5570,15 +5602,15 @@ comment on function "jobs"."slots_of_day"(jobs.cron, text, date) is 'When a sche
 comment on function "jobs"."start_slot"(jobs.definitions, timestamp
   with time zone, text) is 'Opens the run of one slot and enqueues its items in one statement; null when the slot has a run already or the job''s condition says no.';
 
-comment on function "jobs"."start_tick"(integer) is 'Makes or changes the one pg_cron entry: a tick every so many seconds (default: as set before, 10); every minute where pg_cron is older than 1.5.';
+comment on function "jobs"."start_tick"(integer) is 'Makes or changes the one pg_cron entry: a tick every so many seconds (default: as set before, 10); every minute where pg_cron is older than 1.5. Definer: pg_cron''s entries belong to the owner.';
 
-comment on function "jobs"."stop_all"(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again.';
+comment on function "jobs"."stop_all"(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."take_guards"(text, uuid[]) is 'Shared guards until the end of the transaction: no lane of these tenants can be put to sleep for good meanwhile.';
 
 comment on function "jobs"."throttle_lanes"(text, jobs.settled[]) is 'Puts the lanes of throttled items to sleep until the provider''s time.';
 
-comment on function "jobs"."tick"() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry.';
+comment on function "jobs"."tick"() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry. Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
 
 comment on function "jobs"."unpark"(uuid, public.provider) is 'The credential of this owner changed: its breaker closes and the lanes parked by it wake.';
 
@@ -5594,11 +5626,11 @@ comment on function "jobs"."wake_lanes"(text, uuid[], timestamp
 
 comment on function "jobs"."watch"(timestamp with time zone) is 'Opens and closes the alerts that can be seen from the tables: failed, overdue, backlog, dead items, doorbells lost, tick missing. Called by the tick once a minute.';
 
-comment on function "jobs"."why"(bigint, uuid) is 'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped, asleep until because, behind n items with the expected start, dead, or ended how.';
+comment on function "jobs"."why"(bigint, uuid) is 'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped, asleep until because, behind n items with the expected start, dead, or ended how. Definer: reads definitions and history without a grant on each.';
 
-comment on function "jobs"."work"() is 'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item.';
+comment on function "jobs"."work"() is 'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."work_batch"(uuid, text, integer) is 'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP.';
+comment on function "jobs"."work_batch"(uuid, text, integer) is 'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint) is 'Runs the work function for one item and closes it: done, or retry with the error. Its effects and its end are one transaction.';
 
@@ -5613,6 +5645,8 @@ comment on function "private"."audit"(uuid, text, jsonb) is 'Writes one audit ro
 comment on function "private"."check_credential"(public.provider, text, jsonb, jsonb) is
   'Raises 22023 unless secret and account have what this kind needs.';
 
+comment on function "private"."check_request"() is 'Runs before every request of the Data API; refuses row counts by estimate, which would leak other tenants'' sizes.';
+
 comment on function "private"."check_time_zone"() is 'Trigger: the time zone of a row must be a known IANA name.';
 
 comment on function "private"."claim_task"(uuid, uuid) is 'Behind public.claim_task. Definer: writes the completion and its item, which no API role may.';
@@ -5625,7 +5659,7 @@ comment on function "private"."credential_for"(uuid, public.provider, boolean) i
 
 comment on function "private"."deliver_alert"() is 'Trigger: an alert that opens or closes is delivered by every way that is configured. Definer: reads which ways Vault and credentials offer.';
 
-comment on function "private"."enqueue_messages"() is 'Trigger: every queued message gets its item.';
+comment on function "private"."enqueue_messages"() is 'Trigger: every queued message gets its item. Definer: whoever inserts a message may not write the engine''s items.';
 
 comment on function "private"."forget_tenant"() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
 
@@ -5667,7 +5701,7 @@ comment on function "private"."refuse_change"() is 'Trigger: rows of an append-o
 
 comment on function "private"."remove_credential"(uuid, public.provider) is 'Behind public.remove_credential. Definer: deletes from Vault, which no API role may. Checks that the caller is an admin.';
 
-comment on function "private"."require_role"(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role in the tenant.';
+comment on function "private"."require_role"(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role in the tenant. Definer: memberships cannot be read from the policies of the tables that it guards.';
 
 comment on function "private"."set_credential"(uuid, public.provider, text, jsonb, jsonb) is
   'Behind public.set_credential. Definer: writes Vault, which no API role may. Checks that the caller is an admin of the tenant.';
@@ -5919,7 +5953,9 @@ revoke all on function "jobs"."pause"(text, uuid) from public;
 
 grant execute on function "jobs"."pause"(text, uuid) to "service_role";
 
-revoke all on function "jobs"."pick"(jobs.definitions, bigint, integer, timestamp with time zone) from public;
+revoke all
+  on function "jobs"."pick"(jobs.definitions, bigint, integer, integer, timestamp with time zone)
+  from public;
 
 revoke all on function "jobs"."platform_id"() from public;
 
@@ -6054,6 +6090,10 @@ revoke all on function "private"."apply_verifications"(jobs.ended[]) from public
 revoke all on function "private"."audit"(uuid, text, jsonb) from public;
 
 revoke all on function "private"."check_credential"(public.provider, text, jsonb, jsonb) from public;
+
+revoke all on function "private"."check_request"() from public;
+
+grant execute on function "private"."check_request"() to "anon", "authenticated", "service_role";
 
 revoke all on function "private"."check_time_zone"() from public;
 
@@ -6205,7 +6245,7 @@ grant execute on function "public"."why"(uuid, bigint) to "authenticated";
 
 grant usage on schema "jobs" to "service_role";
 
-grant usage on schema "private" to "authenticated";
+grant usage on schema "private" to "anon", "authenticated";
 
 grant usage on schema "private" to "service_role";
 
@@ -6404,5 +6444,3 @@ grant select on table "jobs"."service_levels" to "service_role";
 grant select on table "public"."job_queues" to "authenticated";
 
 grant select on table "public"."job_service_levels" to "authenticated";
-
-alter default privileges revoke all on FUNCTIONS from public;

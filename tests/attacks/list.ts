@@ -1,0 +1,7 @@
+/** All attacks, in the order of the list. */
+import { catalog } from './a-catalog.ts';
+import { surface } from './b-surface.ts';
+import { reads } from './c-reads.ts';
+import type { Group } from './harness.ts';
+
+export const groups: Group[] = [catalog, surface, reads];

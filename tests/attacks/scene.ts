@@ -1,0 +1,242 @@
+/**
+ * The scene of the attacks: tenants with everything that a tenant can have, and people in every relation to them. A is the
+ * attacker's tenant, B the victim's. Every text of B is a canary, every secret a canary of another kind.
+ */
+import { createHash } from 'node:crypto';
+import type postgres from 'postgres';
+
+/** An id that comes from a name: the same in every run. */
+export function uuidOf(name: string): string {
+  const hex = createHash('md5').update(name).digest('hex');
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `4${hex.slice(13, 16)}`,
+    `a${hex.slice(17, 20)}`,
+    hex.slice(20, 32),
+  ].join('-');
+}
+
+/** In every text of B. The digits stand where only digits may. */
+export const textCanary = /canaryb|7770007/i;
+/** In every secret that is given to the platform by a tenant or by the platform itself. */
+export const secretCanary = /topsecret/i;
+
+export interface TenantIds {
+  tenant: string;
+  slug: string;
+  campaign: string;
+  draft: string;
+  task: string;
+  /** A task that the participant has not claimed. */
+  openTask: string;
+  participant: string;
+  otherParticipant: string;
+  completion: string;
+  pending: string;
+  message: string;
+  spins: string;
+  item: string;
+  deadItem: string;
+  batch: string;
+  drain: string;
+  run: string;
+  alert: string;
+}
+
+export interface SeededTenant {
+  key: string;
+  slug: string;
+  /** `canaryb` or a word that is no canary. */
+  word: string;
+  digits: string;
+  members: Record<string, string>;
+  participants: [string, string];
+}
+
+/** Makes a tenant with rows in every table that can have rows of a tenant. `sql` is the owner of the schema. */
+export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promise<TenantIds> {
+  const { key, slug, word, digits } = given;
+  const id = (name: string) => uuidOf(`${key} ${name}`);
+  const tenant = id('tenant');
+  const [participantUser, otherUser] = given.participants;
+
+  await sql`insert into public.tenants (id, slug, name, plan_id) values (${tenant}, ${slug}, ${`${word} tenant`}, 'pro')`;
+  for (const [role, user] of Object.entries(given.members)) {
+    await sql`
+      insert into public.memberships (tenant_id, user_id, role)
+      values (${tenant}, ${user}, ${role.replace(/\d/, '')}::public.member_role)`;
+  }
+  await sql`
+    insert into public.campaigns (tenant_id, id, name, status, starts_at)
+    values (${tenant}, ${id('campaign')}, ${`${word} campaign`}, 'active', now() - interval '1 day'),
+      (${tenant}, ${id('draft')}, ${`${word} draft`}, 'draft', now() - interval '1 day')`;
+  await sql`
+    insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id, reward_spins)
+    select ${tenant}, u.id, ${id('campaign')}, 'instagram_comment', ${`${word} task`}, ${`${digits}1`}, 3
+    from unnest(${[id('task'), id('openTask')]}::uuid[]) u (id)`;
+  await sql`
+    insert into public.participants (tenant_id, id, user_id, display_name, phone, whatsapp_opt_in_at, instagram_username, facebook_user_id)
+    values (${tenant}, ${id('participant')}, ${participantUser}, ${`${word} person`}, ${`+49${digits}1`}, now(), ${`${word}.person`}, ${`${digits}1`}),
+      (${tenant}, ${id('otherParticipant')}, ${otherUser}, ${`${word} other`}, ${`+49${digits}2`}, now(), ${`${word}.other`}, ${`${digits}2`})`;
+  const evidence = { comment_id: `${digits}9`, author_id: `${digits}8` };
+  await sql`
+    insert into public.completions (tenant_id, id, task_id, participant_id, status, code, deadline, verified_at, evidence, reason)
+    values (${tenant}, ${id('completion')}, ${id('task')}, ${id('participant')}, 'verified', ${`${word}-1`}, now() + interval '1 day',
+        now(), ${sql.json(evidence)}, ${word}),
+      (${tenant}, ${id('pending')}, ${id('task')}, ${id('otherParticipant')}, 'pending', ${`${word}-2`}, now() + interval '1 day',
+        null, null, null)`;
+  await sql`
+    insert into public.spin_ledger (tenant_id, id, participant_id, campaign_id, completion_id, spins, reason)
+    values (${tenant}, ${id('spins')}, ${id('participant')}, ${id('campaign')}, ${id('completion')}, 3, ${word})`;
+  await sql`
+    insert into public.notification_outbox (tenant_id, id, campaign_id, participant_id, completion_id, kind, recipient, body, status, sent_at)
+    values (${tenant}, ${id('message')}, ${id('campaign')}, ${id('participant')}, ${id('completion')}, 'congratulation',
+      ${`+49${digits}1`}, ${`${word} body`}, 'sent', now())`;
+  const secret = (provider: string) => `topsecret-${key}-${provider}`;
+  await sql`
+    select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},
+        ${sql.json({ page_id: `${digits}5`, ig_user_id: `${digits}6` })}),
+      public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud', ${sql.json({ access_token: secret('whatsapp') })},
+        ${sql.json({ phone_number_id: `${digits}7` })})`;
+
+  // What the engine knows of the tenant.
+  const job = 'verify-social-tasks';
+  await sql`select jobs.enqueue(${job}, ${tenant}, ${id('pending')}, now() + interval '1 hour', null, ${sql.json({ note: word })})`;
+  const [item] = await sql<{ item_id: string }[]>`
+    update jobs.items set last_error = ${word}, waiting_for = 'delay' where tenant_id = ${tenant} and job = ${job} returning item_id`;
+  await sql`update jobs.lanes set detail = ${word} where tenant_id = ${tenant}`;
+  const [run] = await sql<{ run_id: string }[]>`
+    insert into jobs.runs (job, trigger, finished_at, status, processed, message)
+    values (${job}, 'manual', now(), 'success', 1, 'done') returning run_id`;
+  const [drain] = await sql<{ drain_id: string }[]>`
+    insert into jobs.drains (job, run_id, answered_at, seen_at, ended_at) values (${job}, ${run?.run_id ?? null}, now(), now(), now())
+    returning drain_id`;
+  const [batch] = await sql<{ batch_id: string }[]>`
+    insert into jobs.batches (job, drain_id, run_id, lease_until, loaded)
+    values (${job}, ${drain?.drain_id ?? null}, ${run?.run_id ?? null}, now() + interval '1 day', true) returning batch_id`;
+  await sql`
+    insert into jobs.leases (tenant_id, job, batch_id, item_ids, open, credential_source, credential_fingerprint)
+    values (${tenant}, ${job}, ${batch?.batch_id ?? null}, array[]::bigint[], 0, 'tenant', ${word})`;
+  await sql`
+    insert into jobs.run_tenants (tenant_id, run_id, drain_id, processed) values (${tenant}, ${run?.run_id ?? null}, ${drain?.drain_id ?? null}, 1)`;
+  const deadItem = BigInt(`0x${id('dead item').slice(0, 8)}`).toString();
+  await sql`
+    insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, outcome, error, credential_source, due_at, started_at, trace_id)
+    values (${tenant}, ${deadItem}, 1, ${job}, ${id('completion')}, 'refused', ${word}, 'tenant', now(), now(), gen_random_uuid())`;
+  await sql`
+    insert into jobs.dead_items (tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id)
+    values (${tenant}, ${deadItem}, ${job}, ${id('completion')}, ${sql.json({ note: word })}, 1, 1, 'refused', ${word}, now(), gen_random_uuid())`;
+  await sql`
+    insert into jobs.breakers (tenant_id, provider, state, reason) values (${tenant}, 'stripe', 'parked', ${word})`;
+  await sql`insert into jobs.rates (tenant_id, provider, free_at) values (${tenant}, 'stripe', now())`;
+  await sql`select jobs.open_alert(${tenant}, ${`credential ${word}`}, ${word})`;
+  const [alert] = await sql<
+    { alert_id: string }[]
+  >`select alert_id from jobs.alerts where tenant_id = ${tenant}`;
+
+  return {
+    tenant,
+    slug,
+    campaign: id('campaign'),
+    draft: id('draft'),
+    task: id('task'),
+    openTask: id('openTask'),
+    participant: id('participant'),
+    otherParticipant: id('otherParticipant'),
+    completion: id('completion'),
+    pending: id('pending'),
+    message: id('message'),
+    spins: id('spins'),
+    item: item?.item_id ?? '',
+    deadItem,
+    batch: batch?.batch_id ?? '',
+    drain: drain?.drain_id ?? '',
+    run: run?.run_id ?? '',
+    alert: alert?.alert_id ?? '',
+  };
+}
+
+/** Ids that nothing has, in the same forms. */
+export function idsOfNobody(): TenantIds {
+  const id = (name: string) => uuidOf(`nobody ${name}`);
+  return {
+    tenant: id('tenant'),
+    slug: 'nobodys-shop',
+    campaign: id('campaign'),
+    draft: id('draft'),
+    task: id('task'),
+    openTask: id('openTask'),
+    participant: id('participant'),
+    otherParticipant: id('otherParticipant'),
+    completion: id('completion'),
+    pending: id('pending'),
+    message: id('message'),
+    spins: id('spins'),
+    item: '999999999',
+    deadItem: '999999998',
+    batch: '999999997',
+    drain: id('drain'),
+    run: '999999996',
+    alert: '999999995',
+  };
+}
+
+/**
+ * Writes a canary into every column of the tenant's rows that takes one: text and JSON that is no key and that no constraint
+ * shapes. Returns the tables that have rows of a tenant in principle, but none of this one: the scene has to make one.
+ */
+export async function fillWithCanaries(admin: postgres.Sql, tenant: string, word: string): Promise<string[]> {
+  await admin.unsafe(`
+    do $$
+    declare
+      spot record;
+    begin
+      set local session_replication_role = replica;
+      for spot in
+        select c.oid::regclass as name, a.attname, a.atttypid::regtype::text as type,
+          case when c.oid = 'public.tenants'::regclass then 'id' else 'tenant_id' end as key
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where n.nspname in ('public', 'private', 'jobs') and c.relkind in ('r', 'p') and not c.relispartition
+          and (c.oid = 'public.tenants'::regclass or exists (
+            select from pg_catalog.pg_attribute k where k.attrelid = c.oid and k.attname = 'tenant_id' and not k.attisdropped))
+          and a.atttypid in ('text'::regtype, 'varchar'::regtype, 'json'::regtype, 'jsonb'::regtype)
+          and a.attgenerated = '' and a.attname not in ('time_zone', 'locale', 'job')
+          and not exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('p', 'u', 'f') and a.attnum = any (k.conkey))
+          and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisunique and a.attnum = any (i.indkey::smallint[]))
+      loop
+        begin
+          if spot.type in ('json', 'jsonb') then
+            execute format(
+              'update %1$s set %2$I = case when jsonb_typeof(%2$I::jsonb) = ''object'' then %2$I::jsonb else ''{}'' end || %3$L where %4$I = %5$L',
+              spot.name, spot.attname, jsonb_build_object('canary', '${word} ' || spot.attname), spot.key, '${tenant}');
+          else
+            execute format('update %1$s set %2$I = %3$L where %4$I = %5$L and (%2$I ~* %6$L) is not true',
+              spot.name, spot.attname, '${word} ' || spot.attname, spot.key, '${tenant}', '${textCanary.source}');
+          end if;
+        exception when check_violation or not_null_violation or string_data_right_truncation or invalid_text_representation then null;
+        end;
+      end loop;
+    end $$`);
+  const tables = await tablesOfTenants(admin);
+  const empty: string[] = [];
+  for (const { name, key } of tables) {
+    const [row] = await admin.unsafe(`select from ${name} where ${key} = '${tenant}' limit 1`);
+    if (!row) empty.push(name);
+  }
+  return empty;
+}
+
+/** The tables with rows of tenants, and the column that says whose. */
+export async function tablesOfTenants(admin: postgres.Sql): Promise<{ name: string; key: string }[]> {
+  return await admin<{ name: string; key: string }[]>`
+    select format('%I.%I', n.nspname, c.relname) as name,
+      case when c.oid = 'public.tenants'::regclass then 'id' else 'tenant_id' end as key
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'private', 'jobs') and c.relkind in ('r', 'p') and not c.relispartition
+      and (c.oid = 'public.tenants'::regclass or exists (
+        select from pg_catalog.pg_attribute k where k.attrelid = c.oid and k.attname = 'tenant_id' and not k.attisdropped))
+    order by 1`;
+}

@@ -1,0 +1,67 @@
+-- One alert per incident, opened when it is seen, closed when it is over.
+begin;
+select plan(17);
+select tests.tenant('pizza', 'pro');
+select tests.job('bake', '{"max_attempts": 1}');
+delete from jobs.alerts;
+delete from jobs.drains;
+delete from jobs.dead_items;
+update jobs.platform set last_tick_at = clock_timestamp();
+
+create function pg_temp.open() returns text language plpgsql as $$
+begin
+  perform jobs.watch(clock_timestamp());
+  return coalesce((select string_agg(a.incident, ', ' order by a.incident) from jobs.alerts a where a.closed_at is null and a.incident ~ '(bake|^tick)'), 'none');
+end
+$$;
+select is(pg_temp.open(), 'none', 'without an incident there is no alert');
+
+-- dead items, and a run that failed
+select tests.enqueue('bake', 'pizza');
+create table pg_temp.run as select jobs.run_now('bake') as r;
+select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake'), '{"outcome": "refused", "error": "x"}') from pg_temp.run;
+select jobs.end_drain((r ->> 'drain_id')::uuid) from pg_temp.run;
+select is(pg_temp.open(), 'dead bake, failed bake', 'items that died, and a run in which all failed');
+select pg_temp.open();
+select is((select count(*) from jobs.alerts where incident = 'dead bake'), 1::bigint, 'one alert for an incident, however often one looks');
+select tests.pass('2 hours');
+update jobs.platform set last_tick_at = clock_timestamp();
+select is(pg_temp.open(), 'failed bake', 'an hour later the dead are no news');
+insert into jobs.runs (job, trigger, started_at, finished_at, status) values ('bake', 'manual', clock_timestamp(), clock_timestamp(), 'success');
+select is(pg_temp.open(), 'none', 'a run that succeeds ends the alert');
+
+-- backlog
+select jobs.enqueue('bake', tests.id('pizza'), run_at => now() - interval '10 minutes');
+update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null where job = 'bake';
+select is(pg_temp.open(), 'backlog bake', 'work that waits longer than its plan promises');
+select tests.close(tests.claim('bake'), '{"outcome": "done"}');
+select is(pg_temp.open(), 'none', 'until it is done');
+
+-- doorbells
+insert into jobs.drains (job, rung_at) select 'bake', clock_timestamp() - interval '1 minute' from generate_series(1, 3);
+select is(pg_temp.open(), 'doorbells bake', 'doorbells that nobody answers');
+update jobs.drains set answered_at = clock_timestamp() where job = 'bake';
+select is(pg_temp.open(), 'none', 'until somebody does');
+
+-- the tick itself
+update jobs.platform set last_tick_at = clock_timestamp() - interval '1 hour';
+select is(pg_temp.open(), 'tick', 'a tick that came late');
+update jobs.platform set last_tick_at = clock_timestamp();
+select is(pg_temp.open(), 'none', 'until it comes in time');
+select is((select count(*) from jobs.alerts where closed_at is null and tenant_id is not null), 0::bigint, 'none of these is a tenant''s');
+
+-- open_alert and close_alert
+select jobs.open_alert(tests.id('pizza'), 'test', 'first');
+select jobs.open_alert(tests.id('pizza'), 'test', 'second');
+select is((select string_agg(message, ', ') from jobs.alerts where incident = 'test'), 'first', 'an incident that is open is not opened again');
+select jobs.open_alert(null, 'test', 'platform');
+select is((select count(*) from jobs.alerts where incident = 'test'), 2::bigint, 'another owner''s incident is another one');
+select jobs.close_alert(tests.id('pizza'), 'test');
+select is((select string_agg(message, ', ') from jobs.alerts where incident = 'test' and closed_at is null), 'platform', 'each is closed for itself');
+select jobs.open_alert(tests.id('pizza'), 'test', 'third');
+select is((select count(*) from jobs.alerts where incident = 'test'), 3::bigint, 'after it was closed it may be opened anew');
+select jobs.watch(clock_timestamp());
+select is((select count(*) from jobs.alerts where incident = 'test' and closed_at is null), 2::bigint, 'who looks for incidents closes only its own');
+
+select * from finish();
+rollback;

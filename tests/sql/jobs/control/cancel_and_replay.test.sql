@@ -1,0 +1,46 @@
+begin;
+select plan(24);
+select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
+create table pg_temp.ended (item_id bigint, outcome text);
+create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
+  insert into pg_temp.ended select e.item_id, e.outcome from unnest(p_ended) e
+$$;
+select tests.job('bake', '{"max_attempts": 1, "apply_function": "private.tests_apply"}');
+select tests.enqueue('bake', slug, 3) from unnest(array['pizza', 'gym']) slug;
+create table pg_temp.batch as select tests.claim('bake', 1) as b;
+
+-- Cancel
+select is(jobs.cancel('bake'), 5, 'a dry run, the default, says how many it would be: what waits, not what runs');
+select is((select count(*) from jobs.items where job = 'bake'), 6::bigint, 'and changes nothing');
+select is(jobs.cancel('bake', tests.id('gym'), older_than => interval '1 hour', dry_run => false), 0, 'only what matches is cancelled');
+create table pg_temp.cancelled as select jobs.cancel('bake', tests.id('gym'), dry_run => false) as n;
+select ok(n in (2, 3), 'the waiting items of one tenant') from pg_temp.cancelled;
+select is((select count(*) from pg_temp.ended where outcome = 'cancelled'), n::bigint, 'the domain is told') from pg_temp.cancelled;
+select is((select count(*) from jobs.attempts where job = 'bake' and outcome = 'cancelled'), n::bigint, 'the history has it') from pg_temp.cancelled;
+select is((select detail ->> 'items' from public.audit_log where tenant_id = tests.id('gym') and action = 'items.cancelled' and (detail ->> 'items')::integer > 0), n::text, 'so has the audit log') from pg_temp.cancelled;
+select is(tests.close(b, '{"outcome": "done"}') ->> 'closed', '1', 'what was running ends as ever') from pg_temp.batch;
+select throws_ok($$ select jobs.cancel('fry') $$, 'P0002', null, 'a job that does not exist is an error');
+
+-- Replay
+select tests.close(tests.claim('bake'), '{"outcome": "refused", "error": "closed"}');
+create table pg_temp.dead as select * from jobs.dead_items;
+select ok(count(*) in (2, 3), 'some items died') from pg_temp.dead;
+select is(jobs.replay('bake')::bigint, count(*), 'a dry run, the default, says how many could be replayed') from pg_temp.dead;
+select is((select count(*) from jobs.items where job = 'bake'), 0::bigint, 'and changes nothing');
+select is(jobs.replay('bake', reason => 'attempts used up', dry_run => false), 0, 'only those with the reason');
+select is(jobs.replay('bake', tests.id('gym'), dry_run => false), 0, 'or of the tenant');
+select is(jobs.replay('bake', died_after => now() + interval '1 hour', dry_run => false), 0, 'or since the time');
+select is(jobs.replay('bake', dry_run => false)::bigint, count(*), 'replayed they are alive') from pg_temp.dead;
+select is((select count(*) from jobs.dead_items), 0::bigint, 'and not dead');
+select is(jobs.replay('bake', dry_run => false), 0, 'a second time there is nothing left');
+select set_eq('select item_id from jobs.items where job = ''bake''', 'select item_id from pg_temp.dead', 'they are the same items');
+select is((select max(attempts) from jobs.items where job = 'bake'), 0::smallint, 'with fresh attempts');
+select is((select count(*) from tests.items_of(tests.claim('bake'))), count(*), 'and are served at once') from pg_temp.dead;
+select is((select count(distinct item_id) from jobs.attempts where item_id in (select item_id from pg_temp.dead)), count(*), 'their history is still there') from pg_temp.dead;
+select throws_ok($$ select jobs.replay('fry') $$, 'P0002', null, 'a job that does not exist is an error');
+
+select tests.member('pizza', 'pizza owner', 'owner');
+select is(tests.answer('pizza owner', format('select jobs.replay(''bake'', %L)', tests.id('gym'))), '42501', 'no user replays anything');
+
+select * from finish();
+rollback;

@@ -1,0 +1,13 @@
+begin;
+select plan(9);
+select is((jobs.define('nightly', '{"kind": "sql", "meaning": "Does something.", "schedule": "0 4 * * *", "work_function": "private.nothing"}')).schedule, '0 4 * * *', 'a job is added by its settings');
+select isnt((select next_slot_at from jobs.definitions where job = 'nightly'), null, 'its next slot is known');
+select is((jobs.define('nightly', '{"max_attempts": 3}')).max_attempts, 3, 'settings are changed one by one');
+select is((select schedule from jobs.definitions where job = 'nightly'), '0 4 * * *', 'the others stay');
+select throws_ok($$ select jobs.define('nightly', '{"max_atempts": 3}') $$, '22023', null, 'a setting that does not exist is refused');
+select throws_ok($$ select jobs.define('Nightly!', '{"kind": "edge", "meaning": "x"}') $$, '23514', null, 'so is a name that is no name');
+select throws_ok($$ select jobs.define('nightly', '{"work_function": "drop table x"}') $$, '23514', null, 'so is a function that is no function''s name');
+select is((select count(*) from public.audit_log where action = 'job.defined' and detail ->> 'job' = 'nightly'), 2::bigint, 'the audit log knows');
+select is(tests.answer('service_role', $$ select jobs.define('nightly', '{"work_function": "private.other"}') $$), '42501', 'not even service_role may say which functions the database calls');
+select * from finish();
+rollback;

@@ -1,0 +1,19 @@
+-- A tenant that is deleted takes its work with it.
+begin;
+select plan(6);
+select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
+select tests.job('bake');
+select tests.enqueue('bake', slug, 3) from unnest(array['pizza', 'gym']) slug;
+create table pg_temp.batch as select tests.claim('bake', 1) as b;
+create table pg_temp.out as select slug from pg_temp.batch, tests.items_of(b);
+
+delete from public.tenants where slug = (select slug from pg_temp.out);
+select is((select count(*) from jobs.items where tenant_id = tests.id(slug) and batch_id is null), 0::bigint, 'what waited is gone') from pg_temp.out;
+select is((select count(*) from jobs.lanes where tenant_id = tests.id(slug)), 0::bigint, 'and its lanes') from pg_temp.out;
+select is((select count(*) from jobs.items where tenant_id <> tests.id(slug) and job = 'bake'), 3::bigint, 'other tenants'' work stays') from pg_temp.out;
+select is(tests.close(b, '{"outcome": "done"}') ->> 'closed', '1', 'what was out with a worker ends') from pg_temp.batch;
+select is((select count(*) from jobs.items where tenant_id = tests.id(slug)), 0::bigint, 'then nothing is left') from pg_temp.out;
+select is((select count(*) from tests.items_of(tests.claim('bake'))), 3::bigint, 'the others are served');
+
+select * from finish();
+rollback;
