@@ -296,11 +296,12 @@ begin
         -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
         case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
-        case o.outcome
+        -- Nobody is left to whom it would matter.
+        case when t.id is null and i.tenant_id <> jobs.platform_id() then 'cancelled' else case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
           when 'snooze' then 'snoozed'
           when 'credential_broken' then 'credential broken'
-          else o.outcome end as class,
+          else o.outcome end end as class,
         (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
         (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
       from jsonb_to_recordset(p_outcomes) as o (
@@ -313,6 +314,7 @@ begin
         where l.batch_id = (p_batch).batch_id
       ) e on e.item_id = o.item_id
       join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.batch_id = (p_batch).batch_id
+      left join public.tenants t on t.id = i.tenant_id
     ) m
   ) s;
   if v_settled is null then

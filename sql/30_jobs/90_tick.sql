@@ -106,9 +106,12 @@ begin
     -- As many drains as there are batches waiting. What is counted is bounded: enough to know that max_drains are wanted.
     select least(v_definition.max_drains, ceil(coalesce(sum(ready.items), 0) / v_definition.batch_size)) into v_wanted
     from (
-      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
-      union all
-      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+      select lane.tenant_id, count(*) over () as lanes
+      from (
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
+        union all
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+      ) lane
     ) waiting
     cross join lateral (
       select count(*) as items
@@ -116,7 +119,7 @@ begin
         select from jobs.items i
         where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.batch_id is null and i.run_at <= p_now
         order by i.run_at, i.item_id
-        limit v_definition.batch_size
+        limit greatest(v_definition.quantum, v_definition.batch_size * v_definition.max_drains / waiting.lanes)
       ) few
     ) ready;
     continue when v_wanted = 0 or jobs.provider_room(v_definition.provider, 1, p_now) = 0;

@@ -158,7 +158,12 @@ begin
     select r.tenant_id, r.item_id, r.job, r.subject_id, now(), r.enqueued_at, r.tries, r.last_error, r.dedupe_key, r.trace_id, r.payload
     from revived r
     on conflict do nothing
-    returning items.tenant_id
+    returning items.tenant_id, items.item_id
+  ),
+  -- One whose dedupe key is in use again stays dead: its work is under way already.
+  still_dead as (
+    insert into jobs.dead_items
+    select r.* from revived r where not exists (select from back b where b.tenant_id = r.tenant_id and b.item_id = r.item_id)
   )
   select count(*), array_agg(distinct b.tenant_id order by b.tenant_id) into v_count, v_tenants from back b;
   if v_count > 0 then
@@ -195,13 +200,19 @@ begin
     raise exception 'A job has no setting "%". Known: %.', v_unknown, array_to_string(v_known, ', ') using errcode = '22023';
   end if;
   select string_agg(format('%I', k), ', ' order by k) into v_columns from jsonb_object_keys(settings) k;
+  if v_columns is null then
+    raise exception 'Nothing is set. A job needs at least kind and meaning.' using errcode = '22023';
+  end if;
   execute format(
-    'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s
-     on conflict (job) do update set %3$s returning d.*',
-    v_columns,
-    (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k),
-    (select string_agg(format('%1$I = excluded.%1$I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+    'update jobs.definitions d set (%1$s) = (select %2$s from jsonb_populate_record(null::jobs.definitions, $2) s) where d.job = $1 returning d.*',
+    v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
     into v_definition using define.job, settings;
+  if v_definition.job is null then
+    execute format(
+      'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s returning d.*',
+      v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+      into v_definition using define.job, settings;
+  end if;
   insert into jobs.clocks (job) values (define.job) on conflict do nothing;
   perform private.audit(null, 'job.defined', jsonb_build_object('job', define.job, 'settings', settings));
   return v_definition;

@@ -71,7 +71,7 @@ as $$
   from unnest(p_item_ids, p_payloads) as u (item_id, payload)
   left join jobs.alerts a on a.alert_id = (u.payload ->> 'alert_id')::bigint
   left join lateral (
-    select case when a.tenant_id is null then to_jsonb(array[nullif(private.setting('alert_email'), '')])
+    select case when a.tenant_id is null then (select jsonb_agg(s) from nullif(private.setting('alert_email'), '') s where s is not null)
       else (select jsonb_agg(distinct w.email) from public.memberships m join auth.users w on w.id = m.user_id
         where m.tenant_id = a.tenant_id and m.role = 'owner' and w.email is not null) end as recipients
   ) r on true

@@ -1315,13 +1315,19 @@ begin
     raise exception 'A job has no setting "%". Known: %.', v_unknown, array_to_string(v_known, ', ') using errcode = '22023';
   end if;
   select string_agg(format('%I', k), ', ' order by k) into v_columns from jsonb_object_keys(settings) k;
+  if v_columns is null then
+    raise exception 'Nothing is set. A job needs at least kind and meaning.' using errcode = '22023';
+  end if;
   execute format(
-    'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s
-     on conflict (job) do update set %3$s returning d.*',
-    v_columns,
-    (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k),
-    (select string_agg(format('%1$I = excluded.%1$I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+    'update jobs.definitions d set (%1$s) = (select %2$s from jsonb_populate_record(null::jobs.definitions, $2) s) where d.job = $1 returning d.*',
+    v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
     into v_definition using define.job, settings;
+  if v_definition.job is null then
+    execute format(
+      'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s returning d.*',
+      v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+      into v_definition using define.job, settings;
+  end if;
   insert into jobs.clocks (job) values (define.job) on conflict do nothing;
   perform private.audit(null, 'job.defined', jsonb_build_object('job', define.job, 'settings', settings));
   return v_definition;
@@ -2707,7 +2713,12 @@ begin
     select r.tenant_id, r.item_id, r.job, r.subject_id, now(), r.enqueued_at, r.tries, r.last_error, r.dedupe_key, r.trace_id, r.payload
     from revived r
     on conflict do nothing
-    returning items.tenant_id
+    returning items.tenant_id, items.item_id
+  ),
+  -- One whose dedupe key is in use again stays dead: its work is under way already.
+  still_dead as (
+    insert into jobs.dead_items
+    select r.* from revived r where not exists (select from back b where b.tenant_id = r.tenant_id and b.item_id = r.item_id)
   )
   select count(*), array_agg(distinct b.tenant_id order by b.tenant_id) into v_count, v_tenants from back b;
   if v_count > 0 then
@@ -2815,9 +2826,12 @@ begin
     -- As many drains as there are batches waiting. What is counted is bounded: enough to know that max_drains are wanted.
     select least(v_definition.max_drains, ceil(coalesce(sum(ready.items), 0) / v_definition.batch_size)) into v_wanted
     from (
-      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
-      union all
-      (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+      select lane.tenant_id, count(*) over () as lanes
+      from (
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
+        union all
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+      ) lane
     ) waiting
     cross join lateral (
       select count(*) as items
@@ -2825,7 +2839,7 @@ begin
         select from jobs.items i
         where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.batch_id is null and i.run_at <= p_now
         order by i.run_at, i.item_id
-        limit v_definition.batch_size
+        limit greatest(v_definition.quantum, v_definition.batch_size * v_definition.max_drains / waiting.lanes)
       ) few
     ) ready;
     continue when v_wanted = 0 or jobs.provider_room(v_definition.provider, 1, p_now) = 0;
@@ -3119,11 +3133,12 @@ begin
         -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
         case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
-        case o.outcome
+        -- Nobody is left to whom it would matter.
+        case when t.id is null and i.tenant_id <> jobs.platform_id() then 'cancelled' else case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
           when 'snooze' then 'snoozed'
           when 'credential_broken' then 'credential broken'
-          else o.outcome end as class,
+          else o.outcome end end as class,
         (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
         (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
       from jsonb_to_recordset(p_outcomes) as o (
@@ -3136,6 +3151,7 @@ begin
         where l.batch_id = (p_batch).batch_id
       ) e on e.item_id = o.item_id
       join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.batch_id = (p_batch).batch_id
+      left join public.tenants t on t.id = i.tenant_id
     ) m
   ) s;
   if v_settled is null then
@@ -4326,7 +4342,7 @@ create or replace function private.load_alert_emails (
   from unnest(p_item_ids, p_payloads) as u (item_id, payload)
   left join jobs.alerts a on a.alert_id = (u.payload ->> 'alert_id')::bigint
   left join lateral (
-    select case when a.tenant_id is null then to_jsonb(array[nullif(private.setting('alert_email'), '')])
+    select case when a.tenant_id is null then (select jsonb_agg(s) from nullif(private.setting('alert_email'), '') s where s is not null)
       else (select jsonb_agg(distinct w.email) from public.memberships m join auth.users w on w.id = m.user_id
         where m.tenant_id = a.tenant_id and m.role = 'owner' and w.email is not null) end as recipients
   ) r on true

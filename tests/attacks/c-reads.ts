@@ -143,24 +143,17 @@ export const reads: Group = {
           if (row !== undefined) pairs.push([row, row.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, none.tenant)]);
           for (const who of ['ownerA', 'removed']) {
             for (const [real, unreal] of pairs) {
-              for (const headers of [
+              const forms: Record<string, string>[] = [
                 { prefer: 'count=exact' },
                 { accept: 'application/vnd.pgrst.object+json' },
-              ]) {
+              ];
+              for (const headers of forms) {
+                const ask = (filter: string) =>
+                  trial.rest(who, 'GET', `/${table.name}?select=${table.select}&${filter}`, { headers });
                 trial.alike(
-                  `${who} ${table.name}`,
-                  {
-                    answer: await trial.rest(who, 'GET', `/${table.name}?select=${table.select}&${real}`, {
-                      headers,
-                    }),
-                    sent: [],
-                  },
-                  {
-                    answer: await trial.rest(who, 'GET', `/${table.name}?select=${table.select}&${unreal}`, {
-                      headers,
-                    }),
-                    sent: [],
-                  },
+                  `${who} ${table.name}?${real}`,
+                  { answer: await ask(real), sent: [real] },
+                  { answer: await ask(unreal), sent: [unreal] },
                 );
               }
             }

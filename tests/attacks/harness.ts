@@ -243,7 +243,9 @@ export class Trial {
       return text;
     };
     const [first, second] = [plain(one), plain(other)];
-    this.expect(first === second, `${what}: an oracle:\n       ${short(first)}\n       ${short(second)}`);
+    const at = [...first].findIndex((letter, index) => letter !== second[index]);
+    const around = (text: string) => text.slice(Math.max(0, at - 60), at + 100).replaceAll('\n', ' ');
+    this.expect(first === second, `${what}: an oracle: …${around(first)}… or …${around(second)}…`);
   }
 
   async #untouched(when: string): Promise<void> {

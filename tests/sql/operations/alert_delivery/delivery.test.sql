@@ -12,7 +12,7 @@ create function pg_temp.load(p_job text, p_event text) returns jobs.loaded langu
 declare
   v_loaded jobs.loaded;
 begin
-  execute format('select l from (select i.* from jobs.items i where i.job = $1 and i.payload ->> ''event'' = $2 order by i.item_id desc limit 1) i
+  execute format('select (l).* from (select i.* from jobs.items i where i.job = $1 and i.payload ->> ''event'' = $2 order by i.item_id desc limit 1) i
     cross join lateral %s(array[i.tenant_id], array[i.item_id], array[i.subject_id], array[i.payload]) l',
     (select load_function from jobs.definitions where job = p_job)) into v_loaded using p_job, p_event;
   return v_loaded;
