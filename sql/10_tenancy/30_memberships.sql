@@ -82,4 +82,31 @@ create trigger memberships_before_update_keep_row_rules
   before update on public.memberships
   for each row execute function private.keep_row_rules();
 
+-- Whoever goes or steps down, one owner stays, also when the user is deleted, and when two owners demote each other at once:
+-- the second to come waits for the tenant's row and finds itself alone.
+create function private.keep_an_owner()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform from public.tenants t where t.id = old.tenant_id and t.status <> 'closed' for no key update;
+  if found and not exists (select from public.memberships m where m.tenant_id = old.tenant_id and m.role = 'owner') then
+    raise exception 'A tenant needs an owner. Transfer the ownership or close the tenant first.' using errcode = 'PT409';
+  end if;
+  return null;
+end
+$$;
+
+comment on function private.keep_an_owner() is
+  'Trigger: the last owner of a tenant that is not closed cannot go. Definer: it locks the tenant and counts owners whoever asks.';
+
+create trigger memberships_after_delete_keep_an_owner
+  after delete on public.memberships
+  for each row when (old.role = 'owner') execute function private.keep_an_owner();
+
+create trigger memberships_after_update_keep_an_owner
+  after update of role on public.memberships
+  for each row when (old.role = 'owner' and new.role <> 'owner') execute function private.keep_an_owner();
+
 comment on table public.memberships is 'Who works for which tenant, in which role. The only authority on access; no claim in a token is trusted.';

@@ -58,6 +58,7 @@ declare
 begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'admin');
+    perform private.limit_calls('set_credential', p_tenant_id);
   end if;
   perform private.check_credential(p_provider, p_kind, p_secret, p_account);
   v_secret_id := private.keep_secret(format('credential/%s/%s', p_tenant_id, p_provider), p_secret::text);
@@ -92,7 +93,7 @@ $$;
 grant execute on function public.set_credential(uuid, public.provider, text, jsonb, jsonb) to authenticated, service_role;
 comment on function public.set_credential(uuid, public.provider, text, jsonb, jsonb) is
   'Stores a tenant''s access to a provider; admins only. Secrets: meta and whatsapp_cloud {"access_token", "app_secret"?}, '
-  'waapi {"token"}, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes.';
+  'waapi {"token"}, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes. Errors: 42501, 22023, PT429 too many.';
 
 create function private.remove_credential(p_tenant_id uuid, p_provider public.provider)
 returns boolean

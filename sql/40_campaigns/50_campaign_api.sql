@@ -14,6 +14,7 @@ begin
   if (select auth.uid()) is null then
     raise exception 'Sign in first.' using errcode = '42501';
   end if;
+  perform private.limit_calls('join_campaign', (select auth.uid()));
   if not exists (
     select from public.campaigns c join public.tenants t on t.id = c.tenant_id
     where c.tenant_id = p_tenant_id and c.id = p_campaign_id and c.status = 'active' and t.status = 'active'
@@ -55,7 +56,7 @@ $$;
 grant execute on function public.join_campaign(uuid, uuid, text, text, text, text, boolean) to authenticated;
 comment on function public.join_campaign(uuid, uuid, text, text, text, text, boolean) is
   'Makes the caller a participant of the tenant (or updates the details) through a running campaign; returns the participant''s id. '
-  'whatsapp_opt_in: the person agreed to WhatsApp messages of this business. Errors: PT404 no such campaign, 23505 user name taken, 23514 malformed phone or name.';
+  'whatsapp_opt_in: the person agreed to WhatsApp messages of this business. Errors: PT404 no such campaign, 23505 user name taken, 23514 malformed phone or name, PT429 too many.';
 
 create function private.claim_task(p_tenant_id uuid, p_task_id uuid)
 returns jsonb
@@ -67,6 +68,7 @@ declare
   v_task public.social_tasks;
   v_completion public.completions;
 begin
+  perform private.limit_calls('claim_task', (select auth.uid()));
   select p.id into v_participant_id from public.participants p
   where p.tenant_id = p_tenant_id and p.user_id = (select auth.uid());
   select t.* into v_task
@@ -110,4 +112,4 @@ $$;
 grant execute on function public.claim_task(uuid, uuid) to authenticated;
 comment on function public.claim_task(uuid, uuid) is
   'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline"}. It will be verified in the background. '
-  'Errors: PT404 no such task for this caller, 23505 claimed already.';
+  'Errors: PT404 no such task for this caller, 23505 claimed already, PT429 too many.';

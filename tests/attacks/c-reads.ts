@@ -236,7 +236,9 @@ export const reads: Group = {
           for (const who of ['ownerA', 'removed']) {
             for (const form of forms) {
               const answer = await trial.rest(who, 'GET', form);
-              trial.expect(answer.status < 500, `${form}: ${inWords(answer)}`);
+              // The local Data API joins two tables by one column: along a key of two, it stumbles upwards (21000). PostgREST
+              // does not; what a join shows is tried in SQL by attack 33c.
+              trial.expect(answer.status < 500 || codeOf(answer) === '21000', `${form}: ${inWords(answer)}`);
               trial.expect(
                 !isDone(answer) || !answer.text.includes(b.tenant),
                 `${who} ${form} has rows of the victim`,
@@ -248,9 +250,9 @@ export const reads: Group = {
     ),
     attack('33b', 'embedding four tables deep', async (trial) => {
       const deep =
-        'select=name,campaigns!campaigns_tenant_fkey(name,social_tasks!social_tasks_campaign_fkey(title,completions!completions_task_fkey(code,participants!completions_participant_fkey(display_name,phone))))';
+        'select=name,campaigns!campaigns_tenant_fkey(name,social_tasks!social_tasks_campaign_fkey(title,completions!completions_task_fkey(code)))';
       await trial.control('the owner of B', async () =>
-        /display_name/.test((await trial.rest('ownerB', 'GET', `/tenants?${deep}`)).text),
+        /canaryb-1/.test((await trial.rest('ownerB', 'GET', `/tenants?${deep}`)).text),
       );
       for (const who of outsiders) trial.nothingOfB(await trial.rest(who, 'GET', `/tenants?${deep}`), who);
       trial.nothingOfB(
@@ -258,6 +260,52 @@ export const reads: Group = {
         'by id',
       );
     }),
+    attack(
+      '33c',
+      'joins in SQL, as PostgREST makes them: along every foreign key, outer and inner',
+      async (trial) => {
+        const { b } = trial.ids;
+        const readable = (await tenantTables(trial.world))
+          .filter((each) => each.select === '*')
+          .map((each) => each.name);
+        const keys = await trial.world.admin<{ child: string; parent: string; on: string }[]>`
+        select k.conrelid::regclass::text as child, k.confrelid::regclass::text as parent,
+          (select string_agg(format('c.%I = p.%I', m.attname, t.attname), ' and ')
+            from unnest(k.conkey, k.confkey) as x (mine, theirs)
+            join pg_catalog.pg_attribute m on m.attrelid = k.conrelid and m.attnum = x.mine
+            join pg_catalog.pg_attribute t on t.attrelid = k.confrelid and t.attnum = x.theirs) as on
+        from pg_catalog.pg_constraint k where k.contype = 'f' and k.connamespace = 'public'::regnamespace`;
+        const plain = (name: string) => name.replace('public.', '');
+        const pairs = keys.filter(
+          (each) => readable.includes(plain(each.child)) && readable.includes(plain(each.parent)),
+        );
+        await trial.control('the owner of B joins', async () => {
+          const answer = await trial.sql(
+            'ownerB',
+            `select 1 from public.completions c join public.participants p on c.tenant_id = p.tenant_id and c.participant_id = p.id where c.tenant_id = '${b.tenant}'`,
+          );
+          return answer.rows.length > 0;
+        });
+        for (const { child, parent, on } of pairs) {
+          for (const join of ['join', 'left join', 'right join', 'full join']) {
+            for (const who of ['ownerA', 'removed', 'stranger']) {
+              const answer = await trial.sql(
+                who,
+                `select to_jsonb(c) as child, to_jsonb(p) as parent from public.${plain(child)} c ${join} public.${plain(parent)} p on ${on}`,
+              );
+              trial.expect(
+                answer.code === undefined,
+                `${child} ${join} ${parent}: ${answer.code} ${answer.message}`,
+              );
+              trial.expect(
+                !JSON.stringify(answer.rows).includes(b.tenant),
+                `${who}: ${child} ${join} ${parent} has rows of the victim`,
+              );
+            }
+          }
+        }
+      },
+    ),
     attack('34', 'embedding through views and into functions', async (trial) => {
       const { a, b } = trial.ids;
       await trial.control(
@@ -327,29 +375,22 @@ export const reads: Group = {
       );
     }),
     attack('36', 'filters on embedded columns tell nothing', async (trial) => {
-      const canary = '+4977700071';
-      await trial.control(
-        'the owner of B finds the phone number',
-        async () =>
-          rowsOf(
-            await trial.rest(
-              'ownerB',
-              'GET',
-              `/completions?select=id,participants!completions_participant_fkey!inner(phone)&participants.phone=eq.${encodeURIComponent(canary)}`,
-            ),
-          ).length > 0,
-      );
-      const ask = (phone: string) =>
+      const canary = 'canaryb-1';
+      const find = (who: string, code: string) =>
         trial.rest(
-          'ownerA',
+          who,
           'GET',
-          `/completions?select=id,participants!completions_participant_fkey!inner(phone)&participants.phone=eq.${encodeURIComponent(phone)}`,
-          { headers: { prefer: 'count=exact' }, knows: [phone] },
+          `/participants?select=id,completions!completions_participant_fkey!inner(code)&completions.code=eq.${code}`,
+          { headers: { prefer: 'count=exact' }, knows: [code] },
         );
+      await trial.control(
+        'the owner of B finds the claim by its code',
+        async () => rowsOf(await find('ownerB', canary)).length > 0,
+      );
       trial.alike(
-        'a phone number that B has',
-        { answer: await ask(canary), sent: [canary] },
-        { answer: await ask('+4977700079'), sent: ['+4977700079'] },
+        'a code that B has',
+        { answer: await find('ownerA', canary), sent: [canary] },
+        { answer: await find('ownerA', 'canaryx-1'), sent: ['canaryx-1'] },
       );
       for (const filter of [
         'campaigns.name=like.canaryb*',

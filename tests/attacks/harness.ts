@@ -84,7 +84,7 @@ const short = (text: string): string => (text.length > 160 ? `${text.slice(0, 16
 export const inWords = (answer: Answer): string => `${answer.status} ${short(answer.text)}`;
 
 /** Headers that differ from answer to answer without telling anything. */
-const idleHeaders = new Set(['date', 'connection', 'keep-alive', 'transfer-encoding']);
+const idleHeaders = new Set(['date', 'connection', 'keep-alive', 'transfer-encoding', 'content-location']);
 
 export class Trial {
   readonly findings: string[] = [];
@@ -141,7 +141,9 @@ export class Trial {
   ): Answer {
     this.requests += 1;
     const plain = Object.fromEntries(headers);
-    let seen = `${text}\n${JSON.stringify(plain)}`;
+    // Content-Location repeats the request: nothing that the attacker did not say.
+    const { 'content-location': _, ...telling } = plain;
+    let seen = `${text}\n${JSON.stringify(telling)}`;
     for (const word of knows) seen = seen.replaceAll(word, '');
     this.#outputs.push({ actor, where, text: seen });
     let json: unknown;
@@ -236,11 +238,11 @@ export class Trial {
   ): void {
     const plain = ({ answer, sent }: { answer: Answer; sent: string[] }) => {
       const headers = Object.entries(answer.headers).filter(([name]) => !idleHeaders.has(name));
-      let text = `${answer.status}\n${JSON.stringify(headers.sort())}\n${answer.text}`;
+      let body = answer.text;
       sent.forEach((word, index) => {
-        text = text.replaceAll(word, `<${index}>`);
+        body = body.replaceAll(word, `<${index}>`);
       });
-      return text;
+      return `${answer.status}\n${JSON.stringify(headers.sort())}\n${body}`;
     };
     const [first, second] = [plain(one), plain(other)];
     const at = [...first].findIndex((letter, index) => letter !== second[index]);

@@ -117,28 +117,33 @@ export const insertable: Record<string, (ids: TenantIds) => Record<string, unkno
 /** A change that its rightful owner could make, and who may make it; tables that people may update need an entry here. */
 export const updatable: Record<
   string,
-  { change: Record<string, unknown>; by: string; byOfA: string; row: (ids: TenantIds) => string }
+  {
+    change: (word: string) => Record<string, unknown>;
+    by: string;
+    byOfA: string;
+    row: (ids: TenantIds) => string;
+  }
 > = {
   campaigns: {
-    change: { name: 'A change' },
+    change: (word) => ({ name: `${word} change` }),
     by: 'memberB',
     byOfA: 'memberA',
     row: (ids) => `id=eq.${ids.campaign}`,
   },
   social_tasks: {
-    change: { title: 'A change' },
+    change: (word) => ({ title: `${word} change` }),
     by: 'memberB',
     byOfA: 'memberA',
     row: (ids) => `id=eq.${ids.task}`,
   },
   tenants: {
-    change: { name: 'A change' },
+    change: (word) => ({ name: `${word} change` }),
     by: 'adminB',
     byOfA: 'adminA',
     row: (ids) => `id=eq.${ids.tenant}`,
   },
   participants: {
-    change: { display_name: 'A change' },
+    change: (word) => ({ display_name: `${word} change` }),
     by: 'participantB',
     byOfA: 'participantA',
     row: (ids) => `id=eq.${ids.participant}`,

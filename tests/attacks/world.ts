@@ -107,6 +107,9 @@ export async function buildScene(server: Server): Promise<Scene> {
         members: Object.fromEntries(Object.entries(members).map(([role, name]) => [role, user(name)])),
         participants: [user(visitors[0]), user(visitors[1])],
       });
+    // Numbers long enough to be told apart from everything else in an answer.
+    await sql`alter table jobs.items alter column item_id restart with 5000000001`;
+    await sql`alter table jobs.batches alter column batch_id restart with 6000000001`;
     const ids = {
       a: await tenant(
         'a',
@@ -245,6 +248,22 @@ export class World {
         message: `${error.message} ${error.detail ?? ''} ${error.hint ?? ''}`,
       };
     }
+  }
+
+  /** Runs a statement as the superuser in a transaction that is rolled back; answers with the SQLSTATE, or `accepted`. */
+  async tryAndUndo(statement: string): Promise<string> {
+    const undone = new Error('undone');
+    try {
+      await this.admin.begin(async (sql) => {
+        await sql.unsafe(statement);
+        throw undone;
+      });
+    } catch (error) {
+      if (error === undone) return 'accepted';
+      if (error instanceof postgres.PostgresError) return error.code;
+      throw error;
+    }
+    return 'accepted';
   }
 
   async #hashes(): Promise<Map<string, string>> {

@@ -8,7 +8,7 @@ import { type Database, prepare } from '../../scripts/local/database.ts';
 import { makeDataDir, readKeys } from '../../scripts/local/env.ts';
 import { startGuard } from '../../scripts/local/guard.ts';
 import { type Claimers, claimers } from './claimers.ts';
-import { type Proxy, startProxy } from './proxy.ts';
+import { type DatabaseProxy, startProxy } from './proxy.ts';
 import {
   allDone,
   brokenRules,
@@ -41,7 +41,7 @@ afterAll(() => engine?.stop());
 
 let scratch: Scratch | undefined;
 let running: Claimers | undefined;
-let proxy: Proxy | undefined;
+let proxy: DatabaseProxy | undefined;
 afterEach(async () => {
   await running?.remove();
   await proxy?.stop();

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer, connect as dial, type Socket } from 'node:net';
 
-export interface Proxy {
+export interface DatabaseProxy {
   /** The database's url by way of the proxy. */
   url: string;
   /** From now on, the connection over which the next answer passes that completes `tag` is cut instead of answered. */
@@ -14,7 +14,7 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-export async function startProxy(databaseUrl: string): Promise<Proxy> {
+export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let armed: Buffer | undefined;

@@ -396,7 +396,7 @@ describe('a pinned snapshot', () => {
     const job = await makeJob(sql, { job: 'proof', batchSize: 100, quantum: 100 });
     if (!withWatermark) {
       // The watermark is forgotten at once, so that each claim begins at the lane's first entry.
-      await rewrite(sql, 'pick', "interval '30 seconds'", "interval '-1 seconds'", 2);
+      await rewrite(sql, 'pick', "interval '30 seconds'", "interval '-1 seconds'");
     }
     const [tenant = ''] = await makeTenants(sql, 1);
     await enqueue(

@@ -295,16 +295,14 @@ export async function takeOutClaimLock(sql: Sql): Promise<void> {
     language sql set search_path = '' as $$ select $$`;
 }
 
-/** Changes the text of a function in place; the old text must be there exactly `times` times. */
-export async function rewrite(sql: Sql, name: string, from: string, to: string, times = 1): Promise<void> {
+/** Changes the text of a function in place, wherever the old text occurs in it; it must be there. */
+export async function rewrite(sql: Sql, name: string, from: string, to: string): Promise<void> {
   const rows = await sql<{ text: string }[]>`
     select pg_catalog.pg_get_functiondef(p.oid) as text from pg_catalog.pg_proc p
     where p.pronamespace = 'jobs'::regnamespace and p.proname = ${name}`;
   const parts = (rows[0]?.text ?? '').split(from);
-  if (rows.length !== 1 || parts.length !== times + 1) {
-    throw new Error(
-      `jobs.${name} (there are ${rows.length}) holds "${from}" ${parts.length - 1} times, not ${times}`,
-    );
+  if (rows.length !== 1 || parts.length < 2) {
+    throw new Error(`jobs.${name} (there are ${rows.length}) does not hold "${from}"`);
   }
   await sql.unsafe(parts.join(to));
 }

@@ -69,7 +69,15 @@ let number = 0;
 const fresh = (tenant: string) => ({ tenant, n: ++number });
 
 /** Everything that a lane can be in when the race begins. */
-const beginnings = ['no lane', 'idle', 'awake and empty', 'awake with work', 'due', 'at its cap'] as const;
+const beginnings = [
+  'no lane',
+  'idle',
+  'awake and empty',
+  'awake, work later',
+  'awake with work',
+  'due',
+  'at its cap',
+] as const;
 type Beginning = (typeof beginnings)[number];
 
 /** Brings one lane into a state; a batch that is out is returned. */
@@ -80,7 +88,10 @@ async function begin(at: Scene, tenant: string, beginning: Beginning): Promise<v
   if (beginning === 'no lane') return;
   await enqueue(at.sql, at.job, [fresh(tenant)]);
   if (beginning === 'due') return;
-  if (beginning === 'awake with work') {
+  // Its only item is due in an hour: the lane will be put to sleep until then, and not for good.
+  if (beginning === 'awake, work later')
+    await at.sql`update jobs.items set run_at = now() + interval '1 hour' where job = ${at.job}`;
+  if (beginning === 'awake with work' || beginning === 'awake, work later') {
     await at.sql`update jobs.lanes set awake = true, reason = null, wake_at = null where job = ${at.job}`;
     return;
   }

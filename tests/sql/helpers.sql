@@ -140,8 +140,18 @@ begin
 end
 $$;
 
--- Two tenants, each with an owner, an admin, a member, a viewer and a participant who has claimed the one task and been
--- verified: `pizza` with its people `pizza owner`, …, and `gym` likewise. `stranger` belongs to none.
+-- An invitation that waits; its token is `token of <address>`.
+create function tests.invitation(p_slug text, p_email text, p_role text default 'member', p_inviter text default null) returns uuid language plpgsql as $$
+begin
+  insert into public.invitations (tenant_id, id, email, role, token_hash, invited_by, expires_at)
+  values (tests.id(p_slug), tests.id(p_slug || '/' || p_email), p_email, p_role::public.member_role,
+    encode(sha256(convert_to('token of ' || p_email, 'UTF8')), 'hex'), tests.id(p_inviter), now() + interval '7 days');
+  return tests.id(p_slug || '/' || p_email);
+end
+$$;
+
+-- Two tenants, each with an owner, an admin, a member, a viewer, somebody invited, and a participant who has claimed the one
+-- task and been verified: `pizza` with its people `pizza owner`, …, and `gym` likewise. `stranger` belongs to none.
 create function tests.two_tenants() returns void language plpgsql as $$
 declare
   v_slug text;
@@ -153,6 +163,7 @@ begin
     foreach v_role in array array['owner', 'admin', 'member', 'viewer'] loop
       perform tests.member(v_slug, v_slug || ' ' || v_role, v_role);
     end loop;
+    perform tests.invitation(v_slug, v_slug || '-newcomer@example.test', 'member', v_slug || ' owner');
     perform tests.campaign(v_slug, v_slug || ' campaign');
     perform tests.task(v_slug, v_slug || ' campaign', v_slug || ' task');
     perform tests.participant(v_slug, v_slug || ' participant');

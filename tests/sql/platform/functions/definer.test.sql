@@ -8,8 +8,15 @@ select set_eq($$
 $$, array[
   -- the twins of the API: each checks the caller
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
+  'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
+  'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
+  'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
+  -- Auth asks it for the claims of a token
+  'private.custom_access_token',
+  -- an audit row for whoever changes settings, an owner for every tenant
+  'private.audit_tenant', 'private.keep_an_owner',
   -- who the caller is: memberships cannot be read from their own policy
-  'private.participant_ids', 'private.participant_tenant_ids', 'private.require_role', 'private.tenant_ids',
+  'private.is_platform_admin', 'private.participant_ids', 'private.participant_tenant_ids', 'private.require_role', 'private.tenant_ids',
   -- a queued message gets its item, whoever inserts it
   'private.enqueue_messages',
   -- what changes in a tenant or a plan reaches the lanes of the engine, whoever makes the change

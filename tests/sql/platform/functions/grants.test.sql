@@ -13,17 +13,25 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   -- the API
   'public.claim_task', 'public.create_tenant', 'public.join_campaign', 'public.remove_credential', 'public.set_credential',
   'public.why',
+  'public.accept_invitation', 'public.change_role', 'public.close_tenant', 'public.create_campaign', 'public.invite_member', 'public.leave_tenant',
+  'public.list_members', 'public.my_tenants', 'public.remove_member', 'public.reopen_tenant', 'public.revoke_invitation',
+  'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
   -- their twins, which check the caller themselves
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
   'private.why',
+  'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
+  'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
+  'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
   -- behind the views of their own queues
   'private.my_queues', 'private.my_service_levels',
   -- what policies and these functions ask
-  'private.check_request', 'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+  'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what a signed-in user may call');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not like 'jobs.%' $$, array[
   'public.remove_credential', 'public.set_credential', 'private.remove_credential', 'private.set_credential',
-  'private.check_request', 'private.is_platform', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
+  'public.create_campaign', 'public.invite_member', 'public.reopen_tenant', 'public.revoke_invitation', 'public.suspend_tenant',
+  'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
+  'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker
@@ -32,11 +40,11 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f lik
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs
-  'jobs.health', 'jobs.list', 'jobs.next_slots', 'jobs.next_times', 'jobs.run_now', 'jobs.run_result', 'jobs.why',
+  'jobs.health', 'jobs.list', 'jobs.next_slots', 'jobs.next_times', 'jobs.run_now', 'jobs.run_result', 'jobs.take_request', 'jobs.why',
   -- views over the queues
   'jobs.queue_state', 'jobs.service_report',
   -- platform admins
-  'jobs.add_member', 'jobs.cancel', 'jobs.pause', 'jobs.replay', 'jobs.resume', 'jobs.set_plan', 'jobs.set_platform_credential',
+  'jobs.add_member', 'jobs.add_platform_admin', 'jobs.cancel', 'jobs.pause', 'jobs.remove_platform_admin', 'jobs.replay', 'jobs.resume', 'jobs.set_call_limit', 'jobs.set_plan', 'jobs.set_platform_credential',
   'jobs.set_setting', 'jobs.start_tick', 'jobs.stop_all', 'jobs.tick'
 ], 'what service_role may call in the engine');
 select is_empty($$ select f from pg_temp.callable_by('authenticated') f where f like 'jobs.%' $$, 'a signed-in user may call nothing of the engine');

@@ -32,14 +32,14 @@ $$, $$ values
   ('participants', 'update', 'display_name facebook_user_id instagram_username phone whatsapp_opt_in_at'),
   ('social_tasks', 'insert', 'active campaign_id kind post_id recheck_every reward_spins tenant_id title verify_within'),
   ('social_tasks', 'update', 'active post_id recheck_every reward_spins title verify_within'),
-  ('tenants', 'update', 'name time_zone')
+  ('tenants', 'update', 'campaign_notifications campaign_notify_from campaign_notify_until locale name time_zone')
 $$, 'the columns that a signed-in user may write: no id, no tenant_id of an existing row, no status, no plan, no time of ours');
 select set_eq($$
   select c.oid::regclass::text, a.attname::text
   from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
     and has_any_column_privilege('authenticated', c.oid, 'select') and not has_column_privilege('authenticated', c.oid, a.attnum, 'select')
-$$, $$ values ('credentials', 'secret_id') $$, 'the columns that are hidden from a signed-in user');
+$$, $$ values ('credentials', 'secret_id'), ('invitations', 'token_hash') $$, 'the columns that are hidden from a signed-in user');
 select is_empty($$
   select role, r.* from unnest(array['authenticated', 'service_role']) role, pg_temp.rights(role, array['truncate', 'references', 'trigger']) r
 $$, 'no API role may truncate, reference or put triggers on a table');

@@ -8,6 +8,8 @@ select is(tests.rows('pizza member', 'update public.campaigns set name = ''x''')
 select is(tests.rows('pizza viewer', 'update public.campaigns set name = ''x'''), '0', 'a viewer does not');
 select is(tests.rows('pizza member', 'delete from public.campaigns'), '0', 'a member does not delete campaigns');
 
+-- Somebody has to own the tenant after the owner is gone.
+select tests.member('pizza', 'pizza heir', 'owner');
 -- The token of a removed member stays valid for a while; its rights do not.
 delete from public.memberships where user_id in (tests.id('pizza owner'), tests.id('pizza member'));
 select is(tests.sees('pizza owner', 'public.completions', 'pizza'), '0', 'a removed owner reads nothing');

@@ -1,0 +1,66 @@
+// What an app for the customers of a tenant does: join a campaign, claim a task, see the spins come in.
+import { z } from 'zod';
+import { type Client, dataOf, secondsToWait } from './client.ts';
+
+export async function signUp(client: Client, email: string, password: string): Promise<void> {
+  const { error } = await client.auth.signUp({ email, password });
+  if (error) throw error;
+}
+
+/** The tenant and the campaign come from the link that the tenant hands out. */
+export async function join(client: Client, tenantId: string, campaignId: string): Promise<string> {
+  return dataOf(
+    await client.rpc('join_campaign', {
+      tenant_id: tenantId,
+      campaign_id: campaignId,
+      display_name: 'Carla',
+      instagram_username: '@carla.eats',
+      phone: '+49 170 1234567',
+      // Only when Carla has ticked the box.
+      whatsapp_opt_in: true,
+    }),
+  );
+}
+
+/** Who has joined sees the tenant's campaigns and their tasks, drafts excepted. */
+export async function listTasks(client: Client, tenantId: string, campaignId: string) {
+  return dataOf(
+    await client
+      .from('social_tasks')
+      .select('id, title, reward_spins')
+      .eq('tenant_id', tenantId)
+      .eq('campaign_id', campaignId),
+  );
+}
+
+const claimed = z.object({ completion_id: z.uuid(), code: z.string(), deadline: z.string() });
+
+/** The code goes into the comment: so the comment is known to be Carla's, whatever her name is over there. */
+export async function claim(client: Client, tenantId: string, taskId: string) {
+  const { data, error } = await client.rpc('claim_task', { tenant_id: tenantId, task_id: taskId });
+  if (error?.code === '23505') return { problem: 'You have claimed this task already.' };
+  if (error) {
+    const seconds = secondsToWait(error);
+    if (seconds !== null) return { problem: `That was a lot at once. Try again in ${seconds} seconds.` };
+    throw error;
+  }
+  return claimed.parse(data);
+}
+
+/** pending, then verified or failed. The check happens in the background, usually within minutes. */
+export async function statusOf(client: Client, tenantId: string, completionId: string) {
+  const completion = dataOf(
+    await client
+      .from('completions')
+      .select('status, reason')
+      .eq('tenant_id', tenantId)
+      .eq('id', completionId)
+      .single(),
+  );
+  return completion.status;
+}
+
+export async function countSpins(client: Client, tenantId: string): Promise<number> {
+  const rows = dataOf(await client.from('spin_ledger').select('spins').eq('tenant_id', tenantId));
+  return rows.reduce((sum, row) => sum + row.spins, 0);
+}
