@@ -776,6 +776,7 @@ export type Database = {
         Args: { role: Database['public']['Enums']['member_role']; tenant_id: string; user_id: string };
         Returns: undefined;
       };
+      add_platform_admin: { Args: { user_id: string }; Returns: undefined };
       answer_doorbell: { Args: { ticket: string }; Returns: Json };
       apply_ended: {
         Args: {
@@ -1070,6 +1071,7 @@ export type Database = {
       rate_interval: { Args: { p_rate: number }; Returns: number };
       rate_room: { Args: { p_free_at: string; p_now: string; p_rate: number }; Returns: number };
       reap: { Args: { p_limit?: number; p_now: string }; Returns: number };
+      remove_platform_admin: { Args: { user_id: string }; Returns: boolean };
       replay: {
         Args: { died_after?: string; dry_run?: boolean; job: string; reason?: string; tenant_id?: string };
         Returns: number;
@@ -1109,6 +1111,7 @@ export type Database = {
           within_target: number;
         }[];
       };
+      set_call_limit: { Args: { calls: number; name: string; seconds: number }; Returns: undefined };
       set_plan: { Args: { plan_id: string; tenant_id: string }; Returns: undefined };
       set_platform_credential: {
         Args: {
@@ -1153,6 +1156,7 @@ export type Database = {
       start_tick: { Args: { seconds?: number }; Returns: string };
       stop_all: { Args: { stopped: boolean }; Returns: undefined };
       take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
+      take_request: { Args: { ip?: string; key: string; requests: number; seconds: number }; Returns: Json };
       throttle_lanes: {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
         Returns: undefined;
@@ -1453,6 +1457,60 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: 'credentials_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      invitations: {
+        Row: {
+          accepted_at: string | null;
+          accepted_by: string | null;
+          created_at: string;
+          email: string;
+          expires_at: string;
+          id: string;
+          invited_by: string | null;
+          revoked_at: string | null;
+          role: Database['public']['Enums']['member_role'];
+          tenant_id: string;
+          token_hash: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          accepted_at?: string | null;
+          accepted_by?: string | null;
+          created_at?: string;
+          email: string;
+          expires_at: string;
+          id?: string;
+          invited_by?: string | null;
+          revoked_at?: string | null;
+          role: Database['public']['Enums']['member_role'];
+          tenant_id: string;
+          token_hash: string;
+          updated_at?: string;
+        };
+        Update: {
+          accepted_at?: string | null;
+          accepted_by?: string | null;
+          created_at?: string;
+          email?: string;
+          expires_at?: string;
+          id?: string;
+          invited_by?: string | null;
+          revoked_at?: string | null;
+          role?: Database['public']['Enums']['member_role'];
+          tenant_id?: string;
+          token_hash?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'invitations_tenant_fkey';
             columns: ['tenant_id'];
             isOneToOne: false;
             referencedRelation: 'tenants';
@@ -1773,8 +1831,12 @@ export type Database = {
       };
       tenants: {
         Row: {
+          campaign_notifications: boolean;
+          campaign_notify_from: string;
+          campaign_notify_until: string;
           created_at: string;
           id: string;
+          locale: string;
           name: string;
           plan_id: string;
           slug: string;
@@ -1784,8 +1846,12 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          campaign_notifications?: boolean;
+          campaign_notify_from?: string;
+          campaign_notify_until?: string;
           created_at?: string;
           id?: string;
+          locale?: string;
           name: string;
           plan_id?: string;
           slug: string;
@@ -1794,8 +1860,12 @@ export type Database = {
           updated_at?: string;
         };
         Update: {
+          campaign_notifications?: boolean;
+          campaign_notify_from?: string;
+          campaign_notify_until?: string;
           created_at?: string;
           id?: string;
+          locale?: string;
           name?: string;
           plan_id?: string;
           slug?: string;
@@ -1853,12 +1923,54 @@ export type Database = {
       };
     };
     Functions: {
+      accept_invitation: { Args: { token: string }; Returns: Json };
+      change_role: {
+        Args: { role: Database['public']['Enums']['member_role']; tenant_id: string; user_id: string };
+        Returns: undefined;
+      };
       claim_task: { Args: { task_id: string; tenant_id: string }; Returns: Json };
+      close_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      create_campaign: {
+        Args: {
+          ends_at?: string;
+          name: string;
+          notifications_enabled?: boolean;
+          notify_from?: string;
+          notify_until?: string;
+          starts_at?: string;
+          tenant_id: string;
+          time_zone?: string;
+        };
+        Returns: {
+          created_at: string;
+          ends_at: string | null;
+          id: string;
+          name: string;
+          notifications_enabled: boolean;
+          notify_from: string;
+          notify_until: string;
+          starts_at: string;
+          status: Database['public']['Enums']['campaign_status'];
+          tenant_id: string;
+          time_zone: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'campaigns';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       create_tenant: {
         Args: { name: string; slug: string; time_zone?: string };
         Returns: {
+          campaign_notifications: boolean;
+          campaign_notify_from: string;
+          campaign_notify_until: string;
           created_at: string;
           id: string;
+          locale: string;
           name: string;
           plan_id: string;
           slug: string;
@@ -1873,6 +1985,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      invite_member: {
+        Args: {
+          email: string;
+          role?: Database['public']['Enums']['member_role'];
+          tenant_id: string;
+          valid_days?: number;
+        };
+        Returns: Json;
+      };
       join_campaign: {
         Args: {
           campaign_id: string;
@@ -1885,10 +2006,37 @@ export type Database = {
         };
         Returns: string;
       };
+      leave_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      list_members: {
+        Args: { tenant_id: string };
+        Returns: {
+          email: string;
+          role: Database['public']['Enums']['member_role'];
+          since: string;
+          user_id: string;
+        }[];
+      };
+      my_tenants: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          is_active: boolean;
+          locale: string;
+          name: string;
+          role: Database['public']['Enums']['member_role'];
+          slug: string;
+          status: Database['public']['Enums']['tenant_status'];
+          tenant_id: string;
+          time_zone: string;
+        }[];
+      };
       remove_credential: {
         Args: { provider: Database['public']['Enums']['provider']; tenant_id: string };
         Returns: boolean;
       };
+      remove_member: { Args: { tenant_id: string; user_id: string }; Returns: undefined };
+      reopen_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      revoke_invitation: { Args: { invitation_id: string; tenant_id: string }; Returns: boolean };
+      set_active_tenant: { Args: { tenant_id?: string }; Returns: undefined };
       set_credential: {
         Args: {
           account?: Json;
@@ -1899,6 +2047,8 @@ export type Database = {
         };
         Returns: Json;
       };
+      suspend_tenant: { Args: { reason: string; tenant_id: string }; Returns: undefined };
+      transfer_ownership: { Args: { tenant_id: string; user_id: string }; Returns: undefined };
       why: { Args: { item_id: number; tenant_id: string }; Returns: string };
     };
     Enums: {

@@ -150,8 +150,8 @@ begin
     reason = s.reason,
     detail = s.detail,
     wake_at = case
-      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for good.
-      when s.wake_at is null and not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then p_now + interval '1 second'
+      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for long.
+      when not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then least(s.wake_at, greatest(l.not_before, p_now + interval '1 second'))
       else s.wake_at end
   from (
     select j.tenant_id, coalesce(j.reason, case

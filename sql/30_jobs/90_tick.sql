@@ -234,6 +234,7 @@ begin
     return;
   end if;
   perform jobs.make_partitions(p_now);
+  perform private.learn_time_zones();
   delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
   delete from jobs.runs r where r.finished_at < p_now - interval '90 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';

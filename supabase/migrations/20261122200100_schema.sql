@@ -314,6 +314,41 @@ create table "jobs"."runs" (
 alter table "jobs"."runs"
   enable row level security;
 
+create table "private"."active_tenants" (
+  "user_id" uuid not null,
+  "active_tenant_id" uuid not null,
+  "chosen_at" timestamp with time zone not null default now(),
+  constraint "active_tenants_pkey" primary key (user_id)
+);
+
+alter table "private"."active_tenants"
+  enable row level security;
+
+create table "private"."call_limits" (
+  "name" text not null,
+  "calls" integer not null,
+  "seconds" integer not null,
+  "per" text not null,
+  "meaning" text not null,
+  constraint "call_limits_pkey" primary key (name),
+  constraint "calls_are_between_1_and_10000" check (((calls >= 1) AND (calls <= 10000))),
+  constraint "name_is_a_word" check ((name ~ '^[a-z][a-z_]{0,62}$'::text)),
+  constraint "per_is_user_or_tenant" check ((per = ANY (ARRAY['user'::text, 'tenant'::text]))),
+  constraint "seconds_are_up_to_31_days" check (((seconds >= 1) AND (seconds <= 2678400)))
+);
+
+alter table "private"."call_limits"
+  enable row level security;
+
+create table "private"."platform_admins" (
+  "user_id" uuid not null,
+  "added_at" timestamp with time zone not null default now(),
+  constraint "platform_admins_pkey" primary key (user_id)
+);
+
+alter table "private"."platform_admins"
+  enable row level security;
+
 create table "private"."platform_credentials" (
   "kind" text not null,
   "account" jsonb not null default '{}'::jsonb,
@@ -326,6 +361,17 @@ create table "private"."platform_credentials" (
 alter table "private"."platform_credentials"
   enable row level security;
 
+create table "private"."rate_windows" (
+  "key" text not null,
+  "taken" timestamp with time zone[] not null,
+  "ends_at" timestamp with time zone not null,
+  constraint "key_is_not_too_long" check (((octet_length(key) >= 1) AND (octet_length(key) <= 300))),
+  constraint "rate_windows_pkey" primary key (key)
+);
+
+alter table "private"."rate_windows"
+  enable row level security;
+
 create table "private"."settings" (
   "name" text not null,
   "value" text not null,
@@ -336,6 +382,14 @@ create table "private"."settings" (
 );
 
 alter table "private"."settings"
+  enable row level security;
+
+create table "private"."time_zones" (
+  "name" text not null,
+  constraint "time_zones_pkey" primary key (name)
+);
+
+alter table "private"."time_zones"
   enable row level security;
 
 create table "public"."audit_log" (
@@ -414,6 +468,36 @@ create table "public"."credentials" (
 );
 
 alter table "public"."credentials"
+  enable row level security;
+
+create table "public"."invitations" (
+  "tenant_id" uuid not null,
+  "id" uuid not null default gen_random_uuid(),
+  "email" text not null,
+  "token_hash" text not null,
+  "invited_by" uuid,
+  "expires_at" timestamp with time zone not null,
+  "accepted_at" timestamp with time zone,
+  "accepted_by" uuid,
+  "revoked_at" timestamp with time zone,
+  "created_at" timestamp with time zone not null default now(),
+  "updated_at" timestamp with time zone not null default now(),
+  constraint "accepted_by_is_set_when_accepted" check (((accepted_at IS NOT NULL) = (accepted_by IS
+    NOT NULL))),
+  constraint "email_has_no_control_characters"
+    check
+    ((email !~ '[\u0001-\u001F\u007F-\u009F\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u2069\uFEFF]'::text)),
+  constraint "email_is_an_address"
+    check (((email ~ '^[^@[:space:]]+@[^@[:space:]]+$'::text) AND (octet_length(email) <= 254))),
+  constraint "email_is_lower_case" check ((email = lower(email))),
+  constraint "invitations_pkey" primary key (tenant_id, id),
+  constraint "it_expires_within_30_days"
+    check (((expires_at > created_at) AND (expires_at <= (created_at + '30 days'::interval)))),
+  constraint "it_is_accepted_or_revoked_not_both" check (((accepted_at IS NULL) OR (revoked_at IS NULL))),
+  constraint "token_hash_is_sha256" check ((token_hash ~ '^[0-9a-f]{64}$'::text))
+);
+
+alter table "public"."invitations"
   enable row level security;
 
 create table "public"."memberships" (
@@ -542,15 +626,85 @@ create table "public"."tenants" (
   "name" text not null,
   "plan_id" text not null default 'free'::text,
   "time_zone" text not null default 'UTC'::text,
+  "locale" text not null default 'en'::text,
+  "campaign_notifications" boolean not null default true,
+  "campaign_notify_from" time without time zone not null default '00:00:00'::time without time zone,
+  "campaign_notify_until" time without time zone not null default '24:00:00'::time without time zone,
   "created_at" timestamp with time zone not null default now(),
   "updated_at" timestamp with time zone not null default now(),
+  constraint "locale_is_a_language_tag"
+    check ((locale ~ '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$'::text)),
+  constraint "name_has_no_control_characters"
+    check
+    ((name !~ '[\u0001-\u001F\u007F-\u009F\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u2069\uFEFF]'::text)),
+  constraint "name_is_normalised" check ((name IS NFKC NORMALIZED)),
   constraint "name_is_not_empty" check (((btrim(name) <> ''::text) AND (char_length(name) <= 120))),
+  constraint "slug_has_no_double_dash" check ((slug !~ '--'::text)),
   constraint "slug_is_lower_case_letters_digits_and_dashes"
     check ((slug ~ '^[a-z0-9]([a-z0-9-]{1,46})[a-z0-9]$'::text)),
+  constraint "slug_is_not_a_number" check ((slug ~ '[a-z]'::text)),
   constraint "slug_is_not_reserved"
     check
-    ((slug <> ALL (ARRAY['admin'::text, 'api'::text, 'app'::text, 'auth'::text, 'dashboard'::text,
-    'health'::text, 'jobs'::text, 'platform'::text, 'support'::text, 'www'::text]))),
+    ((slug <> ALL (ARRAY['about'::text, 'account'::text, 'accounts'::text, 'admin'::text,
+    'administrator'::text,
+    'api'::text,
+    'app'::text,
+    'apps'::text,
+    'assets'::text,
+    'auth'::text,
+    'billing'::text,
+    'blog'::text,
+    'cdn'::text,
+    'console'::text,
+    'contact'::text,
+    'dashboard'::text,
+    'docs'::text,
+    'email'::text,
+    'ftp'::text,
+    'functions'::text,
+    'graphql'::text,
+    'health'::text,
+    'help'::text,
+    'invitations'::text,
+    'invite'::text,
+    'jobs'::text,
+    'legal'::text,
+    'localhost'::text,
+    'login'::text,
+    'logout'::text,
+    'mail'::text,
+    'me'::text,
+    'members'::text,
+    'new'::text,
+    'null'::text,
+    'oauth'::text,
+    'onecron'::text,
+    'owner'::text,
+    'platform'::text,
+    'privacy'::text,
+    'public'::text,
+    'realtime'::text,
+    'rest'::text,
+    'root'::text,
+    'security'::text,
+    'settings'::text,
+    'sign-in'::text,
+    'sign-up'::text,
+    'signin'::text,
+    'signup'::text,
+    'smtp'::text,
+    'staff'::text,
+    'static'::text,
+    'status'::text,
+    'storage'::text,
+    'supabase'::text,
+    'support'::text,
+    'system'::text,
+    'team'::text,
+    'tenant'::text,
+    'tenants'::text,
+    'terms'::text,
+    'undefined'::text, 'user'::text, 'users'::text, 'webhook'::text, 'webhooks'::text, 'www'::text]))),
   constraint "tenants_pkey" primary key (id),
   constraint "tenants_slug_key" unique (slug),
   constraint "time_zone_is_short" check ((char_length(time_zone) <= 64))
@@ -693,6 +847,10 @@ create type "public"."member_role" as enum (
   'owner'
 );
 
+alter table "public"."invitations"
+  -- squawk-ignore adding-required-field, adding-field-with-default
+  add column "role" public.member_role not null;
+
 alter table "public"."memberships"
   -- squawk-ignore adding-required-field, adding-field-with-default
   add column "role" public.member_role not null;
@@ -789,6 +947,20 @@ begin
   on conflict on constraint memberships_pkey do update set role = excluded.role;
   perform private.audit(add_member.tenant_id, 'member.added',
     jsonb_build_object('user_id', add_member.user_id, 'role', add_member.role));
+end
+$function$;
+
+create or replace function jobs.add_platform_admin (
+  user_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  insert into private.platform_admins (user_id) values (add_platform_admin.user_id) on conflict on constraint platform_admins_pkey do nothing;
+  perform private.audit(null, 'platform_admin.added', jsonb_build_object('user_id', add_platform_admin.user_id));
 end
 $function$;
 
@@ -1085,6 +1257,7 @@ begin
     return;
   end if;
   perform jobs.make_partitions(p_now);
+  perform private.learn_time_zones();
   delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
   delete from jobs.runs r where r.finished_at < p_now - interval '90 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
@@ -2517,8 +2690,8 @@ begin
     reason = s.reason,
     detail = s.detail,
     wake_at = case
-      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for good.
-      when s.wake_at is null and not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then p_now + interval '1 second'
+      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for long.
+      when not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then least(s.wake_at, greatest(l.not_before, p_now + interval '1 second'))
       else s.wake_at end
   from (
     select j.tenant_id, coalesce(j.reason, case
@@ -2665,6 +2838,24 @@ begin
   end loop;
   perform set_config('lock_timeout', '2s', true);
   return v_count;
+end
+$function$;
+
+create or replace function jobs.remove_platform_admin (
+  user_id uuid
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  delete from private.platform_admins a where a.user_id = remove_platform_admin.user_id;
+  if not found then
+    return false;
+  end if;
+  perform private.audit(null, 'platform_admin.removed', jsonb_build_object('user_id', remove_platform_admin.user_id));
+  return true;
 end
 $function$;
 
@@ -3010,6 +3201,27 @@ create or replace function jobs.service_report (
   cross join lateral (select greatest(extract(epoch from a.started_at - a.due_at), 0)::double precision as seconds) w
   where a.finished_at >= p_since and a.outcome <> 'cancelled' and (p_tenant_ids is null or a.tenant_id = any (p_tenant_ids))
   group by a.job, a.tenant_id, t.plan_id, p.target_seconds
+$function$;
+
+create or replace function jobs.set_call_limit (
+  name text,
+  calls integer,
+  seconds integer
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  update private.call_limits l set calls = set_call_limit.calls, seconds = set_call_limit.seconds where l.name = set_call_limit.name;
+  if not found then
+    raise exception 'There is no limit "%". Known: %.', set_call_limit.name,
+      (select string_agg(l.name, ', ' order by l.name) from private.call_limits l)
+      using errcode = 'P0002';
+  end if;
+  perform private.audit(null, 'call_limit.set', jsonb_build_object('name', set_call_limit.name, 'calls', set_call_limit.calls, 'seconds', set_call_limit.seconds));
+end
 $function$;
 
 create or replace function jobs.set_plan (
@@ -3407,6 +3619,28 @@ create or replace function jobs.take_guards (
 begin
   perform pg_advisory_xact_lock_shared(jobs.guards_of(p_job), g.guard)
   from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g;
+end
+$function$;
+
+create or replace function jobs.take_request (
+  key text,
+  requests integer,
+  seconds integer,
+  ip text default null::text
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_wait integer;
+begin
+  if private.is_listed(take_request.ip, private.setting('jobs_ip_allow_list')) is not true then
+    return jsonb_build_object('allowed', false, 'reason', 'address', 'retry_after_seconds', null);
+  end if;
+  v_wait := private.count_call('request/' || take_request.key, take_request.requests, take_request.seconds);
+  return jsonb_build_object('allowed', v_wait is null, 'reason', case when v_wait is not null then 'rate' end, 'retry_after_seconds', v_wait);
 end
 $function$;
 
@@ -3873,6 +4107,52 @@ begin
 end
 $function$;
 
+create or replace function private.accept_invitation (
+  p_token text
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_user_id uuid := private.require_user();
+  v_hash text := encode(sha256(convert_to(p_token, 'UTF8')), 'hex');
+  v_invitation public.invitations;
+  v_role public.member_role;
+  v_tenant public.tenants;
+begin
+  perform private.limit_calls('accept_invitation', v_user_id);
+  -- The tenant's row first: who revokes, removes or demotes at the same moment comes before or after, not in between.
+  perform from public.tenants t where t.id = (select i.tenant_id from public.invitations i where i.token_hash = v_hash) for no key update;
+  update public.invitations i set accepted_at = now(), accepted_by = v_user_id
+  where i.token_hash = v_hash and i.accepted_at is null and i.revoked_at is null and i.expires_at > now()
+    -- the address that was invited, and proven to be the user's
+    and i.email = (select lower(u.email) from auth.users u where u.id = v_user_id and u.email_confirmed_at is not null)
+    and exists (select from public.tenants t where t.id = i.tenant_id and t.status = 'active')
+    -- from somebody who could still give this role
+    and (i.invited_by is null or exists (
+      select from public.memberships m
+      where m.tenant_id = i.tenant_id and m.user_id = i.invited_by and m.role >= greatest('admin', i.role)))
+  returning * into v_invitation;
+  if not found then
+    -- Not raised: that would take back the count of this try. The Data API answers with this status and body.
+    perform set_config('response.status', '404', true);
+    return jsonb_build_object('code', 'PT404', 'message', 'This invitation is not valid, or not for your address.', 'details', null, 'hint',
+      'Sign in with the address that was invited, after it has been confirmed, or ask for a new invitation.');
+  end if;
+  -- A member who is invited to less stays what it is.
+  insert into public.memberships as m (tenant_id, user_id, role)
+  values (v_invitation.tenant_id, v_user_id, v_invitation.role)
+  on conflict on constraint memberships_pkey do update set role = greatest(m.role, excluded.role)
+  returning m.role into v_role;
+  perform private.audit(v_invitation.tenant_id, 'invitation.accepted',
+    jsonb_build_object('invitation_id', v_invitation.id, 'user_id', v_user_id, 'role', v_role));
+  select t.* into v_tenant from public.tenants t where t.id = v_invitation.tenant_id;
+  return jsonb_build_object('tenant_id', v_tenant.id, 'slug', v_tenant.slug, 'name', v_tenant.name, 'role', v_role);
+end
+$function$;
+
 create or replace function private.alert_text (
   p_alert jobs.alerts,
   p_event text
@@ -3986,6 +4266,52 @@ create or replace function private.audit (
   )
 $function$;
 
+create or replace function private.audit_tenant()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_changes jsonb;
+begin
+  select jsonb_object_agg(n.key, jsonb_build_object('from', o.value, 'to', n.value)) into v_changes
+  from jsonb_each(to_jsonb(new)) n
+  join jsonb_each(to_jsonb(old)) o on o.key = n.key
+  where n.value <> o.value
+    and n.key in ('name', 'time_zone', 'locale', 'campaign_notifications', 'campaign_notify_from', 'campaign_notify_until');
+  if v_changes is not null then
+    perform private.audit(new.id, 'tenant.changed', v_changes);
+  end if;
+  return null;
+end
+$function$;
+
+create or replace function private.change_role (
+  p_tenant_id uuid,
+  p_user_id uuid,
+  p_role public.member_role
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_role public.member_role;
+begin
+  perform private.lock_tenant(p_tenant_id, 'admin');
+  v_role := private.role_to_manage(p_tenant_id, p_user_id);
+  if p_role is null then
+    raise exception 'Name a role: viewer, member, admin or owner.' using errcode = '22023';
+  end if;
+  -- Nobody gives what they do not have.
+  perform private.require_role(p_tenant_id, p_role);
+  update public.memberships m set role = p_role where m.tenant_id = p_tenant_id and m.user_id = p_user_id;
+  perform private.audit(p_tenant_id, 'member.role_changed', jsonb_build_object('user_id', p_user_id, 'from', v_role, 'to', p_role));
+end
+$function$;
+
 create or replace function private.check_credential (
   p_provider public.provider,
   p_kind text,
@@ -4057,6 +4383,7 @@ declare
   v_task public.social_tasks;
   v_completion public.completions;
 begin
+  perform private.limit_calls('claim_task', (select auth.uid()));
   select p.id into v_participant_id from public.participants p
   where p.tenant_id = p_tenant_id and p.user_id = (select auth.uid());
   select t.* into v_task
@@ -4083,6 +4410,22 @@ begin
   perform jobs.enqueue('verify-social-tasks', p_tenant_id, v_completion.id);
   return jsonb_build_object('completion_id', v_completion.id, 'status', v_completion.status, 'code', v_completion.code,
     'deadline', v_completion.deadline);
+end
+$function$;
+
+create or replace function private.close_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  -- Active ones only: a suspension cannot be got rid of by closing and reopening.
+  perform private.lock_tenant(p_tenant_id, 'owner');
+  update public.tenants t set status = 'closed' where t.id = p_tenant_id;
+  perform private.audit(p_tenant_id, 'tenant.closed');
 end
 $function$;
 
@@ -4124,6 +4467,49 @@ create or replace function private.congratulation (
   where c.tenant_id = p_tenant_id and c.id = p_completion_id
 $function$;
 
+create or replace function private.count_call (
+  p_key text,
+  p_limit integer,
+  p_seconds integer
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_window interval := make_interval(secs => p_seconds);
+  v_taken timestamptz[];
+begin
+  if p_limit is null or p_limit not between 1 and 10000 or p_seconds is null or p_seconds not between 1 and 2678400 then
+    raise exception 'A limit is 1 to 10000 calls in 1 to 2678400 seconds.' using errcode = '22023';
+  end if;
+  -- One statement looks and counts. Whoever comes at the same time waits for the row and sees what was counted before.
+  insert into private.rate_windows as w (key, taken, ends_at)
+  values (p_key, array[clock_timestamp()], clock_timestamp() + v_window)
+  on conflict on constraint rate_windows_pkey do update
+    set taken = array(select t from unnest(w.taken) t where t > clock_timestamp() - v_window order by t) || clock_timestamp(),
+      ends_at = clock_timestamp() + v_window
+    where (select count(*) from unnest(w.taken) t where t > clock_timestamp() - v_window) < p_limit
+  returning w.taken into v_taken;
+  if not found then
+    -- There is room again when the oldest of the last p_limit calls leaves the window.
+    return (
+      select greatest(1, ceil(extract(epoch from w.taken[cardinality(w.taken) - p_limit + 1] + v_window - clock_timestamp())))
+      from private.rate_windows w
+      where w.key = p_key);
+  end if;
+  -- A key that comes (back) clears away a few that are gone: the table never holds many more than are in use.
+  if cardinality(v_taken) = 1 then
+    delete from private.rate_windows w
+    where w.key in (
+      select o.key from private.rate_windows o
+      where o.ends_at < clock_timestamp()
+      order by o.ends_at limit 10 for update skip locked);
+  end if;
+  return null;
+end
+$function$;
+
 create or replace function private.create_tenant (
   p_name text,
   p_slug text,
@@ -4135,15 +4521,14 @@ create or replace function private.create_tenant (
   set search_path to ''
   AS $function$
 declare
+  v_user_id uuid := private.require_user();
   v_tenant public.tenants;
 begin
-  if (select auth.uid()) is null then
-    raise exception 'Sign in first.' using errcode = '42501';
-  end if;
+  perform private.limit_calls('create_tenant', v_user_id);
   insert into public.tenants (name, slug, time_zone)
   values (p_name, p_slug, p_time_zone)
   returning * into v_tenant;
-  insert into public.memberships (tenant_id, user_id, role) values (v_tenant.id, (select auth.uid()), 'owner');
+  insert into public.memberships (tenant_id, user_id, role) values (v_tenant.id, v_user_id, 'owner');
   perform private.audit(v_tenant.id, 'tenant.created', jsonb_build_object('slug', v_tenant.slug));
   return v_tenant;
 end
@@ -4172,6 +4557,35 @@ create or replace function private.credential_for (
     where p_platform_allowed and shared.provider = p_provider
       and not exists (select from public.credentials own where own.tenant_id = p_tenant_id and own.provider = p_provider)
   ) c
+$function$;
+
+create or replace function private.custom_access_token (
+  event jsonb
+)
+  returns jsonb
+  language plpgsql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_tenant_id uuid;
+begin
+  -- The chosen tenant, or else the one that there is.
+  select m.tenant_id into v_tenant_id
+  from public.memberships m
+  join public.tenants t on t.id = m.tenant_id
+  left join private.active_tenants a on a.user_id = m.user_id and a.active_tenant_id = m.tenant_id
+  where m.user_id = (event ->> 'user_id')::uuid and t.status <> 'closed'
+  order by a.chosen_at nulls last, m.created_at, m.tenant_id
+  limit 1;
+  if v_tenant_id is null then
+    return event;
+  end if;
+  return jsonb_set(event, '{claims,active_tenant}', to_jsonb(v_tenant_id));
+exception when others then
+  return event;
+end
 $function$;
 
 create or replace function private.deliver_alert()
@@ -4226,6 +4640,74 @@ begin
 end
 $function$;
 
+create or replace function private.invite_member (
+  p_tenant_id uuid,
+  p_email text,
+  p_role public.member_role,
+  p_valid_days integer
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  -- 32 random bytes: too many to try.
+  v_token text := 'inv_' || encode(extensions.gen_random_bytes(32), 'hex');
+  -- The invited side is put into one spelling, the address of the user who accepts is not: no other mailbox becomes this one by it.
+  v_email text := lower(btrim(normalize(p_email, nfkc)));
+  v_invitation public.invitations;
+begin
+  if p_role is null or p_valid_days is null or p_valid_days not between 1 and 30 then
+    raise exception 'An invitation needs a role, and is valid for 1 to 30 days.' using errcode = '22023';
+  end if;
+  if not private.is_platform() then
+    perform private.require_role(p_tenant_id, greatest('admin', p_role));
+    perform private.limit_calls('invite_member', p_tenant_id);
+  end if;
+  -- A new invitation takes the place of one that is waiting.
+  update public.invitations i set revoked_at = now()
+  where i.tenant_id = p_tenant_id and i.email = v_email and i.accepted_at is null and i.revoked_at is null;
+  insert into public.invitations (tenant_id, email, role, token_hash, invited_by, expires_at)
+  values (p_tenant_id, v_email, p_role, encode(sha256(convert_to(v_token, 'UTF8')), 'hex'), (select auth.uid()),
+    now() + make_interval(days => p_valid_days))
+  returning * into v_invitation;
+  perform private.audit(p_tenant_id, 'invitation.created',
+    jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role));
+  return jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role,
+    'expires_at', v_invitation.expires_at, 'token', v_token);
+end
+$function$;
+
+create or replace function private.is_listed (
+  p_ip text,
+  p_list text
+)
+  returns boolean
+  language plpgsql
+  immutable
+  set search_path to ''
+  AS $function$
+declare
+  v_entry text;
+  v_ip inet;
+begin
+  if btrim(coalesce(p_list, ''), E' ,\t\n') = '' then
+    return true;
+  end if;
+  -- An IPv4 address as a dual-stack server writes it.
+  v_ip := regexp_replace(p_ip, '^::ffff:(?=[0-9.]+$)', '', 'i')::inet;
+  foreach v_entry in array regexp_split_to_array(btrim(p_list, E' ,\t\n'), '[\s,]+') loop
+    if v_ip <<= v_entry::inet then
+      return true;
+    end if;
+  end loop;
+  return false;
+exception when invalid_text_representation then
+  return false;
+end
+$function$;
+
 create or replace function private.is_platform()
   returns boolean
   language sql
@@ -4236,16 +4718,28 @@ create or replace function private.is_platform()
     or ((select auth.role()) is null and (select auth.uid()) is null and session_user <> 'authenticator')
 $function$;
 
+create or replace function private.is_platform_admin()
+  returns boolean
+  language sql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+  select exists (select from private.platform_admins a where a.user_id = (select auth.uid()))
+    and (coalesce(private.setting('platform_admins_need_mfa'), 'true') = 'false'
+      or coalesce((select auth.jwt()) ->> 'aal', '') = 'aal2')
+$function$;
+
 create or replace function private.is_time_zone (
   p_name text
 )
   returns boolean
   language sql
   stable
+  security definer
   set search_path to ''
   AS $function$
-  select exists (select from pg_catalog.pg_timezone_names z where z.name = p_name)
-     and p_name !~ '^(posix|right)/' and p_name <> 'localtime'
+  select exists (select from private.time_zones z where z.name = p_name)
 $function$;
 
 create or replace function private.join_campaign (
@@ -4268,6 +4762,7 @@ begin
   if (select auth.uid()) is null then
     raise exception 'Sign in first.' using errcode = '42501';
   end if;
+  perform private.limit_calls('join_campaign', (select auth.uid()));
   if not exists (
     select from public.campaigns c join public.tenants t on t.id = c.tenant_id
     where c.tenant_id = p_tenant_id and c.id = p_campaign_id and c.status = 'active' and t.status = 'active'
@@ -4287,6 +4782,21 @@ begin
       whatsapp_opt_in_at = coalesce(p.whatsapp_opt_in_at, excluded.whatsapp_opt_in_at)
   returning p.id into v_id;
   return v_id;
+end
+$function$;
+
+create or replace function private.keep_an_owner()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  perform from public.tenants t where t.id = old.tenant_id and t.status <> 'closed' for no key update;
+  if found and not exists (select from public.memberships m where m.tenant_id = old.tenant_id and m.role = 'owner') then
+    raise exception 'A tenant needs an owner. Transfer the ownership or close the tenant first.' using errcode = 'PT409';
+  end if;
+  return null;
 end
 $function$;
 
@@ -4321,6 +4831,77 @@ begin
   end if;
   perform vault.update_secret(v_id, p_secret);
   return v_id;
+end
+$function$;
+
+create or replace function private.learn_time_zones()
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  insert into private.time_zones (name)
+  select z.name from pg_catalog.pg_timezone_names z where z.name !~ '^(posix|right)/' and z.name <> 'localtime'
+  on conflict do nothing
+$function$;
+
+create or replace function private.leave_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_role public.member_role;
+begin
+  -- From a suspended or closed tenant, too: nobody is kept.
+  perform from public.tenants t
+  where t.id = p_tenant_id
+    and exists (select from public.memberships m where m.tenant_id = t.id and m.user_id = (select auth.uid()))
+  for no key update;
+  delete from public.memberships m where m.tenant_id = p_tenant_id and m.user_id = (select auth.uid()) returning m.role into v_role;
+  if v_role is null then
+    raise exception 'You do not work for this tenant.' using errcode = '42501';
+  end if;
+  perform private.audit(p_tenant_id, 'member.left', jsonb_build_object('user_id', (select auth.uid()), 'role', v_role));
+end
+$function$;
+
+create or replace function private.limit_calls (
+  p_name text,
+  p_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.take_rate(l.name || '/' || p_id, l.calls, l.seconds) from private.call_limits l
+  where l.name = p_name and p_id is not null
+$function$;
+
+create or replace function private.list_members (
+  p_tenant_id uuid
+)
+  returns table (
+    user_id uuid,
+    email text,
+    role public.member_role,
+    since timestamp with time zone
+  )
+  language plpgsql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  perform private.require_role(p_tenant_id, 'admin');
+  return query
+    select m.user_id, u.email::text, m.role, m.created_at
+    from public.memberships m
+    join auth.users u on u.id = m.user_id
+    where m.tenant_id = p_tenant_id
+    order by m.role desc, u.email;
 end
 $function$;
 
@@ -4444,6 +5025,21 @@ create or replace function private.load_verifications (
   left join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
 $function$;
 
+create or replace function private.lock_tenant (
+  p_tenant_id uuid,
+  p_role public.member_role
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  perform private.require_role(p_tenant_id, p_role);
+  perform from public.tenants t where t.id = p_tenant_id for no key update;
+  perform private.require_role(p_tenant_id, p_role);
+end
+$function$;
+
 create or replace function private.my_queues()
   returns table (
     tenant_id uuid,
@@ -4490,6 +5086,30 @@ create or replace function private.my_service_levels()
   select s.* from jobs.service_report(now() - interval '1 day', array(select private.tenant_ids('viewer'))) s
 $function$;
 
+create or replace function private.my_tenants()
+  returns table (
+    tenant_id uuid,
+    slug text,
+    name text,
+    role public.member_role,
+    status public.tenant_status,
+    time_zone text,
+    locale text,
+    is_active boolean
+  )
+  language sql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+  select t.id, t.slug, t.name, m.role, t.status, t.time_zone, t.locale, a.user_id is not null
+  from public.memberships m
+  join public.tenants t on t.id = m.tenant_id
+  left join private.active_tenants a on a.user_id = m.user_id and a.active_tenant_id = m.tenant_id
+  where m.user_id = (select auth.uid()) and (t.status <> 'closed' or m.role = 'owner')
+  order by t.name, t.id
+$function$;
+
 create or replace function private.normalise_participant()
   returns trigger
   language plpgsql
@@ -4499,6 +5119,17 @@ begin
   new.instagram_username := nullif(lower(ltrim(btrim(new.instagram_username), '@')), '');
   new.phone := nullif(regexp_replace(new.phone, '[ ()./-]', '', 'g'), '');
   new.display_name := btrim(new.display_name);
+  return new;
+end
+$function$;
+
+create or replace function private.normalise_tenant()
+  returns trigger
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  new.name := btrim(normalize(new.name, nfkc));
   return new;
 end
 $function$;
@@ -4576,6 +5207,48 @@ begin
 end
 $function$;
 
+create or replace function private.remove_member (
+  p_tenant_id uuid,
+  p_user_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_role public.member_role;
+begin
+  perform private.lock_tenant(p_tenant_id, 'admin');
+  v_role := private.role_to_manage(p_tenant_id, p_user_id);
+  delete from public.memberships m where m.tenant_id = p_tenant_id and m.user_id = p_user_id;
+  perform private.audit(p_tenant_id, 'member.removed', jsonb_build_object('user_id', p_user_id, 'role', v_role));
+end
+$function$;
+
+create or replace function private.reopen_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_is_platform boolean := private.is_platform() or private.is_platform_admin();
+begin
+  update public.tenants t set status = 'active'
+  where t.id = p_tenant_id
+    and (v_is_platform and t.status <> 'active'
+      or t.status = 'closed' and exists (
+        select from public.memberships m where m.tenant_id = t.id and m.user_id = (select auth.uid()) and m.role = 'owner'));
+  if not found then
+    raise exception 'There is no such tenant for you to reopen.' using errcode = '42501';
+  end if;
+  perform private.audit(p_tenant_id, 'tenant.reopened');
+end
+$function$;
+
 create or replace function private.require_role (
   p_tenant_id uuid,
   p_role public.member_role
@@ -4590,6 +5263,87 @@ begin
   if p_tenant_id is null or not exists (select from private.tenant_ids(p_role) t where t = p_tenant_id) then
     raise exception 'No such tenant, or your role is below %.', p_role using errcode = '42501';
   end if;
+end
+$function$;
+
+create or replace function private.require_user()
+  returns uuid
+  language plpgsql
+  stable
+  set search_path to ''
+  AS $function$
+begin
+  if not exists (select from auth.users u where u.id = (select auth.uid()) and not coalesce(u.is_anonymous, false)) then
+    raise exception 'Sign in first.' using errcode = '42501';
+  end if;
+  return (select auth.uid());
+end
+$function$;
+
+create or replace function private.revoke_invitation (
+  p_tenant_id uuid,
+  p_invitation_id uuid
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  if not private.is_platform() then
+    perform private.require_role(p_tenant_id, 'admin');
+  end if;
+  update public.invitations i set revoked_at = now()
+  where i.tenant_id = p_tenant_id and i.id = p_invitation_id and i.accepted_at is null and i.revoked_at is null;
+  if not found then
+    return false;
+  end if;
+  perform private.audit(p_tenant_id, 'invitation.revoked', jsonb_build_object('invitation_id', p_invitation_id));
+  return true;
+end
+$function$;
+
+create or replace function private.role_to_manage (
+  p_tenant_id uuid,
+  p_user_id uuid
+)
+  returns public.member_role
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_own public.member_role;
+  v_role public.member_role;
+begin
+  select m.role into v_own from public.memberships m where m.tenant_id = p_tenant_id and m.user_id = (select auth.uid());
+  select m.role into v_role from public.memberships m where m.tenant_id = p_tenant_id and m.user_id = p_user_id;
+  if v_role is null then
+    raise exception 'There is no such member.' using errcode = 'PT404';
+  end if;
+  if p_user_id is distinct from (select auth.uid()) and v_own is distinct from 'owner' and (v_own is null or v_role >= v_own) then
+    raise exception 'Only an owner manages members of this role.' using errcode = '42501';
+  end if;
+  return v_role;
+end
+$function$;
+
+create or replace function private.set_active_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  if p_tenant_id is null then
+    delete from private.active_tenants a where a.user_id = (select auth.uid());
+    return;
+  end if;
+  perform private.require_role(p_tenant_id, 'viewer');
+  insert into private.active_tenants as a (user_id, active_tenant_id)
+  values ((select auth.uid()), p_tenant_id)
+  on conflict on constraint active_tenants_pkey do update set active_tenant_id = excluded.active_tenant_id, chosen_at = now();
 end
 $function$;
 
@@ -4612,6 +5366,7 @@ declare
 begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'admin');
+    perform private.limit_calls('set_credential', p_tenant_id);
   end if;
   perform private.check_credential(p_provider, p_kind, p_secret, p_account);
   v_secret_id := private.keep_secret(format('credential/%s/%s', p_tenant_id, p_provider), p_secret::text);
@@ -4639,6 +5394,52 @@ create or replace function private.setting (
   select s.value from private.settings s where s.name = p_name
 $function$;
 
+create or replace function private.suspend_tenant (
+  p_tenant_id uuid,
+  p_reason text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  if not (private.is_platform() or private.is_platform_admin()) then
+    raise exception 'Only the platform suspends a tenant.' using errcode = '42501';
+  end if;
+  update public.tenants t set status = 'suspended' where t.id = p_tenant_id and t.status <> 'suspended';
+  if not found then
+    raise exception 'There is no such tenant to suspend.' using errcode = 'PT404';
+  end if;
+  perform private.audit(p_tenant_id, 'tenant.suspended', jsonb_build_object('reason', left(p_reason, 500)));
+end
+$function$;
+
+create or replace function private.take_rate (
+  p_key text,
+  p_limit integer,
+  p_seconds integer
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_wait integer := private.count_call(p_key, p_limit, p_seconds);
+begin
+  if v_wait is not null then
+    -- The Data API takes status and headers of an error from here. A plain PT429 would be answered without Retry-After.
+    raise sqlstate 'PGRST' using
+      message = jsonb_build_object(
+        'code', 'PT429',
+        'message', 'Too many requests.',
+        'details', format('retry after %s seconds', v_wait),
+        'hint', null)::text,
+      detail = jsonb_build_object('status', 429, 'headers', jsonb_build_object('Retry-After', v_wait::text))::text;
+  end if;
+end
+$function$;
+
 create or replace function private.tenant_ids (
   p_role public.member_role default 'viewer'::public.member_role
 )
@@ -4654,6 +5455,27 @@ create or replace function private.tenant_ids (
   where m.user_id = (select auth.uid()) and m.role >= p_role
     -- A suspended tenant can be read, a closed one is gone for its members.
     and (t.status = 'active' or (t.status = 'suspended' and p_role = 'viewer'))
+$function$;
+
+create or replace function private.transfer_ownership (
+  p_tenant_id uuid,
+  p_user_id uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  perform private.lock_tenant(p_tenant_id, 'owner');
+  perform private.role_to_manage(p_tenant_id, p_user_id);
+  if p_user_id = (select auth.uid()) then
+    raise exception 'You are an owner already. Name the member who becomes one.' using errcode = '22023';
+  end if;
+  update public.memberships m set role = 'owner' where m.tenant_id = p_tenant_id and m.user_id = p_user_id;
+  update public.memberships m set role = 'admin' where m.tenant_id = p_tenant_id and m.user_id = (select auth.uid());
+  perform private.audit(p_tenant_id, 'ownership.transferred', jsonb_build_object('from', (select auth.uid()), 'to', p_user_id));
+end
 $function$;
 
 create or replace function private.wake_capped()
@@ -4792,6 +5614,28 @@ create or replace function private.window_opens_at (
     limit 1) end
 $function$;
 
+create or replace function public.accept_invitation (
+  token text
+)
+  returns jsonb
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.accept_invitation(accept_invitation.token)
+$function$;
+
+create or replace function public.change_role (
+  tenant_id uuid,
+  user_id uuid,
+  role public.member_role
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.change_role(change_role.tenant_id, change_role.user_id, change_role.role)
+$function$;
+
 create or replace function public.claim_task (
   tenant_id uuid,
   task_id uuid
@@ -4801,6 +5645,41 @@ create or replace function public.claim_task (
   set search_path to ''
   AS $function$
   select private.claim_task(claim_task.tenant_id, claim_task.task_id)
+$function$;
+
+create or replace function public.close_tenant (
+  tenant_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.close_tenant(close_tenant.tenant_id)
+$function$;
+
+create or replace function public.create_campaign (
+  tenant_id uuid,
+  name text,
+  starts_at timestamp with time zone default now(),
+  ends_at timestamp with time zone default null::timestamp with time zone,
+  time_zone text default null::text,
+  notifications_enabled boolean default null::boolean,
+  notify_from time without time zone default null::time without time zone,
+  notify_until time without time zone default null::time without time zone
+)
+  returns public.campaigns
+  language sql
+  set search_path to ''
+  AS $function$
+  insert into public.campaigns (tenant_id, name, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until)
+  select create_campaign.tenant_id, create_campaign.name, create_campaign.starts_at, create_campaign.ends_at,
+    coalesce(create_campaign.time_zone, t.time_zone, 'UTC'),
+    coalesce(create_campaign.notifications_enabled, t.campaign_notifications, true),
+    coalesce(create_campaign.notify_from, t.campaign_notify_from, '00:00'),
+    coalesce(create_campaign.notify_until, t.campaign_notify_until, '24:00')
+  -- Without a tenant to see there is a row all the same, for the policy to refuse.
+  from (select) caller left join public.tenants t on t.id = create_campaign.tenant_id
+  returning *
 $function$;
 
 create or replace function public.create_tenant (
@@ -4813,6 +5692,19 @@ create or replace function public.create_tenant (
   set search_path to ''
   AS $function$
   select private.create_tenant(create_tenant.name, create_tenant.slug, create_tenant.time_zone)
+$function$;
+
+create or replace function public.invite_member (
+  tenant_id uuid,
+  email text,
+  role public.member_role default 'member'::public.member_role,
+  valid_days integer default 7
+)
+  returns jsonb
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.invite_member(invite_member.tenant_id, invite_member.email, invite_member.role, invite_member.valid_days)
 $function$;
 
 create or replace function public.join_campaign (
@@ -4832,6 +5724,50 @@ create or replace function public.join_campaign (
     join_campaign.instagram_username, join_campaign.facebook_user_id, join_campaign.whatsapp_opt_in)
 $function$;
 
+create or replace function public.leave_tenant (
+  tenant_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.leave_tenant(leave_tenant.tenant_id)
+$function$;
+
+create or replace function public.list_members (
+  tenant_id uuid
+)
+  returns table (
+    user_id uuid,
+    email text,
+    role public.member_role,
+    since timestamp with time zone
+  )
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  select * from private.list_members(list_members.tenant_id)
+$function$;
+
+create or replace function public.my_tenants()
+  returns table (
+    tenant_id uuid,
+    slug text,
+    name text,
+    role public.member_role,
+    status public.tenant_status,
+    time_zone text,
+    locale text,
+    is_active boolean
+  )
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  select * from private.my_tenants()
+$function$;
+
 create or replace function public.remove_credential (
   tenant_id uuid,
   provider public.provider
@@ -4841,6 +5777,48 @@ create or replace function public.remove_credential (
   set search_path to ''
   AS $function$
   select private.remove_credential(remove_credential.tenant_id, remove_credential.provider)
+$function$;
+
+create or replace function public.remove_member (
+  tenant_id uuid,
+  user_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.remove_member(remove_member.tenant_id, remove_member.user_id)
+$function$;
+
+create or replace function public.reopen_tenant (
+  tenant_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.reopen_tenant(reopen_tenant.tenant_id)
+$function$;
+
+create or replace function public.revoke_invitation (
+  tenant_id uuid,
+  invitation_id uuid
+)
+  returns boolean
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.revoke_invitation(revoke_invitation.tenant_id, revoke_invitation.invitation_id)
+$function$;
+
+create or replace function public.set_active_tenant (
+  tenant_id uuid default null::uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.set_active_tenant(set_active_tenant.tenant_id)
 $function$;
 
 create or replace function public.set_credential (
@@ -4856,6 +5834,28 @@ create or replace function public.set_credential (
   AS $function$
   select private.set_credential(
     set_credential.tenant_id, set_credential.provider, set_credential.kind, set_credential.secret, set_credential.account)
+$function$;
+
+create or replace function public.suspend_tenant (
+  tenant_id uuid,
+  reason text
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.suspend_tenant(suspend_tenant.tenant_id, suspend_tenant.reason)
+$function$;
+
+create or replace function public.transfer_ownership (
+  tenant_id uuid,
+  user_id uuid
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select private.transfer_ownership(transfer_ownership.tenant_id, transfer_ownership.user_id)
 $function$;
 
 create or replace function public.why (
@@ -4932,6 +5932,10 @@ alter table "jobs"."run_tenants"
   -- squawk-ignore adding-serial-primary-key-field
   add constraint "run_tenants_run_fkey" foreign key (run_id) references jobs.runs(run_id) on delete cascade;
 
+alter table "private"."platform_admins"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "platform_admins_user_fkey" foreign key (user_id) references auth.users(id) on delete cascade;
+
 alter table "private"."platform_credentials"
   -- squawk-ignore adding-serial-primary-key-field
   add constraint "platform_credentials_pkey" primary key (provider);
@@ -4954,6 +5958,11 @@ alter table "public"."credentials"
 alter table "public"."credentials"
   -- squawk-ignore adding-serial-primary-key-field
   add constraint "one_credential_per_tenant_and_provider" unique (tenant_id, provider);
+
+alter table "private"."active_tenants"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "active_tenants_membership_fkey" foreign key (active_tenant_id, user_id)
+    references public.memberships(tenant_id, user_id) on delete cascade;
 
 alter table "public"."memberships"
   -- squawk-ignore adding-serial-primary-key-field
@@ -5025,6 +6034,11 @@ alter table "public"."campaigns"
 alter table "public"."credentials"
   -- squawk-ignore adding-serial-primary-key-field
   add constraint "credentials_tenant_fkey" foreign key (tenant_id) references public.tenants(id)
+    on delete cascade;
+
+alter table "public"."invitations"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "invitations_tenant_fkey" foreign key (tenant_id) references public.tenants(id)
     on delete cascade;
 
 alter table "public"."memberships"
@@ -5146,6 +6160,11 @@ create index runs_job_started_at_idx on jobs.runs using btree (job, started_at d
 create unique index runs_one_open_queue_run_idx on jobs.runs using btree (job)
   where ((trigger = 'queue'::text) AND (finished_at is null));
 
+create index active_tenants_active_tenant_id_user_id_idx on private.active_tenants
+  using btree (active_tenant_id, user_id);
+
+create index rate_windows_ends_at_idx on private.rate_windows using btree (ends_at);
+
 create index audit_log_tenant_id_at_idx on public.audit_log using btree (tenant_id, at desc);
 
 create unique index completions_one_proof_per_comment_idx on public.completions
@@ -5157,6 +6176,11 @@ create index completions_tenant_id_claimed_at_idx on public.completions
 
 create index completions_tenant_id_participant_id_idx on public.completions
   using btree (tenant_id, participant_id);
+
+create index invitations_tenant_id_email_idx on public.invitations using btree (tenant_id, email)
+  where ((accepted_at is null) AND (revoked_at is null));
+
+create index invitations_token_hash_idx on public.invitations using btree (token_hash);
 
 create index memberships_user_id_idx on public.memberships using btree (user_id, role, tenant_id);
 
@@ -5227,6 +6251,23 @@ create trigger credentials_before_update_keep_row_rules
   for each row
   execute function private.keep_row_rules();
 
+create trigger invitations_before_update_keep_row_rules
+  before update on public.invitations
+  for each row
+  execute function private.keep_row_rules();
+
+create trigger memberships_after_delete_keep_an_owner
+  after delete on public.memberships
+  for each row
+  when ((old.role = 'owner'::public.member_role))
+  execute function private.keep_an_owner();
+
+create trigger memberships_after_update_keep_an_owner
+  after update of role on public.memberships
+  for each row
+  when (((old.role = 'owner'::public.member_role) AND (new.role <> 'owner'::public.member_role)))
+  execute function private.keep_an_owner();
+
 create trigger memberships_before_update_keep_row_rules
   before update on public.memberships
   for each row
@@ -5268,6 +6309,12 @@ create trigger tenants_after_delete_forget
   for each row
   execute function private.forget_tenant();
 
+create trigger tenants_after_update_audit
+  after update of name,
+    time_zone, locale, campaign_notifications, campaign_notify_from, campaign_notify_until on public.tenants
+  for each row
+  execute function private.audit_tenant();
+
 create trigger tenants_after_update_wake
   after update of status, plan_id on public.tenants
   for each row
@@ -5283,6 +6330,11 @@ create trigger tenants_before_write_check
   before insert or update of time_zone on public.tenants
   for each row
   execute function private.check_time_zone();
+
+create trigger tenants_before_write_normalise
+  before insert or update of name on public.tenants
+  for each row
+  execute function private.normalise_tenant();
 
 create policy "audit_log_select_owners" on "public"."audit_log"
   for select
@@ -5323,6 +6375,11 @@ create policy "completions_select_members_and_self" on "public"."completions"
     (participant_id = ANY (ARRAY( select private.participant_ids() as participant_ids)))));
 
 create policy "credentials_select_admins" on "public"."credentials"
+  for select
+  to "authenticated"
+  using ((tenant_id = ANY (ARRAY( select private.tenant_ids('admin'::public.member_role) as tenant_ids))));
+
+create policy "invitations_select_admins" on "public"."invitations"
   for select
   to "authenticated"
   using ((tenant_id = ANY (ARRAY( select private.tenant_ids('admin'::public.member_role) as tenant_ids))));
@@ -5453,9 +6510,17 @@ comment on column "public"."campaigns"."notify_from" is 'Messages leave from thi
 
 comment on column "public"."completions"."code" is 'What the participant may put into the comment: the strongest link between a comment and a claim.';
 
+comment on column "public"."invitations"."token_hash" is 'sha256 of the token, in hexadecimal. The token itself is nowhere.';
+
+comment on column "public"."tenants"."campaign_notifications" is 'What a campaign starts with unless told otherwise, like campaign_notify_from and campaign_notify_until; its time zone is the tenant''s.';
+
+comment on column "public"."tenants"."locale" is 'The language that the tenant writes to its participants in, such as en or pt-BR.';
+
 comment on column "public"."tenants"."status" is 'active: served; suspended: readable, no background work; closed: invisible to its members.';
 
 comment on function "jobs"."add_member"(uuid, uuid, public.member_role) is 'Platform only: makes a user a member of a tenant, or changes the role. Definer: memberships are written by functions only.';
+
+comment on function "jobs"."add_platform_admin"(uuid) is 'Platform only: makes a user a platform admin. Definer: private.platform_admins is not reachable for any API role.';
 
 comment on function "jobs"."answer_doorbell"(uuid) is 'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. Definer: the engine''s tables are written by its functions only.';
 
@@ -5581,6 +6646,8 @@ comment on function "jobs"."rate_room"(integer, timestamp with time zone, timest
 
 comment on function "jobs"."reap"(timestamp with time zone, integer) is 'Takes back the items of expired batches: each counts as a lost attempt, or as unknown where its call had begun.';
 
+comment on function "jobs"."remove_platform_admin"(uuid) is 'Platform only: the user is no platform admin any more; false when it was none. Definer: like jobs.add_platform_admin.';
+
 comment on function "jobs"."replay"(text, uuid, text, timestamp
   with time zone, boolean) is 'Tries dead items again (of one tenant, with one reason, since a time): fresh attempts, history kept. dry_run (the default) says how many it would be. Definer: the engine''s tables are written by its functions only.';
 
@@ -5603,6 +6670,8 @@ comment on function "jobs"."run_result"(bigint) is 'A run in the one shape: {"me
 
 comment on function "jobs"."service_report"(timestamp with time zone, uuid[]) is 'Tries, success rate, throughput, waiting times and the share started within the plan''s target, per job and tenant, since a moment.';
 
+comment on function "jobs"."set_call_limit"(text, integer, integer) is 'Platform only: changes one limit; it holds from the next call on. Definer: private.call_limits is not reachable for any API role.';
+
 comment on function "jobs"."set_plan"(uuid, text) is 'Platform only: puts a tenant on a plan; the next claim serves it accordingly. Definer: the plan of a tenant and its audit row are written by functions only.';
 
 comment on function "jobs"."set_platform_credential"(public.provider, text, jsonb, jsonb) is
@@ -5623,6 +6692,8 @@ comment on function "jobs"."start_tick"(integer) is 'Makes or changes the one pg
 comment on function "jobs"."stop_all"(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."take_guards"(text, uuid[]) is 'Shared guards until the end of the transaction: no lane of these tenants can be put to sleep for good meanwhile.';
+
+comment on function "jobs"."take_request"(text, integer, integer, text) is 'For functions: counts a request of this key (a fingerprint of the credential that was used, never the credential) against so many requests in so many seconds. {"allowed", "reason": null | "rate" | "address", "retry_after_seconds"}. "address": the setting jobs_ip_allow_list is not empty and does not have the ip, which must come from the proxy''s own header. Definer: private.rate_windows is not reachable for any API role.';
 
 comment on function "jobs"."throttle_lanes"(text, jobs.settled[]) is 'Puts the lanes of throttled items to sleep until the provider''s time.';
 
@@ -5650,6 +6721,8 @@ comment on function "jobs"."work_batch"(uuid, text, integer) is 'Works off one b
 
 comment on function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint) is 'Runs the work function for one item and closes it: done, or retry with the error. Its effects and its end are one transaction.';
 
+comment on function "private"."accept_invitation"(text) is 'Behind public.accept_invitation. Definer: the caller is no member yet, so no policy could let it write.';
+
 comment on function "private"."alert_text"(jobs.alerts, text) is 'What a person reads of an alert when it opens or closes.';
 
 comment on function "private"."apply_messages"(jobs.ended[]) is 'Apply function of send-notifications: what became of each message. A message is decided once.';
@@ -5657,6 +6730,10 @@ comment on function "private"."apply_messages"(jobs.ended[]) is 'Apply function 
 comment on function "private"."apply_verifications"(jobs.ended[]) is 'Apply function of verify-social-tasks: status, spins and message of each completion, in the transaction that ends its item. A completion is decided once.';
 
 comment on function "private"."audit"(uuid, text, jsonb) is 'Writes one audit row with the caller of the request as its actor.';
+
+comment on function "private"."audit_tenant"() is 'Trigger: an audit row for changed names and settings. Definer: no API role may write the audit log.';
+
+comment on function "private"."change_role"(uuid, uuid, public.member_role) is 'Behind public.change_role. Definer: no API role may change memberships. Admins, for members below them and up to their own role; owners, for all.';
 
 comment on function "private"."check_credential"(public.provider, text, jsonb, jsonb) is
   'Raises 22023 unless secret and account have what this kind needs.';
@@ -5667,11 +6744,17 @@ comment on function "private"."check_time_zone"() is 'Trigger: the time zone of 
 
 comment on function "private"."claim_task"(uuid, uuid) is 'Behind public.claim_task. Definer: writes the completion and its item, which no API role may.';
 
+comment on function "private"."close_tenant"(uuid) is 'Behind public.close_tenant. Definer: no API role may change the status. Owners only.';
+
 comment on function "private"."congratulation"(uuid, uuid) is 'The message for a verified completion, or the reason why none is sent.';
+
+comment on function "private"."count_call"(text, integer, integer) is 'Counts a call against p_limit calls in p_seconds: null when there was room, else the seconds to wait. Exact under parallel load.';
 
 comment on function "private"."create_tenant"(text, text, text) is 'Behind public.create_tenant. Definer: the caller is not a member yet, so no policy could let it write.';
 
 comment on function "private"."credential_for"(uuid, public.provider, boolean) is 'The credential an item of this tenant is processed with, secret included. Called by jobs.next_batch only; nobody else may execute it.';
+
+comment on function "private"."custom_access_token"(jsonb) is 'Access token hook of Auth: adds the claim active_tenant, for clients to start with. Nothing trusts it. Definer: Auth''s own role reads no tenants.';
 
 comment on function "private"."deliver_alert"() is 'Trigger: an alert that opens or closes is delivered by every way that is configured. Definer: reads which ways Vault and credentials offer.';
 
@@ -5679,16 +6762,33 @@ comment on function "private"."enqueue_messages"() is 'Trigger: every queued mes
 
 comment on function "private"."forget_tenant"() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
 
+comment on function "private"."invite_member"(uuid, text, public.member_role, integer) is
+  'Behind public.invite_member. Definer: no API role may write invitations. Admins, up to their own role, and the platform.';
+
+comment on function "private"."is_listed"(text, text) is 'True when the list is empty or has the address, alone or in a network.';
+
 comment on function "private"."is_platform"() is 'True for the secret key and for direct sessions of the platform; false for every signed-in user and for anon.';
 
-comment on function "private"."is_time_zone"(text) is 'True for the name of an IANA time zone that this server knows.';
+comment on function "private"."is_platform_admin"() is 'True when the caller is a platform admin, with a second factor where the settings ask for it. Definer: nobody may read who is.';
+
+comment on function "private"."is_time_zone"(text) is 'True for the name of an IANA time zone that this server knows. Definer: the list is not granted to anyone.';
 
 comment on function "private"."join_campaign"(uuid, uuid, text, text, text, text, boolean) is
   'Behind public.join_campaign. Definer: a newcomer has no row yet that a policy could go by.';
 
+comment on function "private"."keep_an_owner"() is 'Trigger: the last owner of a tenant that is not closed cannot go. Definer: it locks the tenant and counts owners whoever asks.';
+
 comment on function "private"."keep_row_rules"() is 'Trigger: sets updated_at, and refuses to change tenant_id.';
 
 comment on function "private"."keep_secret"(text, text) is 'Creates or replaces a Vault secret by name; returns its id.';
+
+comment on function "private"."learn_time_zones"() is 'Adds the time zones that this server has learned since.';
+
+comment on function "private"."leave_tenant"(uuid) is 'Behind public.leave_tenant. Definer: no API role may change memberships. Removes the caller and nobody else.';
+
+comment on function "private"."limit_calls"(text, uuid) is 'Counts a call of this name by this user or tenant. A call that fails afterwards is rolled back, and its count with it.';
+
+comment on function "private"."list_members"(uuid) is 'Behind public.list_members. Definer: e-mail addresses are in auth.users, which no API role may read. Admins only.';
 
 comment on function "private"."load_alert_emails"(uuid[], bigint[], uuid[], jsonb[]) is
   'Load function of alert-email: {"to","subject","text","idempotency_key"}. Owners are told of their tenant''s alerts, alert_email of the platform''s.';
@@ -5701,11 +6801,17 @@ comment on function "private"."load_messages"(uuid[], bigint[], uuid[], jsonb[])
 comment on function "private"."load_verifications"(uuid[], bigint[], uuid[], jsonb[]) is
   'Load function of verify-social-tasks: post, code and handles of each pending completion; items without one are cancelled.';
 
+comment on function "private"."lock_tenant"(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role, and keeps all roles in the tenant as they are until the transaction ends.';
+
 comment on function "private"."my_queues"() is 'Behind public.job_queues. Definer: lanes belong to the engine. Only tenants of the caller.';
 
 comment on function "private"."my_service_levels"() is 'Behind public.job_service_levels. Definer: attempts belong to the engine. Only tenants of the caller.';
 
+comment on function "private"."my_tenants"() is 'Behind public.my_tenants. Definer: no policy shows a closed tenant, and nobody reads the preferences.';
+
 comment on function "private"."normalise_participant"() is 'Trigger: user names without @ in lower case, phone numbers without punctuation.';
+
+comment on function "private"."normalise_tenant"() is 'Trigger: the name of a tenant in Unicode''s normal form NFKC.';
 
 comment on function "private"."participant_ids"() is 'The participants that the caller is. Definer: participants cannot be read from its own policy without recursion.';
 
@@ -5717,14 +6823,32 @@ comment on function "private"."refuse_change"() is 'Trigger: rows of an append-o
 
 comment on function "private"."remove_credential"(uuid, public.provider) is 'Behind public.remove_credential. Definer: deletes from Vault, which no API role may. Checks that the caller is an admin.';
 
+comment on function "private"."remove_member"(uuid, uuid) is 'Behind public.remove_member. Definer: no API role may change memberships. Admins, for members below them; owners, for all.';
+
+comment on function "private"."reopen_tenant"(uuid) is 'Behind public.reopen_tenant. Definer: no API role may change the status. Owners for a closed tenant, the platform and its admins for any.';
+
 comment on function "private"."require_role"(uuid, public.member_role) is 'Raises 42501 unless the caller has at least this role in the tenant. Definer: memberships cannot be read from the policies of the tables that it guards.';
+
+comment on function "private"."require_user"() is 'The id of the signed-in user; raises 42501 when there is none, for guests and for deleted users.';
+
+comment on function "private"."revoke_invitation"(uuid, uuid) is 'Behind public.revoke_invitation. Definer: no API role may write invitations. Admins and the platform.';
+
+comment on function "private"."role_to_manage"(uuid, uuid) is 'A member''s role; raises 42501 unless the caller may change it, PT404 when there is no such member.';
+
+comment on function "private"."set_active_tenant"(uuid) is 'Behind public.set_active_tenant. Definer: no API role may write preferences. Members only, for themselves.';
 
 comment on function "private"."set_credential"(uuid, public.provider, text, jsonb, jsonb) is
   'Behind public.set_credential. Definer: writes Vault, which no API role may. Checks that the caller is an admin of the tenant.';
 
 comment on function "private"."setting"(text) is 'The value of one platform setting, or null.';
 
+comment on function "private"."suspend_tenant"(uuid, text) is 'Behind public.suspend_tenant. Definer: no API role may change the status. The platform and its admins only.';
+
+comment on function "private"."take_rate"(text, integer, integer) is 'Counts a call, or raises what the Data API answers with 429, code PT429 and the header Retry-After.';
+
 comment on function "private"."tenant_ids"(public.member_role) is 'Tenants in which the caller has at least this role. Definer: memberships cannot be read from its own policy without recursion.';
+
+comment on function "private"."transfer_ownership"(uuid, uuid) is 'Behind public.transfer_ownership. Definer: no API role may change memberships. Owners only.';
 
 comment on function "private"."wake_capped"() is 'Trigger: a higher cap wakes the lanes that sleep for the old one. Definer: lanes belong to the engine.';
 
@@ -5747,17 +6871,47 @@ comment on function
   "private"."window_opens_at"(text, time without time zone, time without time zone, timestamp
   with time zone) is 'The time itself when the window is open then, else its next opening, or null for a window that never opens.';
 
-comment on function "public"."claim_task"(uuid, uuid) is 'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline"}. It will be verified in the background. Errors: PT404 no such task for this caller, 23505 claimed already.';
+comment on function "public"."accept_invitation"(text) is 'The caller accepts an invitation to its confirmed address: {"tenant_id","slug","name","role"}. Errors: PT404 for whatever else is wrong (unknown, expired, used, revoked, another address), so that nothing can be guessed, PT429 too many tries.';
 
-comment on function "public"."create_tenant"(text, text, text) is 'Creates a tenant on the Free plan; the caller becomes its owner. Errors: 23505 slug taken, 23514 slug or name not allowed, 22023 time zone.';
+comment on function "public"."change_role"(uuid, uuid, public.member_role) is 'Gives a member another role, at most the caller''s own. Admins change members and viewers, owners everybody. Errors: 42501, PT404 no such member, PT409 the last owner stays.';
+
+comment on function "public"."claim_task"(uuid, uuid) is 'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline"}. It will be verified in the background. Errors: PT404 no such task for this caller, 23505 claimed already, PT429 too many.';
+
+comment on function "public"."close_tenant"(uuid) is 'Closes a tenant: nobody sees it any more and nothing is done for it, until an owner reopens it. Owners only. Error: 42501.';
+
+comment on function "public"."create_campaign"(uuid, text, timestamp with time zone, timestamp
+  with time zone, text, boolean, time without time zone, time without time zone) is 'Creates a draft campaign; time zone, notifications and their hours are the tenant''s unless given. Members only. Errors: 42501, 23514 name or dates, 22023 time zone.';
+
+comment on function "public"."create_tenant"(text, text, text) is 'Creates a tenant on the Free plan; the caller becomes its owner. Name and settings are changed by updating the row. Errors: 23505 slug taken, 23514 slug or name not allowed, 22023 time zone, PT429 too many.';
+
+comment on function "public"."invite_member"(uuid, text, public.member_role, integer) is
+  'Invites an address to work for the tenant, in a role at most the caller''s; admins only. {"invitation_id","email","role","expires_at","token"}: the token is shown this once, for the message to that address. An older invitation of the address ends. Errors: 42501, 23514 address, PT429.';
 
 comment on function "public"."join_campaign"(uuid, uuid, text, text, text, text, boolean) is
-  'Makes the caller a participant of the tenant (or updates the details) through a running campaign; returns the participant''s id. whatsapp_opt_in: the person agreed to WhatsApp messages of this business. Errors: PT404 no such campaign, 23505 user name taken, 23514 malformed phone or name.';
+  'Makes the caller a participant of the tenant (or updates the details) through a running campaign; returns the participant''s id. whatsapp_opt_in: the person agreed to WhatsApp messages of this business. Errors: PT404 no such campaign, 23505 user name taken, 23514 malformed phone or name, PT429 too many.';
+
+comment on function "public"."leave_tenant"(uuid) is 'The caller works for the tenant no more. Errors: 42501 did not, PT409 the last owner stays.';
+
+comment on function "public"."list_members"(uuid) is 'Who works for the tenant, with e-mail address; admins only. Error: 42501.';
+
+comment on function "public"."my_tenants"() is 'The tenants that the caller works for, with the role in each. is_active: the one chosen by set_active_tenant.';
 
 comment on function "public"."remove_credential"(uuid, public.provider) is 'Forgets a tenant''s access to a provider, secret included; admins only. False when there was none.';
 
+comment on function "public"."remove_member"(uuid, uuid) is 'Takes a member''s access away, at once. Admins remove members and viewers, owners everybody. Errors: 42501, PT404, PT409 the last owner stays.';
+
+comment on function "public"."reopen_tenant"(uuid) is 'Makes a closed tenant active again: its owners. Or a suspended one: the platform and its admins. Error: 42501.';
+
+comment on function "public"."revoke_invitation"(uuid, uuid) is 'Takes an invitation back; admins only. False when there is none that waits. Error: 42501.';
+
+comment on function "public"."set_active_tenant"(uuid) is 'Remembers the tenant that the caller works in, for my_tenants() and the next token; left out, it is forgotten. Changes no right. Error: 42501.';
+
 comment on function "public"."set_credential"(uuid, public.provider, text, jsonb, jsonb) is
-  'Stores a tenant''s access to a provider; admins only. Secrets: meta and whatsapp_cloud {"access_token", "app_secret"?}, waapi {"token"}, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes.';
+  'Stores a tenant''s access to a provider; admins only. Secrets: meta and whatsapp_cloud {"access_token", "app_secret"?}, waapi {"token"}, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes. Errors: 42501, 22023, PT429 too many.';
+
+comment on function "public"."suspend_tenant"(uuid, text) is 'Suspends a tenant: its members can read, nothing is done for it. The platform and its admins only. Errors: 42501, PT404.';
+
+comment on function "public"."transfer_ownership"(uuid, uuid) is 'A member becomes owner in the caller''s place; the caller becomes an admin. Owners only. Errors: 42501, PT404 no such member.';
 
 comment on function "public"."why"(uuid, bigint) is 'For members: why an item of their tenant is not running.';
 
@@ -5799,9 +6953,19 @@ comment on table "jobs"."run_tenants" is 'Per-tenant counts of a run, by drain; 
 
 comment on table "jobs"."runs" is 'What the log, the health check and the dashboard show: start, end, status, counts and the first errors of each run.';
 
+comment on table "private"."active_tenants" is 'The tenant that each user has chosen to work in. A preference, never a right.';
+
+comment on table "private"."call_limits" is 'How often a user or a tenant may call what is expensive. A call without a row here has no limit.';
+
+comment on table "private"."platform_admins" is 'Users who run the platform. In no tenant do they have any right by it.';
+
 comment on table "private"."platform_credentials" is 'The platform''s own access to a provider, the fall-back for tenants without one.';
 
+comment on table "private"."rate_windows" is 'The recent calls of everyone whose calls are limited. A row is of no use after ends_at.';
+
 comment on table "private"."settings" is 'Platform settings, one row each: the name, its value and what it means.';
+
+comment on table "private"."time_zones" is 'IANA time zones that this server knows; brought up to date with the hourly clean-up.';
 
 comment on table "public"."audit_log" is 'Append-only record of changes to rights, credentials, money and control. The platform''s own rows have the nil tenant.';
 
@@ -5810,6 +6974,8 @@ comment on table "public"."campaigns" is 'A tenant''s campaigns: when they run, 
 comment on table "public"."completions" is 'Claims and what became of them. Evidence is ids and times, never content. Written by claim_task and by the engine only.';
 
 comment on table "public"."credentials" is 'A tenant''s access to a provider: which account, how healthy. The secret is in Vault and never comes back out.';
+
+comment on table "public"."invitations" is 'Who was invited to work for a tenant, in which role, and what became of it. Written by calls only.';
 
 comment on table "public"."memberships" is 'Who works for which tenant, in which role. The only authority on access; no claim in a token is trusted.';
 
@@ -5838,6 +7004,10 @@ comment on view "public"."job_service_levels" is 'For members: what service thei
 revoke all on function "jobs"."add_member"(uuid, uuid, public.member_role) from public;
 
 grant execute on function "jobs"."add_member"(uuid, uuid, public.member_role) to "service_role";
+
+revoke all on function "jobs"."add_platform_admin"(uuid) from public;
+
+grant execute on function "jobs"."add_platform_admin"(uuid) to "service_role";
 
 revoke all on function "jobs"."answer_doorbell"(uuid) from public;
 
@@ -5995,6 +7165,10 @@ revoke all
 
 revoke all on function "jobs"."reap"(timestamp with time zone, integer) from public;
 
+revoke all on function "jobs"."remove_platform_admin"(uuid) from public;
+
+grant execute on function "jobs"."remove_platform_admin"(uuid) to "service_role";
+
 revoke all on function "jobs"."replay"(text, uuid, text, timestamp with time zone, boolean) from public;
 
 grant execute
@@ -6031,6 +7205,10 @@ grant execute
   on function "jobs"."service_report"(timestamp with time zone, uuid[])
   to "service_role";
 
+revoke all on function "jobs"."set_call_limit"(text, integer, integer) from public;
+
+grant execute on function "jobs"."set_call_limit"(text, integer, integer) to "service_role";
+
 revoke all on function "jobs"."set_plan"(uuid, text) from public;
 
 grant execute on function "jobs"."set_plan"(uuid, text) to "service_role";
@@ -6062,6 +7240,10 @@ revoke all on function "jobs"."stop_all"(boolean) from public;
 grant execute on function "jobs"."stop_all"(boolean) to "service_role";
 
 revoke all on function "jobs"."take_guards"(text, uuid[]) from public;
+
+revoke all on function "jobs"."take_request"(text, integer, integer, text) from public;
+
+grant execute on function "jobs"."take_request"(text, integer, integer, text) to "service_role";
 
 revoke all on function "jobs"."throttle_lanes"(text, jobs.settled[]) from public;
 
@@ -6097,6 +7279,10 @@ grant execute on function "jobs"."work_batch"(uuid, text, integer) to "service_r
 
 revoke all on function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint) from public;
 
+revoke all on function "private"."accept_invitation"(text) from public;
+
+grant execute on function "private"."accept_invitation"(text) to "authenticated";
+
 revoke all on function "private"."alert_text"(jobs.alerts, text) from public;
 
 revoke all on function "private"."apply_messages"(jobs.ended[]) from public;
@@ -6104,6 +7290,14 @@ revoke all on function "private"."apply_messages"(jobs.ended[]) from public;
 revoke all on function "private"."apply_verifications"(jobs.ended[]) from public;
 
 revoke all on function "private"."audit"(uuid, text, jsonb) from public;
+
+revoke all on function "private"."audit_tenant"() from public;
+
+revoke all on function "private"."change_role"(uuid, uuid, public.member_role) from public;
+
+grant execute
+  on function "private"."change_role"(uuid, uuid, public.member_role)
+  to "authenticated";
 
 revoke all on function "private"."check_credential"(public.provider, text, jsonb, jsonb) from public;
 
@@ -6117,7 +7311,13 @@ revoke all on function "private"."claim_task"(uuid, uuid) from public;
 
 grant execute on function "private"."claim_task"(uuid, uuid) to "authenticated";
 
+revoke all on function "private"."close_tenant"(uuid) from public;
+
+grant execute on function "private"."close_tenant"(uuid) to "authenticated";
+
 revoke all on function "private"."congratulation"(uuid, uuid) from public;
+
+revoke all on function "private"."count_call"(text, integer, integer) from public;
 
 revoke all on function "private"."create_tenant"(text, text, text) from public;
 
@@ -6125,15 +7325,31 @@ grant execute on function "private"."create_tenant"(text, text, text) to "authen
 
 revoke all on function "private"."credential_for"(uuid, public.provider, boolean) from public;
 
+revoke all on function "private"."custom_access_token"(jsonb) from public;
+
+grant execute on function "private"."custom_access_token"(jsonb) to "supabase_auth_admin";
+
 revoke all on function "private"."deliver_alert"() from public;
 
 revoke all on function "private"."enqueue_messages"() from public;
 
 revoke all on function "private"."forget_tenant"() from public;
 
+revoke all on function "private"."invite_member"(uuid, text, public.member_role, integer) from public;
+
+grant execute
+  on function "private"."invite_member"(uuid, text, public.member_role, integer)
+  to "authenticated", "service_role";
+
+revoke all on function "private"."is_listed"(text, text) from public;
+
 revoke all on function "private"."is_platform"() from public;
 
 grant execute on function "private"."is_platform"() to "authenticated", "service_role";
+
+revoke all on function "private"."is_platform_admin"() from public;
+
+grant execute on function "private"."is_platform_admin"() to "authenticated", "service_role";
 
 revoke all on function "private"."is_time_zone"(text) from public;
 
@@ -6145,9 +7361,23 @@ grant execute
   on function "private"."join_campaign"(uuid, uuid, text, text, text, text, boolean)
   to "authenticated";
 
+revoke all on function "private"."keep_an_owner"() from public;
+
 revoke all on function "private"."keep_row_rules"() from public;
 
 revoke all on function "private"."keep_secret"(text, text) from public;
+
+revoke all on function "private"."learn_time_zones"() from public;
+
+revoke all on function "private"."leave_tenant"(uuid) from public;
+
+grant execute on function "private"."leave_tenant"(uuid) to "authenticated";
+
+revoke all on function "private"."limit_calls"(text, uuid) from public;
+
+revoke all on function "private"."list_members"(uuid) from public;
+
+grant execute on function "private"."list_members"(uuid) to "authenticated";
 
 revoke all on function "private"."load_alert_emails"(uuid[], bigint[], uuid[], jsonb[]) from public;
 
@@ -6157,6 +7387,8 @@ revoke all on function "private"."load_messages"(uuid[], bigint[], uuid[], jsonb
 
 revoke all on function "private"."load_verifications"(uuid[], bigint[], uuid[], jsonb[]) from public;
 
+revoke all on function "private"."lock_tenant"(uuid, public.member_role) from public;
+
 revoke all on function "private"."my_queues"() from public;
 
 grant execute on function "private"."my_queues"() to "authenticated";
@@ -6165,7 +7397,13 @@ revoke all on function "private"."my_service_levels"() from public;
 
 grant execute on function "private"."my_service_levels"() to "authenticated";
 
+revoke all on function "private"."my_tenants"() from public;
+
+grant execute on function "private"."my_tenants"() to "authenticated";
+
 revoke all on function "private"."normalise_participant"() from public;
+
+revoke all on function "private"."normalise_tenant"() from public;
 
 revoke all on function "private"."participant_ids"() from public;
 
@@ -6185,7 +7423,29 @@ grant execute
   on function "private"."remove_credential"(uuid, public.provider)
   to "authenticated", "service_role";
 
+revoke all on function "private"."remove_member"(uuid, uuid) from public;
+
+grant execute on function "private"."remove_member"(uuid, uuid) to "authenticated";
+
+revoke all on function "private"."reopen_tenant"(uuid) from public;
+
+grant execute on function "private"."reopen_tenant"(uuid) to "authenticated", "service_role";
+
 revoke all on function "private"."require_role"(uuid, public.member_role) from public;
+
+revoke all on function "private"."require_user"() from public;
+
+revoke all on function "private"."revoke_invitation"(uuid, uuid) from public;
+
+grant execute
+  on function "private"."revoke_invitation"(uuid, uuid)
+  to "authenticated", "service_role";
+
+revoke all on function "private"."role_to_manage"(uuid, uuid) from public;
+
+revoke all on function "private"."set_active_tenant"(uuid) from public;
+
+grant execute on function "private"."set_active_tenant"(uuid) to "authenticated";
 
 revoke all on function "private"."set_credential"(uuid, public.provider, text, jsonb, jsonb) from public;
 
@@ -6195,11 +7455,23 @@ grant execute
 
 revoke all on function "private"."setting"(text) from public;
 
+revoke all on function "private"."suspend_tenant"(uuid, text) from public;
+
+grant execute
+  on function "private"."suspend_tenant"(uuid, text)
+  to "authenticated", "service_role";
+
+revoke all on function "private"."take_rate"(text, integer, integer) from public;
+
 revoke all on function "private"."tenant_ids"(public.member_role) from public;
 
 grant execute
   on function "private"."tenant_ids"(public.member_role)
   to "authenticated", "service_role";
+
+revoke all on function "private"."transfer_ownership"(uuid, uuid) from public;
+
+grant execute on function "private"."transfer_ownership"(uuid, uuid) to "authenticated";
 
 revoke all on function "private"."wake_capped"() from public;
 
@@ -6229,13 +7501,43 @@ revoke all
     with time zone)
   from public;
 
+revoke all on function "public"."accept_invitation"(text) from public;
+
+grant execute on function "public"."accept_invitation"(text) to "authenticated";
+
+revoke all on function "public"."change_role"(uuid, uuid, public.member_role) from public;
+
+grant execute
+  on function "public"."change_role"(uuid, uuid, public.member_role)
+  to "authenticated";
+
 revoke all on function "public"."claim_task"(uuid, uuid) from public;
 
 grant execute on function "public"."claim_task"(uuid, uuid) to "authenticated";
 
+revoke all on function "public"."close_tenant"(uuid) from public;
+
+grant execute on function "public"."close_tenant"(uuid) to "authenticated";
+
+revoke all
+  on function "public"."create_campaign"(uuid, text, timestamp with time zone, timestamp
+    with time zone, text, boolean, time without time zone, time without time zone)
+  from public;
+
+grant execute
+  on function "public"."create_campaign"(uuid, text, timestamp with time zone, timestamp
+    with time zone, text, boolean, time without time zone, time without time zone)
+  to "authenticated", "service_role";
+
 revoke all on function "public"."create_tenant"(text, text, text) from public;
 
 grant execute on function "public"."create_tenant"(text, text, text) to "authenticated";
+
+revoke all on function "public"."invite_member"(uuid, text, public.member_role, integer) from public;
+
+grant execute
+  on function "public"."invite_member"(uuid, text, public.member_role, integer)
+  to "authenticated", "service_role";
 
 revoke all on function "public"."join_campaign"(uuid, uuid, text, text, text, text, boolean) from public;
 
@@ -6243,17 +7545,55 @@ grant execute
   on function "public"."join_campaign"(uuid, uuid, text, text, text, text, boolean)
   to "authenticated";
 
+revoke all on function "public"."leave_tenant"(uuid) from public;
+
+grant execute on function "public"."leave_tenant"(uuid) to "authenticated";
+
+revoke all on function "public"."list_members"(uuid) from public;
+
+grant execute on function "public"."list_members"(uuid) to "authenticated";
+
+revoke all on function "public"."my_tenants"() from public;
+
+grant execute on function "public"."my_tenants"() to "authenticated";
+
 revoke all on function "public"."remove_credential"(uuid, public.provider) from public;
 
 grant execute
   on function "public"."remove_credential"(uuid, public.provider)
   to "authenticated", "service_role";
 
+revoke all on function "public"."remove_member"(uuid, uuid) from public;
+
+grant execute on function "public"."remove_member"(uuid, uuid) to "authenticated";
+
+revoke all on function "public"."reopen_tenant"(uuid) from public;
+
+grant execute on function "public"."reopen_tenant"(uuid) to "authenticated", "service_role";
+
+revoke all on function "public"."revoke_invitation"(uuid, uuid) from public;
+
+grant execute
+  on function "public"."revoke_invitation"(uuid, uuid)
+  to "authenticated", "service_role";
+
+revoke all on function "public"."set_active_tenant"(uuid) from public;
+
+grant execute on function "public"."set_active_tenant"(uuid) to "authenticated";
+
 revoke all on function "public"."set_credential"(uuid, public.provider, text, jsonb, jsonb) from public;
 
 grant execute
   on function "public"."set_credential"(uuid, public.provider, text, jsonb, jsonb)
   to "authenticated", "service_role";
+
+revoke all on function "public"."suspend_tenant"(uuid, text) from public;
+
+grant execute on function "public"."suspend_tenant"(uuid, text) to "authenticated", "service_role";
+
+revoke all on function "public"."transfer_ownership"(uuid, uuid) from public;
+
+grant execute on function "public"."transfer_ownership"(uuid, uuid) to "authenticated";
 
 revoke all on function "public"."why"(uuid, bigint) from public;
 
@@ -6263,7 +7603,7 @@ grant usage on schema "jobs" to "service_role";
 
 grant usage on schema "private" to "anon", "authenticated";
 
-grant usage on schema "private" to "service_role";
+grant usage on schema "private" to "service_role", "supabase_auth_admin";
 
 grant select on table "jobs"."alerts" to "service_role";
 
@@ -6391,6 +7731,30 @@ grant select ("updated_at") on table "public"."credentials" to "authenticated";
 
 grant delete, insert, select, update on table "public"."credentials" to "service_role";
 
+grant select ("accepted_at") on table "public"."invitations" to "authenticated";
+
+grant select ("accepted_by") on table "public"."invitations" to "authenticated";
+
+grant select ("created_at") on table "public"."invitations" to "authenticated";
+
+grant select ("email") on table "public"."invitations" to "authenticated";
+
+grant select ("expires_at") on table "public"."invitations" to "authenticated";
+
+grant select ("id") on table "public"."invitations" to "authenticated";
+
+grant select ("invited_by") on table "public"."invitations" to "authenticated";
+
+grant select ("revoked_at") on table "public"."invitations" to "authenticated";
+
+grant select ("role") on table "public"."invitations" to "authenticated";
+
+grant select ("tenant_id") on table "public"."invitations" to "authenticated";
+
+grant select ("updated_at") on table "public"."invitations" to "authenticated";
+
+grant delete, insert, select, update on table "public"."invitations" to "service_role";
+
 grant select on table "public"."memberships" to "authenticated";
 
 grant delete, insert, select, update on table "public"."memberships" to "service_role";
@@ -6442,6 +7806,14 @@ grant delete, insert, select, update on table "public"."social_tasks" to "servic
 grant select on table "public"."spin_ledger" to "authenticated";
 
 grant delete, insert, select on table "public"."spin_ledger" to "service_role";
+
+grant update ("campaign_notifications") on table "public"."tenants" to "authenticated";
+
+grant update ("campaign_notify_from") on table "public"."tenants" to "authenticated";
+
+grant update ("campaign_notify_until") on table "public"."tenants" to "authenticated";
+
+grant update ("locale") on table "public"."tenants" to "authenticated";
 
 grant update ("name") on table "public"."tenants" to "authenticated";
 

@@ -9,6 +9,10 @@ insert into private.settings (name, value, meaning) values
   ('default_time_zone', 'UTC', 'Time zone of schedules that name none.')
 on conflict (name) do update set meaning = excluded.meaning;
 
+-- sql/00_platform/21_time_zones.rows.sql
+-- The time zones of this server.
+select private.learn_time_zones();
+
 -- sql/10_tenancy/11_plans.rows.sql
 -- The four plans. Numbers that an admin changed stay; new plans and names arrive.
 insert into public.plans (plan_id, name, position, weight, cap, batch_share, cadence_seconds, rate_per_minute, target_seconds) values
@@ -17,6 +21,22 @@ insert into public.plans (plan_id, name, position, weight, cap, batch_share, cad
   ('pro', 'Pro', 3, 4, 200, 100, 60, 3000, 120),
   ('enterprise', 'Enterprise', 4, 8, 400, 200, 60, null, 120)
 on conflict (plan_id) do update set name = excluded.name, position = excluded.position;
+
+-- sql/10_tenancy/46_call_limits.rows.sql
+-- The limits. Numbers that an admin changed stay; new limits and meanings arrive.
+insert into private.call_limits (name, calls, seconds, per, meaning) values
+  ('create_tenant', 10, 86400, 'user', 'Tenants that one user creates.'),
+  ('invite_member', 50, 86400, 'tenant', 'Invitations that one tenant sends.'),
+  ('accept_invitation', 20, 3600, 'user', 'Invitations that one user tries to accept, successfully or not.'),
+  ('set_credential', 30, 3600, 'tenant', 'Credentials that one tenant stores.'),
+  ('join_campaign', 30, 60, 'user', 'Campaigns that one user joins.'),
+  ('claim_task', 60, 60, 'user', 'Tasks that one user claims.')
+on conflict (name) do update set per = excluded.per, meaning = excluded.meaning;
+
+insert into private.settings (name, value, meaning) values
+  ('jobs_ip_allow_list', '', 'Addresses and networks that may call functions/jobs, separated by commas. Empty: all.'),
+  ('platform_admins_need_mfa', 'false', 'true: a platform admin is one only in a session with a second factor (aal2).')
+on conflict (name) do update set meaning = excluded.meaning;
 
 -- sql/30_jobs/11_platform.rows.sql
 -- The one row of the engine's state.

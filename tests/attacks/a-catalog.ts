@@ -126,11 +126,7 @@ export const catalog: Group = {
       const calledBy = (role: string) => routines.filter((each) => (each.callers as string[]).includes(role));
       await trial.control('authenticated may call some', async () => calledBy('authenticated').length > 0);
       // The Data API itself runs this one before every request, in the request's role.
-      const [first] = await found(
-        trial,
-        `select replace(s, 'pgrst.db_pre_request=', '') as name from pg_catalog.pg_db_role_setting d, unnest(d.setconfig) s
-         where s like 'pgrst.db_pre_request=%'`,
-      );
+      const first = 'private.check_request';
       for (const role of ['public', 'anon']) {
         const names = calledBy(role)
           .filter((each) => `${each.schema}.${each.name}` !== first)

@@ -3,6 +3,10 @@ import { catalog } from './a-catalog.ts';
 import { surface } from './b-surface.ts';
 import { reads } from './c-reads.ts';
 import { writes } from './d-writes.ts';
+import { rpcs } from './e-calls.ts';
+import { sessions } from './f-sessions.ts';
+import { functions } from './g-functions.ts';
+import { platform } from './h-platform.ts';
 import type { Group } from './harness.ts';
 
-export const groups: Group[] = [catalog, surface, reads, writes];
+export const groups: Group[] = [catalog, surface, reads, writes, rpcs, sessions, functions, platform];

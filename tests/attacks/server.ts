@@ -14,7 +14,6 @@ export interface ServerOptions {
 }
 
 export interface RunningServer extends Server {
-  simulators: Partial<Record<'meta' | 'whatsapp' | 'waapi' | 'stripe' | 'resend', string>>;
   stop(): Promise<void>;
 }
 

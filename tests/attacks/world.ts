@@ -28,6 +28,8 @@ export interface Server {
   ownerUrl: string;
   /** The login of the Data API. */
   authenticatorUrl: string;
+  /** The simulated providers, when the functions run. */
+  simulators: Partial<Record<'meta' | 'whatsapp' | 'waapi' | 'stripe' | 'resend', string>>;
   /** What the stack and the functions said so far. */
   logs: string[];
   /** A file with what the database server logged. */

@@ -1,0 +1,2 @@
+-- The time zones of this server.
+select private.learn_time_zones();

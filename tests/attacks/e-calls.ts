@@ -1,0 +1,415 @@
+/** E. Calls: every function that the Data API offers, with every argument that its caller should not give. */
+import { attack, codeOf, type Group, inWords, isDone, isFailure, rowsOf, type Trial } from './harness.ts';
+import type { TenantIds } from './scene.ts';
+import { apiFunctions } from './tables.ts';
+
+interface CallSample {
+  /** Arguments about this tenant, as its rightful caller would give them. */
+  args: (ids: TenantIds) => Record<string, unknown>;
+  /** Who may call it about B. */
+  by: string;
+  /** Who of A tries it about B: as powerful as can be. */
+  byOfA: string;
+  /** What the control undoes or prepares, as the platform. */
+  before?: (trial: Trial) => Promise<void>;
+}
+
+/** Every function that people may call needs a line here. */
+const calls: Record<string, CallSample | 'no tenant'> = {
+  claim_task: {
+    args: (ids) => ({ tenant_id: ids.tenant, task_id: ids.task }),
+    by: 'participantB',
+    byOfA: 'participantA',
+    before: async (trial) => {
+      const { b } = trial.ids;
+      await trial.world
+        .admin`delete from public.completions where tenant_id = ${b.tenant} and task_id = ${b.task} and participant_id = ${b.participant}`;
+    },
+  },
+  create_tenant: 'no tenant',
+  join_campaign: {
+    args: (ids) => ({ tenant_id: ids.tenant, campaign_id: ids.campaign, display_name: 'canaryb joined' }),
+    by: 'participantB',
+    // Anybody may join a campaign that runs: what is refused is in attack 63b.
+    byOfA: '',
+  },
+  remove_credential: {
+    args: (ids) => ({ tenant_id: ids.tenant, provider: 'email' }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
+  set_credential: {
+    args: (ids) => ({
+      tenant_id: ids.tenant,
+      provider: 'email',
+      kind: 'resend',
+      secret: { api_key: 'topsecret-e' },
+    }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
+  why: { args: (ids) => ({ tenant_id: ids.tenant, item_id: ids.item }), by: 'viewerB', byOfA: 'ownerA' },
+};
+
+const nil = '00000000-0000-0000-0000-000000000000';
+
+export const rpcs: Group = {
+  letter: 'E',
+  title: 'Calls and their arguments',
+  attacks: [
+    attack(
+      '63',
+      'every function about another tenant, nobody’s, none, several, with too much and too little',
+      async (trial) => {
+        const { a, b, none } = trial.ids;
+        for (const each of await apiFunctions(trial.world, 'public')) {
+          if (!each.callers.includes('authenticated')) continue;
+          const sample = calls[each.name];
+          trial.expect(
+            sample !== undefined,
+            `public.${each.name} can be called, and no sample in tests/attacks/e-calls.ts attacks it`,
+          );
+          if (sample === undefined || sample === 'no tenant') continue;
+          const { args, by, byOfA, before } = sample;
+          if (byOfA !== '') {
+            for (const who of [byOfA, 'stranger', 'removed', 'deleted', 'ofClosed', 'anon']) {
+              const real = await trial.rpc(who, each.name, args(b));
+              // The same arguments about a tenant that is nobody's.
+              const unreal = await trial.rpc(who, each.name, { ...args(b), tenant_id: none.tenant });
+              trial.refused(real, `${who} ${each.name} about B`);
+              trial.alike(
+                `${who} ${each.name}`,
+                { answer: real, sent: [b.tenant] },
+                { answer: unreal, sent: [none.tenant] },
+              );
+            }
+          }
+          const { tenant_id: _, ...without } = args(b);
+          const forms: unknown[] = [
+            { ...args(b), tenant_id: null },
+            { ...args(b), tenant_id: nil },
+            { ...args(b), tenant_id: [a.tenant, b.tenant] },
+            { ...args(b), tenant_id: `{${a.tenant},${b.tenant}}` },
+            { ...args(b), tenant_id: { a: a.tenant, b: b.tenant } },
+            { ...args(b), tenant_id: `${a.tenant} ` + `${b.tenant}` },
+            { ...args(b), tenant_id: '' },
+            { ...args(b), tenant_id: `${b.tenant}'--` },
+            without,
+            { ...args(b), p_tenant_id: a.tenant },
+            { ...args(b), role: 'owner', is_admin: true },
+            [args(a), args(b)],
+            [],
+            null,
+            '"x"',
+            {},
+          ];
+          for (const form of forms) {
+            const answer = await trial.rpc(byOfA === '' ? 'stranger' : byOfA, each.name, form);
+            trial.refused(answer, `${each.name} ${JSON.stringify(form)}`);
+          }
+          await trial.control(`${by} calls ${each.name}`, async () => {
+            await before?.(trial);
+            return isDone(await trial.rpc(by, each.name, args(b)));
+          });
+        }
+      },
+    ),
+    attack(
+      '63b',
+      'joining: a campaign of another tenant, a draft, an ended one, one of a closed or suspended tenant',
+      async (trial) => {
+        const { a, b, closed, suspended, none } = trial.ids;
+        const join = (tenant: string, campaign: string) =>
+          trial.rpc('ownerA', 'join_campaign', {
+            tenant_id: tenant,
+            campaign_id: campaign,
+            display_name: 'me',
+          });
+        const unreal = await join(b.tenant, none.campaign);
+        for (const [tenant, campaign, what] of [
+          [a.tenant, b.campaign, 'B’s campaign under A'],
+          [b.tenant, a.campaign, 'A’s campaign under B'],
+          [b.tenant, b.draft, 'a draft'],
+          [closed.tenant, closed.campaign, 'of a closed tenant'],
+          [suspended.tenant, suspended.campaign, 'of a suspended tenant'],
+          [none.tenant, b.campaign, 'under nobody'],
+        ] as const) {
+          const answer = await join(tenant, campaign);
+          trial.refused(answer, what);
+          trial.alike(
+            what,
+            { answer, sent: [tenant, campaign] },
+            { answer: unreal, sent: [b.tenant, none.campaign] },
+          );
+        }
+        for (const who of ['anon', 'outsider'])
+          trial.refused(
+            await trial.rpc(who, 'join_campaign', {
+              tenant_id: b.tenant,
+              campaign_id: b.campaign,
+              display_name: 'me',
+            }),
+            who,
+          );
+        await trial.control('one that runs', async () =>
+          isDone(
+            await trial.rpc('otherParticipantB', 'join_campaign', {
+              tenant_id: b.tenant,
+              campaign_id: b.campaign,
+              display_name: 'canaryb other',
+            }),
+          ),
+        );
+        // Joining again cannot take over somebody else's row.
+        const [row] = await trial.world
+          .admin`select user_id from public.participants where tenant_id = ${b.tenant} and id = ${b.otherParticipant}`;
+        trial.expect(
+          row?.user_id === trial.world.actor('otherParticipantB').userId,
+          'the participant belongs to somebody else now',
+        );
+      },
+    ),
+    attack('64', 'role checks with no membership, and roles that do not exist', async (trial) => {
+      const { a, b } = trial.ids;
+      const args = calls.set_credential;
+      if (args === undefined || args === 'no tenant') return;
+      for (const who of ['stranger', 'participantB', 'deleted', 'removed'])
+        trial.refused(await trial.rpc(who, 'set_credential', args.args(b)), `${who} has no membership`);
+      const loose = await trial.world.admin`
+        select a.attname from pg_catalog.pg_attribute a where a.attrelid = 'public.memberships'::regclass and a.attname in ('role', 'user_id', 'tenant_id') and not a.attnotnull`;
+      trial.expect(loose.length === 0, 'a membership can have no role');
+      for (const role of ['Owner', 'OWNER', 'root', 'platform_admin', '', null]) {
+        const outcome = await trial.world.tryAndUndo(
+          `insert into public.memberships (tenant_id, user_id, role) values ('${a.tenant}', '${trial.world.actor('stranger').userId}', ${role === null ? 'null' : `'${role}'`})`,
+        );
+        trial.expect(outcome === '22P02' || outcome === '23502', `the role ${role} was ${outcome}`);
+      }
+      // With NULL for the role or the tenant nobody is let in.
+      for (const call of [
+        'private.tenant_ids(null)',
+        `(select array_agg(t) from private.tenant_ids(null::public.member_role) t)`,
+      ]) {
+        const answer = await trial.sql('ownerA', `select x::text as x from (select ${call}) q (x)`);
+        trial.expect(
+          answer.code !== undefined || answer.rows.every((row) => row.x === null),
+          `${call} answers ${JSON.stringify(answer.rows)}`,
+        );
+      }
+      await trial.control('an admin is let in', async () =>
+        isDone(await trial.rpc('adminB', 'set_credential', args.args(b))),
+      );
+    }),
+    attack('65', 'two calls at once: one slug, one claim, one credential', async (trial) => {
+      const { b } = trial.ids;
+      const twice = <T>(run: () => Promise<T>) => Promise.all([run(), run(), run(), run(), run(), run()]);
+      const slug = `race-${Date.now()}`;
+      const made = await twice(() => trial.rpc('stranger', 'create_tenant', { name: 'Race', slug }));
+      trial.expect(
+        made.filter(isDone).length === 1,
+        `${made.filter(isDone).length} tenants of one slug were created`,
+      );
+      trial.expect(
+        made.every((each) => isDone(each) || codeOf(each) === '23505'),
+        `lost calls: ${made.map(inWords).join('; ')}`,
+      );
+      await trial.control('one claim of six at once', async () => {
+        const [task] = await trial.world.admin<{ id: string }[]>`
+          insert into public.social_tasks (tenant_id, campaign_id, kind, title, post_id) values (${b.tenant}, ${b.campaign}, 'instagram_comment', 'canaryb race', '77700071') returning id`;
+        const claims = await twice(() =>
+          trial.rpc('participantB', 'claim_task', { tenant_id: b.tenant, task_id: task?.id }),
+        );
+        const rows = await trial.world
+          .admin`select from public.completions where tenant_id = ${b.tenant} and task_id = ${task?.id ?? ''}`;
+        const items = await trial.world.admin`
+          select from jobs.items i join public.completions c on c.tenant_id = i.tenant_id and c.id = i.subject_id where c.task_id = ${task?.id ?? ''}`;
+        return claims.filter(isDone).length === 1 && rows.length === 1 && items.length === 1;
+      });
+      await trial.control('credentials set six times at once are one', async () => {
+        const set = calls.set_credential;
+        if (set === undefined || set === 'no tenant') return false;
+        const answers = await twice(() => trial.rpc('adminB', 'set_credential', set.args(b)));
+        const [rows] = await trial.world.admin`
+          select count(*)::int as credentials, (select count(*)::int from vault.secrets where name = ${`credential/${b.tenant}/email`}) as secrets
+          from public.credentials where tenant_id = ${b.tenant} and provider = 'email'`;
+        trial.expect(
+          answers.every((each) => each.status < 500),
+          `a race ends in ${answers.map(inWords).join('; ')}`,
+        );
+        return answers.some(isDone) && rows?.credentials === 1 && rows.secrets === 1;
+      });
+    }),
+    attack('67', 'dynamic SQL: quotes, identifiers, operators and patterns in every text', async (trial) => {
+      const { a, b } = trial.ids;
+      const words = [
+        `'; drop table public.campaigns; --`,
+        `"; select 1; --`,
+        '%I %L %s',
+        '$1',
+        '$$; select 1; $$',
+        `x' or '1'='1`,
+        '\\',
+        '{}',
+        'null',
+        `${'('.repeat(50)}`,
+        '* from vault.decrypted_secrets --',
+      ];
+      await trial.control(
+        'a text is a text',
+        async () =>
+          rowsOf(
+            await trial.rest('memberB', 'POST', '/campaigns', {
+              headers: { prefer: 'return=representation' },
+              body: { tenant_id: b.tenant, name: `canaryb '; --` },
+            }),
+          ).length === 1,
+      );
+      for (const word of words) {
+        const answers = [
+          await trial.rest('memberA', 'POST', '/campaigns', { body: { tenant_id: a.tenant, name: word } }),
+          await trial.rpc('stranger', 'create_tenant', { name: 'x', slug: word }),
+          await trial.rpc('stranger', 'create_tenant', {
+            name: 'x',
+            slug: `tz-${Date.now()}`,
+            time_zone: word,
+          }),
+          await trial.rpc('ownerA', 'set_credential', {
+            tenant_id: a.tenant,
+            provider: word,
+            kind: word,
+            secret: { [word]: word },
+            account: { [word]: word },
+          }),
+          await trial.rest('ownerA', 'GET', `/campaigns?order=${encodeURIComponent(word)}`),
+          await trial.rest('ownerA', 'GET', `/campaigns?select=${encodeURIComponent(word)}`),
+          await trial.rest('ownerA', 'GET', `/campaigns?${encodeURIComponent(word)}=eq.1`),
+          await trial.rest('ownerA', 'GET', `/completions?select=evidence->${encodeURIComponent(word)}`),
+          await trial.rest('ownerA', 'GET', `/${encodeURIComponent(word)}`),
+          await trial.rest('ownerA', 'GET', '/campaigns', {
+            headers: { 'accept-profile': `public; ${word.replaceAll(/[^ -~]/g, '')}` },
+          }),
+        ];
+        for (const answer of answers) trial.expect(!isFailure(answer), `${word}: ${inWords(answer)}`);
+      }
+      const [row] = await trial.world.admin`select to_regclass('public.campaigns') is not null as there`;
+      trial.expect(row?.there === true, 'the table is gone');
+    }),
+    attack('68', 'paging: limits, offsets and dates out of range', async (trial) => {
+      const { b } = trial.ids;
+      await trial.control(
+        'a page',
+        async () => rowsOf(await trial.rest('ownerB', 'GET', '/campaigns?limit=1&offset=0')).length === 1,
+      );
+      for (const query of [
+        'limit=-1',
+        'limit=0',
+        'limit=1000000000',
+        'limit=null',
+        'offset=-1',
+        'offset=9223372036854775807',
+        'limit=9223372036854775808',
+        'limit=1;select 1',
+        'limit=1&limit=1000',
+        'created_at=gte.infinity',
+        'created_at=lt.-infinity',
+        'created_at=gt.294277-01-01',
+        `created_at=gt.2026-12-31&created_at=lt.2026-01-01`,
+      ]) {
+        const answer = await trial.rest('ownerA', 'GET', `/campaigns?${query}`);
+        trial.nothingOfB(answer, query);
+        const ranged = await trial.rest('ownerA', 'GET', '/campaigns', {
+          headers: { range: '0-999999999', 'range-unit': 'items' },
+        });
+        trial.nothingOfB(ranged, 'a range');
+      }
+      for (const item of ['-1', '9223372036854775807', '9223372036854775808', '1e400', '1.5', 'NaN']) {
+        const answer = await trial.rpc('ownerA', 'why', { tenant_id: trial.ids.a.tenant, item_id: item });
+        trial.expect(!isFailure(answer), `item ${item}: ${inWords(answer)}`);
+      }
+      for (const time of ['infinity', '-infinity', '294277-01-01', 'now', 'tomorrow']) {
+        const answer = await trial.rest('memberA', 'POST', '/campaigns', {
+          body: { tenant_id: trial.ids.a.tenant, name: 'x', starts_at: time, ends_at: time },
+        });
+        trial.refused(answer, `from ${time} until ${time}`);
+      }
+      trial.expect(b.tenant !== '', 'B is there');
+    }),
+    attack('69', '“not found” and “not yours” are one answer', async (trial) => {
+      const { b, none } = trial.ids;
+      const pairs: [string, string, Record<string, unknown>, Record<string, unknown>][] = [
+        [
+          'ownerA',
+          'why',
+          { tenant_id: b.tenant, item_id: b.item },
+          { tenant_id: none.tenant, item_id: b.item },
+        ],
+        [
+          'ownerA',
+          'set_credential',
+          {
+            tenant_id: b.tenant,
+            provider: 'meta',
+            kind: 'facebook_login',
+            secret: { access_token: 'x' },
+            account: {},
+          },
+          {
+            tenant_id: none.tenant,
+            provider: 'meta',
+            kind: 'facebook_login',
+            secret: { access_token: 'x' },
+            account: {},
+          },
+        ],
+        [
+          'ownerA',
+          'remove_credential',
+          { tenant_id: b.tenant, provider: 'meta' },
+          { tenant_id: none.tenant, provider: 'meta' },
+        ],
+        [
+          'participantA',
+          'claim_task',
+          { tenant_id: b.tenant, task_id: b.task },
+          { tenant_id: b.tenant, task_id: none.task },
+        ],
+        [
+          'participantA',
+          'join_campaign',
+          { tenant_id: b.tenant, campaign_id: b.draft, display_name: 'x' },
+          { tenant_id: b.tenant, campaign_id: none.campaign, display_name: 'x' },
+        ],
+      ];
+      for (const [who, name, real, unreal] of pairs) {
+        const words = (args: Record<string, unknown>) =>
+          Object.values(args).filter(
+            (value): value is string => typeof value === 'string' && value.length > 9,
+          );
+        trial.alike(
+          name,
+          { answer: await trial.rpc(who, name, real), sent: words(real) },
+          { answer: await trial.rpc(who, name, unreal), sent: words(unreal) },
+        );
+      }
+      await trial.control('the rightful one is answered', async () =>
+        isDone(await trial.rpc('viewerB', 'why', { tenant_id: b.tenant, item_id: b.item })),
+      );
+    }),
+    attack('70', 'a dedupe key of B is free for A', async (trial) => {
+      const { a, b } = trial.ids;
+      const profile = { 'content-profile': 'jobs' };
+      const enqueue = (tenant: string) =>
+        trial.rpc(
+          'server',
+          'enqueue',
+          { job: 'send-notifications', tenant_id: tenant, run_at: '2099-01-01', dedupe_key: 'one-key' },
+          { headers: profile },
+        );
+      await trial.control(
+        'B uses the key once, not twice',
+        async () => (await enqueue(b.tenant)).json === 1 && (await enqueue(b.tenant)).json === 0,
+      );
+      const own = await enqueue(a.tenant);
+      trial.expect(own.json === 1, `A cannot use it: ${inWords(own)}`);
+    }),
+  ],
+};

@@ -1,0 +1,513 @@
+/** F. Memberships, sessions and tokens: what was true when a token was made and is no longer, and what never was. */
+import { attack, type Group, inWords, isDone, isFailure, noAttack, rowsOf } from './harness.ts';
+import { tenantTables, updatable } from './tables.ts';
+import { claimsOf, forge } from './tokens.ts';
+
+const asked = { prefer: 'return=representation' };
+
+export const sessions: Group = {
+  letter: 'F',
+  title: 'Memberships, sessions and tokens',
+  attacks: [
+    attack('71', 'a removed member with a live token: nothing is read or written any more', async (trial) => {
+      const { b } = trial.ids;
+      for (const table of await tenantTables(trial.world)) {
+        trial.nothingOfB(
+          await trial.rest('removed', 'GET', `/${table.name}?select=${table.select}`),
+          `reads ${table.name}`,
+        );
+        if (table.view) continue;
+        const change = updatable[table.name]?.change('stolen') ?? { [table.key]: b.tenant };
+        trial.nothingOfB(
+          await trial.rest('removed', 'PATCH', `/${table.name}?${table.key}=eq.${b.tenant}`, {
+            headers: asked,
+            body: change,
+          }),
+          `writes ${table.name}`,
+        );
+        trial.nothingOfB(
+          await trial.rest('removed', 'DELETE', `/${table.name}?${table.key}=eq.${b.tenant}`, {
+            headers: asked,
+          }),
+          `deletes ${table.name}`,
+        );
+      }
+      trial.refused(
+        await trial.rpc('removed', 'set_credential', {
+          tenant_id: b.tenant,
+          provider: 'stripe',
+          kind: 'own_key',
+          secret: { api_key: 'topsecret-71' },
+        }),
+        'sets a credential',
+      );
+      trial.refused(await trial.rpc('removed', 'why', { tenant_id: b.tenant, item_id: b.item }), 'asks why');
+      // At once: in the very request after the removal.
+      const user = trial.world.actor('stranger').userId;
+      const read = async () =>
+        rowsOf(await trial.rest('stranger', 'GET', `/campaigns?tenant_id=eq.${trial.ids.a.tenant}`)).length;
+      await trial.world
+        .admin`insert into public.memberships (tenant_id, user_id, role) values (${trial.ids.a.tenant}, ${user}, 'admin')`;
+      const during = await read();
+      await trial.world
+        .admin`delete from public.memberships where tenant_id = ${trial.ids.a.tenant} and user_id = ${user}`;
+      trial.expect((await read()) === 0, 'the next request still reads');
+      await trial.control('a member reads, with the same token', async () => during > 0);
+    }),
+    noAttack(
+      '72',
+      'an open Realtime channel of a removed member',
+      'No table is published to Realtime (attack 18), so there is no channel that could stay open; the local stack has no Realtime.',
+    ),
+    noAttack(
+      '73',
+      'links and keys made while a member',
+      'There are no signed links, exports or API keys of members: sessions are the only access, and 71 covers them.',
+    ),
+    attack('74', 'a demoted owner does nothing of an owner’s', async (trial) => {
+      const { b } = trial.ids;
+      trial.expect(
+        rowsOf(await trial.rest('demoted', 'GET', '/audit_log')).length === 0,
+        'reads the audit log',
+      );
+      trial.expect(
+        rowsOf(await trial.rest('demoted', 'GET', '/credentials?select=id')).length === 0,
+        'reads credentials',
+      );
+      trial.refused(
+        await trial.rpc('demoted', 'set_credential', {
+          tenant_id: b.tenant,
+          provider: 'stripe',
+          kind: 'own_key',
+          secret: { api_key: 'topsecret-74' },
+        }),
+        'sets a credential',
+      );
+      trial.refused(
+        await trial.rpc('demoted', 'remove_credential', { tenant_id: b.tenant, provider: 'meta' }),
+        'removes a credential',
+      );
+      for (const [table, { change, row }] of Object.entries(updatable)) {
+        const answer = await trial.rest('demoted', 'PATCH', `/${table}?${row(b)}`, {
+          headers: asked,
+          body: change('stolen'),
+        });
+        trial.expect(rowsOf(answer).length === 0, `changes ${table}: ${inWords(answer)}`);
+      }
+      trial.refused(
+        await trial.rest('demoted', 'POST', '/campaigns', { body: { tenant_id: b.tenant, name: 'stolen' } }),
+        'inserts',
+      );
+      await trial.control(
+        'a viewer may still look',
+        async () => rowsOf(await trial.rest('demoted', 'GET', '/campaigns')).length > 0,
+      );
+    }),
+    attack('75', 'a deleted user with a live token', async (trial) => {
+      const { b } = trial.ids;
+      for (const table of await tenantTables(trial.world))
+        trial.nothingOfB(
+          await trial.rest('deleted', 'GET', `/${table.name}?select=${table.select}`),
+          `reads ${table.name}`,
+        );
+      trial.refused(
+        await trial.rest('deleted', 'POST', '/campaigns', { body: { tenant_id: b.tenant, name: 'stolen' } }),
+        'inserts',
+      );
+      trial.refused(
+        await trial.rpc('deleted', 'create_tenant', { name: 'Ghost', slug: `ghost-${Date.now()}` }),
+        'creates a tenant',
+      );
+      trial.refused(
+        await trial.rpc('deleted', 'join_campaign', {
+          tenant_id: b.tenant,
+          campaign_id: b.campaign,
+          display_name: 'Ghost',
+        }),
+        'joins a campaign',
+      );
+      await trial.control(
+        'a user who is there reads',
+        async () => rowsOf(await trial.rest('viewerB', 'GET', '/campaigns')).length > 0,
+      );
+    }),
+    attack('76', 'user_metadata of one’s own making', async (trial) => {
+      const { apiUrl } = trial.world.server;
+      const { b } = trial.ids;
+      const data = {
+        tenant_id: b.tenant,
+        tenants: [b.tenant],
+        role: 'owner',
+        is_admin: true,
+        is_platform_admin: true,
+      };
+      const changed = await trial.http('stranger', 'PUT', `${apiUrl}/auth/v1/user`, { body: { data } });
+      trial.expect(!isFailure(changed), `user_metadata: ${inWords(changed)}`);
+      await trial.control(
+        'the owner of B reads',
+        async () => rowsOf(await trial.rest('ownerB', 'GET', '/campaigns')).length > 0,
+      );
+      for (const table of await tenantTables(trial.world)) {
+        const claims = {
+          role: 'authenticated',
+          sub: trial.world.actor('stranger').userId,
+          user_metadata: data,
+        };
+        const token = forge(
+          { ...claimsOf(trial.world.actor('stranger').token ?? ''), user_metadata: data },
+          trial.world.server.jwtSecret,
+        );
+        trial.nothingOfB(
+          await trial.rest('stranger', 'GET', `/${table.name}?select=${table.select}`, {
+            headers: { authorization: `Bearer ${token}` },
+          }),
+          table.name,
+        );
+        const answer = await trial.sql(
+          'stranger',
+          `select ${table.key} as tenant from public.${table.name} where ${table.key} = '${b.tenant}'`,
+          claims,
+        );
+        trial.expect(answer.rows.length === 0, `${table.name} in SQL`);
+      }
+    }),
+    attack('77', 'app_metadata and other claims that went stale: none is trusted', async (trial) => {
+      const { b } = trial.ids;
+      const data = {
+        tenant_id: b.tenant,
+        tenants: { [b.tenant]: 'owner' },
+        roles: ['owner', 'platform_admin'],
+        active_tenant_id: b.tenant,
+      };
+      await trial.control('a token signed by the platform reads own rows', async () => {
+        const token = forge(
+          { ...claimsOf(trial.world.actor('ownerB').token ?? ''), app_metadata: {} },
+          trial.world.server.jwtSecret,
+        );
+        return (
+          rowsOf(
+            await trial.rest('ownerB', 'GET', '/campaigns', {
+              headers: { authorization: `Bearer ${token}` },
+            }),
+          ).length > 0
+        );
+      });
+      for (const who of ['stranger', 'removed', 'ownerA']) {
+        const token = forge(
+          {
+            ...claimsOf(trial.world.actor(who).token ?? ''),
+            app_metadata: data,
+            tenant_id: b.tenant,
+            tenant_role: 'owner',
+            active_tenant_id: b.tenant,
+          },
+          trial.world.server.jwtSecret,
+        );
+        for (const table of await tenantTables(trial.world)) {
+          trial.nothingOfB(
+            await trial.rest(who, 'GET', `/${table.name}?select=${table.select}`, {
+              headers: { authorization: `Bearer ${token}` },
+            }),
+            `${who} ${table.name}`,
+          );
+        }
+      }
+    }),
+    attack('78', 'forged tokens: no algorithm, other keys, expired, other roles, too long', async (trial) => {
+      const { publishableKey, jwtSecret } = trial.world.server;
+      const real = claimsOf(trial.world.actor('ownerB').token ?? '');
+      const now = Math.floor(Date.now() / 1000);
+      const parts = (trial.world.actor('ownerB').token ?? '').split('.');
+      const forged: Record<string, string> = {
+        'alg none': forge(real, '', { alg: 'none', typ: 'JWT' }),
+        'alg None with a signature': forge(real, 'x', { alg: 'None' }),
+        'no alg': forge(real, jwtSecret, { typ: 'JWT' }),
+        'signed with the publishable key': forge(real, publishableKey),
+        'signed with an empty key': `${forge(real, '')}`,
+        'signed with another key': forge(real, 'a'.repeat(64)),
+        'signed with the word': forge(real, 'super-secret-jwt-token-with-at-least-32-characters-long'),
+        'RS256 with our key': forge(real, jwtSecret, { alg: 'RS256', typ: 'JWT' }),
+        'a key from the header': forge(real, 'k', {
+          alg: 'HS256',
+          jwk: { kty: 'oct', k: Buffer.from('k').toString('base64url') },
+        }),
+        'kid as a path': forge(real, '', { alg: 'HS256', kid: '../../dev/null' }),
+        'no signature': `${parts[0]}.${parts[1]}.`,
+        'two parts': `${parts[0]}.${parts[1]}`,
+        'another body': `${parts[0]}.${Buffer.from(JSON.stringify({ ...real, role: 'service_role' })).toString('base64url')}.${parts[2]}`,
+        expired: forge({ ...real, exp: now - 3600 }, jwtSecret),
+        'not yet valid': forge({ ...real, nbf: now + 3600 }, jwtSecret),
+        garbage: 'a.b.c',
+        'the publishable key': publishableKey,
+        'many dots': '.'.repeat(5000),
+      };
+      for (const [what, token] of Object.entries(forged)) {
+        const answer = await trial.rest('anon', 'GET', '/campaigns', {
+          headers: { authorization: `Bearer ${token}` },
+          knows: [publishableKey],
+        });
+        trial.expect([400, 401, 403].includes(answer.status), `${what}: ${inWords(answer)}`);
+        trial.nothingOfB(answer, what);
+      }
+      // Signed by the platform (a leaked key apart, nobody can), but not made for anybody: no role that the API does not serve.
+      for (const [what, claims] of [
+        ['postgres', { role: 'postgres' }],
+        ['supabase_admin', { role: 'supabase_admin' }],
+        ['authenticator', { role: 'authenticator' }],
+        ['none', { role: undefined }],
+        ['an empty one', { role: '' }],
+        ['a quote', { role: 'anon"; set role postgres; --' }],
+        ['a list', { role: ['authenticated'] }],
+      ] as const) {
+        const answer = await trial.rest('anon', 'GET', '/campaigns', {
+          headers: { authorization: `Bearer ${forge({ ...real, ...claims }, jwtSecret)}` },
+        });
+        trial.expect(!isFailure(answer), `role ${what}: ${inWords(answer)}`);
+        trial.nothingOfB(answer, `role ${what}`);
+      }
+      for (const [what, sub] of [
+        ['no uuid', 'me'],
+        ['empty', ''],
+        ['missing', undefined],
+        ['null', null],
+        ['a number', 1],
+      ] as const) {
+        const answer = await trial.rest('anon', 'GET', '/campaigns', {
+          headers: { authorization: `Bearer ${forge({ ...real, sub }, jwtSecret)}` },
+        });
+        trial.expect(!isFailure(answer), `sub ${what}: ${inWords(answer)}`);
+        // A list of one is refused or is nobody; whoever it is must not be somebody by accident.
+        trial.nothingOfB(answer, `sub ${what}`);
+      }
+      await trial.control(
+        'the real token',
+        async () => rowsOf(await trial.rest('ownerB', 'GET', '/campaigns')).length > 0,
+      );
+    }),
+    attack('78b', 'claims of 12 kB and claims given twice', async (trial) => {
+      const { jwtSecret } = trial.world.server;
+      const real = claimsOf(trial.world.actor('stranger').token ?? '');
+      const [header = '', ,] = (trial.world.actor('stranger').token ?? '').split('.');
+      const twice = JSON.stringify(real).replace(
+        '{',
+        `{"sub":"${trial.world.actor('ownerB').userId}","role":"service_role",`,
+      );
+      for (const claims of [{ ...real, padding: 'x'.repeat(12_000) }, twice]) {
+        const answer = await trial.rest('anon', 'GET', '/campaigns', {
+          headers: { authorization: `Bearer ${forge(claims, jwtSecret)}` },
+        });
+        trial.expect(!isFailure(answer), inWords(answer));
+        trial.nothingOfB(answer, 'claims given twice');
+      }
+      trial.expect(header !== '', 'a token has a header');
+      await trial.control(
+        'the real token',
+        async () => rowsOf(await trial.rest('ownerB', 'GET', '/campaigns')).length > 0,
+      );
+    }),
+    attack('79', 'anonymous sign-ins are off', async (trial) => {
+      const { apiUrl } = trial.world.server;
+      const answer = await trial.http('anon', 'POST', `${apiUrl}/auth/v1/signup`, { body: {} });
+      trial.refused(answer, 'an anonymous sign-in');
+      const claims = {
+        role: 'authenticated',
+        sub: '00000000-0000-4000-8000-00000000dead',
+        is_anonymous: true,
+      };
+      const seen = await trial.sql('stranger', 'select count(*)::int as n from public.campaigns', claims);
+      trial.expect(seen.rows[0]?.n === 0, 'an anonymous user sees campaigns');
+      await trial.control('a sign-in by password works', async () =>
+        isDone(await trial.rest('ownerB', 'GET', '/campaigns')),
+      );
+    }),
+    noAttack(
+      '80',
+      'platform admin functions in an aal1 session',
+      'No function is a platform admin’s: what the platform does it does with the secret key (attack 59), and the local Auth has no second factor.',
+    ),
+    attack('82', 'a member of two tenants: rows of one cannot refer to the other', async (trial) => {
+      const { a, b } = trial.ids;
+      await trial.control(
+        'the member of both works in B',
+        async () =>
+          (
+            await trial.rest('twin', 'POST', '/social_tasks', {
+              body: {
+                tenant_id: b.tenant,
+                campaign_id: b.campaign,
+                kind: 'instagram_comment',
+                title: 'canaryb by twin',
+                post_id: '77700071',
+              },
+            })
+          ).status === 201,
+      );
+      for (const [tenant, campaign] of [
+        [a.tenant, b.campaign],
+        [b.tenant, a.campaign],
+      ]) {
+        const answer = await trial.rest('twin', 'POST', '/social_tasks', {
+          headers: { 'x-tenant-id': String(tenant) },
+          body: {
+            tenant_id: tenant,
+            campaign_id: campaign,
+            kind: 'instagram_comment',
+            title: 'x',
+            post_id: '1',
+          },
+        });
+        trial.refused(answer, 'a task of one tenant under a campaign of the other');
+      }
+      trial.refused(
+        await trial.rest('twin', 'PATCH', `/social_tasks?id=eq.${a.task}`, { body: { tenant_id: b.tenant } }),
+        'a task moved from A to B',
+      );
+    }),
+    attack('83', 'suspended and closed tenants', async (trial) => {
+      const { closed, suspended } = trial.ids;
+      await trial.control(
+        'an owner of an active tenant reads',
+        async () => rowsOf(await trial.rest('ownerB', 'GET', '/tenants')).length > 0,
+      );
+      for (const table of await tenantTables(trial.world)) {
+        for (const who of ['ofClosed', 'participantA']) {
+          const rows = rowsOf(
+            await trial.rest(
+              who,
+              'GET',
+              `/${table.name}?select=${table.select}&${table.key}=eq.${closed.tenant}`,
+            ),
+          );
+          trial.expect(rows.length === 0, `${who} reads ${table.name} of a closed tenant`);
+        }
+      }
+      for (const ids of [closed, suspended]) {
+        const who = ids === closed ? 'ofClosed' : 'ofSuspended';
+        for (const answer of [
+          await trial.rest(who, 'POST', '/campaigns', { body: { tenant_id: ids.tenant, name: 'x' } }),
+          await trial.rpc(who, 'set_credential', {
+            tenant_id: ids.tenant,
+            provider: 'stripe',
+            kind: 'own_key',
+            secret: { api_key: 'topsecret-83' },
+          }),
+          await trial.rpc('participantA', 'claim_task', { tenant_id: ids.tenant, task_id: ids.openTask }),
+          await trial.rpc('stranger', 'join_campaign', {
+            tenant_id: ids.tenant,
+            campaign_id: ids.campaign,
+            display_name: 'x',
+          }),
+        ])
+          trial.refused(answer, `${who} writes`);
+        const changed = rowsOf(
+          await trial.rest(who, 'PATCH', `/tenants?id=eq.${ids.tenant}`, {
+            headers: asked,
+            body: { name: 'mine' },
+          }),
+        );
+        trial.expect(changed.length === 0, `${who} renames the tenant`);
+        const reopened = await trial.rest(who, 'PATCH', `/tenants?id=eq.${ids.tenant}`, {
+          headers: asked,
+          body: { status: 'active' },
+        });
+        trial.refused(reopened, `${who} reopens it by a column`);
+      }
+      const still = rowsOf(await trial.rest('ofSuspended', 'GET', '/campaigns'));
+      trial.expect(still.length > 0, 'a suspended tenant cannot be read any more');
+      const served = await trial.world.admin`
+        select from jobs.lanes l join public.tenants t on t.id = l.tenant_id where t.status <> 'active' and l.awake`;
+      trial.expect(served.length === 0, 'a lane of a tenant that is not active is awake');
+    }),
+    attack('84', 'slugs: reserved, in other letters, squatted', async (trial) => {
+      const { b } = trial.ids;
+      await trial.control('a new slug is free', async () =>
+        isDone(await trial.rpc('twin', 'create_tenant', { name: 'Fine', slug: `fine-${Date.now()}` })),
+      );
+      for (const slug of [
+        'admin',
+        'api',
+        'health',
+        'jobs',
+        'platform',
+        'www',
+        'ADMIN',
+        'Api',
+        b.slug,
+        b.slug.toUpperCase(),
+        ` ${b.slug}`,
+        `${b.slug} `,
+        'cаnaryb-shop',
+        'ａdmin',
+        'admin​',
+        'a--b/../c',
+        '-admin',
+        'admin-',
+        'x',
+        '',
+        'a'.repeat(49),
+        'xn--80ak6aa92e',
+        '%2e%2e',
+        'a.b',
+        'a_b',
+      ]) {
+        const answer = await trial.rpc(
+          'stranger',
+          'create_tenant',
+          { name: 'Squatter', slug },
+          { knows: [b.slug] },
+        );
+        trial.refused(answer, `the slug "${slug}"`);
+      }
+      // That a slug is taken is told to whoever wants it: it is a public address. That it is the victim's is not.
+      const taken = await trial.rpc(
+        'stranger',
+        'create_tenant',
+        { name: 'Squatter', slug: b.slug },
+        { knows: [b.slug] },
+      );
+      trial.expect(
+        !taken.text.includes(b.tenant) && !/canaryb tenant/.test(taken.text),
+        `it says whose it is: ${inWords(taken)}`,
+      );
+    }),
+    attack('85', 'what the platform does, tried by an owner', async (trial) => {
+      const { a, b } = trial.ids;
+      for (const who of ['ownerA', 'ownerB', 'anon']) {
+        const query = await trial.rest(who, 'GET', '/tenants?select=id&is_admin=eq.true');
+        trial.refused(query, `${who} lists all tenants as an admin`);
+        const body = { tenant_id: b.tenant, is_admin: true, is_platform_admin: true, role: 'service_role' };
+        trial.refused(await trial.rpc(who, 'set_plan', body), `${who} sets a plan`);
+        for (const header of [
+          { 'x-supabase-role': 'service_role' },
+          { 'x-role': 'service_role' },
+          { role: 'service_role' },
+          { 'x-client-role': 'postgres' },
+        ] as Record<string, string>[]) {
+          const answer = await trial.rest(who, 'GET', '/lanes', {
+            headers: { ...header, 'accept-profile': 'jobs' },
+          });
+          trial.refused(answer, `${who} with ${JSON.stringify(header)}`);
+        }
+      }
+      const platform = await trial.sql('ownerA', 'select private.is_platform() as yes');
+      trial.expect(platform.rows[0]?.yes !== true, 'an owner passes for the platform');
+      for (const claims of [{ role: 'service_role' }, {}, { role: null, sub: null }]) {
+        // What the claims say does not matter as long as the role of the session is a person's.
+        const pretended = await trial.sql(
+          'ownerA',
+          `select count(*)::int as n from public.campaigns where tenant_id = '${b.tenant}'`,
+          claims as Record<string, unknown>,
+        );
+        trial.expect(
+          pretended.rows.length === 0 || pretended.rows[0]?.n === 0,
+          `claims ${JSON.stringify(claims)} open B`,
+        );
+      }
+      await trial.control(
+        'the platform sees all tenants',
+        async () => rowsOf(await trial.rest('server', 'GET', '/tenants')).length >= 4,
+      );
+      trial.expect(a.tenant !== '', 'A is there');
+    }),
+  ],
+};
