@@ -48,6 +48,14 @@ export type Batch = z.infer<typeof batchSchema>;
 
 const doorbellSchema = z.object({ drain_id: z.uuid(), job: z.string() }).nullable();
 const closedSchema = z.object({ closed: id, stale: id, next: batchSchema.nullish() });
+const gateSchema = z.object({
+  allowed: z.boolean(),
+  reason: z.enum(['rate', 'address']).nullable(),
+  retry_after_seconds: z.number().nullable(),
+});
+/** Whether a request may go on; if not, because of its rate (and when to come again) or of its address. */
+export type Gate = z.infer<typeof gateSchema>;
+
 const startedSchema = z.object({ run_id: id, drain_id: z.uuid(), kind: z.string() });
 const kindSchema = z.object({ job: z.string(), kind: z.string() });
 const healthSchema = z.object({ healthy: z.boolean(), reasons: z.array(z.string()), checked_at: timestamp });
@@ -105,6 +113,8 @@ export interface Engine {
   runResult(runId: number): Promise<RunResult>;
   health(): Promise<Health>;
   list(): Promise<unknown[]>;
+  /** Counts a request by whoever `key` stands for (never a secret) and says whether it may go on. */
+  takeRequest(key: string, requests: number, seconds: number, ip: string | null): Promise<Gate>;
   /** `edge`, `sql` or `raw`, by its definition; null when there is no such job. */
   kindOf(job: string): Promise<string | null>;
 }
@@ -209,6 +219,13 @@ export function createEngine(options: EngineOptions): Engine {
     },
     async list() {
       return read('list', z.array(z.unknown()), await repeated('list', {}));
+    },
+    async takeRequest(key, requests, seconds, ip) {
+      return read(
+        'take_request',
+        gateSchema,
+        await once('take_request', { key, requests, seconds, ip }, timeoutMs),
+      );
     },
     async kindOf(job) {
       const jobs = read('list', z.array(kindSchema), await repeated('list', {}));

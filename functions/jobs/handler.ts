@@ -32,6 +32,7 @@ const body = z.strictObject({ job: z.string().min(1).max(100).optional() });
 const jobName = /^[a-z][a-z0-9-]{0,99}$/;
 const largestBody = 4_096;
 const healthCacheMs = 1_000;
+const requestsPerMinute = 60;
 
 export function createJobs(options: JobsOptions): (request: Request) => Promise<Response> {
   const { engine, log } = options;
@@ -59,11 +60,34 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
     return answer(found.healthy ? 200 : 503, found);
   }
 
-  async function mayEnter(request: Request): Promise<boolean> {
+  /** Undefined for who may enter; else the refusal. */
+  async function turnedAway(request: Request): Promise<Response | undefined> {
     const match = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.get('authorization') ?? '');
     const index = match?.[1] === undefined ? -1 : await indexOfSecret(match[1], options.secrets);
+    if (index < 0) {
+      return refuse(401, 'unauthorized', 'Send the cron secret: Authorization: Bearer <CRON_SECRET>.', {
+        'www-authenticate': 'Bearer',
+      });
+    }
     if (index > 0) log.warn('called with the previous secret');
-    return index >= 0;
+    // Counted per secret, so that one that leaked cannot keep the other from working. The proxy sets the address.
+    const address = request.headers.get('x-forwarded-for')?.split(',')[0]?.trim() || null;
+    const gate = await engine.takeRequest(
+      `jobs/${index === 0 ? 'current' : 'previous'}`,
+      requestsPerMinute,
+      60,
+      address,
+    );
+    if (gate.reason === 'address') {
+      return refuse(403, 'address_not_allowed', 'This address is not on the list jobs_ip_allow_list.');
+    }
+    if (!gate.allowed) {
+      const seconds = Math.max(1, Math.ceil(gate.retry_after_seconds ?? 60));
+      return refuse(429, 'too_many_requests', `Too many requests. Come again in ${seconds} s.`, {
+        'retry-after': String(seconds),
+      });
+    }
+    return undefined;
   }
 
   /** The job that a POST names in its path, its body, or both. */
@@ -130,11 +154,8 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
     }
     const allowed = name === undefined ? ['GET', 'POST'] : ['POST'];
     if (!allowed.includes(request.method)) return methodNotAllowed(allowed.join(', '));
-    if (!(await mayEnter(request))) {
-      return refuse(401, 'unauthorized', 'Send the cron secret: Authorization: Bearer <CRON_SECRET>.', {
-        'www-authenticate': 'Bearer',
-      });
-    }
+    const refusal = await turnedAway(request);
+    if (refusal !== undefined) return refusal;
     if (request.method === 'GET') return answer(200, { jobs: await engine.list() });
     const job = await jobOf(request, name);
     return job instanceof Response ? job : await run(job);

@@ -5,48 +5,128 @@ import { apiFunctions } from './tables.ts';
 
 interface CallSample {
   /** Arguments about this tenant, as its rightful caller would give them. */
-  args: (ids: TenantIds) => Record<string, unknown>;
+  args: (ids: TenantIds, trial: Trial) => Record<string, unknown>;
   /** Who may call it about B. */
   by: string;
-  /** Who of A tries it about B: as powerful as can be. */
+  /** Who of A tries it about B: as powerful as can be. Empty: anybody may call it about any tenant. */
   byOfA: string;
-  /** What the control undoes or prepares, as the platform. */
-  before?: (trial: Trial) => Promise<void>;
+  /** Without a tenant it is a call about oneself. */
+  tenantIsOptional?: boolean;
+  /** What the control needs, and what has to be put right after it; as the platform. */
+  before?: (trial: Trial) => Promise<unknown>;
+  after?: (trial: Trial) => Promise<unknown>;
 }
+
+const user = (trial: Trial, name: string): string => trial.world.actor(name).userId;
+const ofTenant = (trial: Trial, ids: TenantIds, name: string): string =>
+  user(trial, `${name}${ids === trial.ids.a ? 'A' : 'B'}`);
+const status = (trial: Trial, value: 'active' | 'closed') =>
+  trial.world.admin`update public.tenants set status = ${value} where id = ${trial.ids.b.tenant}`;
+/** A viewer of B whom nobody misses. */
+const guest = (trial: Trial) => trial.world.admin`
+  insert into public.memberships (tenant_id, user_id, role) values (${trial.ids.b.tenant}, ${user(trial, 'otherParticipantB')}, 'viewer')
+  on conflict do nothing`;
+const noGuest = (trial: Trial) => trial.world.admin`
+  delete from public.memberships where tenant_id = ${trial.ids.b.tenant} and user_id = ${user(trial, 'otherParticipantB')}`;
 
 /** Every function that people may call needs a line here. */
 const calls: Record<string, CallSample | 'no tenant'> = {
+  accept_invitation: 'no tenant',
+  change_role: {
+    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: ofTenant(trial, ids, 'viewer'), role: 'viewer' }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
   claim_task: {
     args: (ids) => ({ tenant_id: ids.tenant, task_id: ids.task }),
     by: 'participantB',
     byOfA: 'participantA',
-    before: async (trial) => {
-      const { b } = trial.ids;
-      await trial.world
-        .admin`delete from public.completions where tenant_id = ${b.tenant} and task_id = ${b.task} and participant_id = ${b.participant}`;
-    },
+    before: (trial) => trial.world.admin`
+      delete from public.completions
+      where tenant_id = ${trial.ids.b.tenant} and task_id = ${trial.ids.b.task} and participant_id = ${trial.ids.b.participant}`,
+  },
+  close_tenant: {
+    args: (ids) => ({ tenant_id: ids.tenant }),
+    by: 'ownerB',
+    byOfA: 'ownerA',
+    after: (trial) => status(trial, 'active'),
+  },
+  create_campaign: {
+    args: (ids) => ({ tenant_id: ids.tenant, name: 'canaryb called' }),
+    by: 'memberB',
+    byOfA: 'ownerA',
   },
   create_tenant: 'no tenant',
+  invite_member: {
+    args: (ids) => ({ tenant_id: ids.tenant, email: 'canaryb-guest@example.test', role: 'viewer' }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
   join_campaign: {
     args: (ids) => ({ tenant_id: ids.tenant, campaign_id: ids.campaign, display_name: 'canaryb joined' }),
     by: 'participantB',
     // Anybody may join a campaign that runs: what is refused is in attack 63b.
     byOfA: '',
   },
+  leave_tenant: {
+    args: (ids) => ({ tenant_id: ids.tenant }),
+    by: 'otherParticipantB',
+    byOfA: 'ownerA',
+    before: guest,
+  },
+  list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
+  my_tenants: 'no tenant',
   remove_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'email' }),
     by: 'adminB',
     byOfA: 'ownerA',
   },
-  set_credential: {
-    args: (ids) => ({
-      tenant_id: ids.tenant,
-      provider: 'email',
-      kind: 'resend',
-      secret: { api_key: 'topsecret-e' },
-    }),
+  remove_member: {
+    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: user(trial, 'otherParticipantB') }),
     by: 'adminB',
     byOfA: 'ownerA',
+    before: guest,
+  },
+  reopen_tenant: {
+    args: (ids) => ({ tenant_id: ids.tenant }),
+    by: 'ownerB',
+    byOfA: 'ownerA',
+    before: (trial) => status(trial, 'closed'),
+    after: (trial) => status(trial, 'active'),
+  },
+  revoke_invitation: {
+    args: (ids) => ({ tenant_id: ids.tenant, invitation_id: ids.invitation }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
+  set_active_tenant: {
+    args: (ids) => ({ tenant_id: ids.tenant }),
+    by: 'viewerB',
+    byOfA: 'ownerA',
+    tenantIsOptional: true,
+  },
+  set_credential: {
+    args: (ids) => ({ tenant_id: ids.tenant, provider: 'email', kind: 'resend', secret: { api_key: 'topsecret-e' } }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
+  suspend_tenant: {
+    args: (ids) => ({ tenant_id: ids.tenant, reason: 'canaryb reason' }),
+    by: 'server',
+    byOfA: 'ownerA',
+    after: (trial) => status(trial, 'active'),
+  },
+  transfer_ownership: {
+    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: ofTenant(trial, ids, 'admin') }),
+    by: 'ownerB',
+    byOfA: 'ownerA',
+    after: async (trial) => {
+      const { tenant } = trial.ids.b;
+      await trial.world.admin`
+        update public.memberships set role = 'owner' where tenant_id = ${tenant} and user_id = ${user(trial, 'ownerB')}`;
+      await trial.world.admin`
+        update public.memberships set role = 'admin' where tenant_id = ${tenant} and user_id = ${user(trial, 'adminB')}`;
+    },
   },
   why: { args: (ids) => ({ tenant_id: ids.tenant, item_id: ids.item }), by: 'viewerB', byOfA: 'ownerA' },
 };
@@ -70,7 +150,8 @@ export const rpcs: Group = {
             `public.${each.name} can be called, and no sample in tests/attacks/e-calls.ts attacks it`,
           );
           if (sample === undefined || sample === 'no tenant') continue;
-          const { args, by, byOfA, before } = sample;
+          const { by, byOfA, tenantIsOptional, before, after } = sample;
+        const args = (ids: TenantIds) => sample.args(ids, trial);
           if (byOfA !== '') {
             for (const who of [byOfA, 'stranger', 'removed', 'deleted', 'ofClosed', 'anon']) {
               const real = await trial.rpc(who, each.name, args(b));
@@ -103,7 +184,10 @@ export const rpcs: Group = {
             '"x"',
             {},
           ];
-          for (const form of forms) {
+                  const hasTenant = (form: unknown) =>
+          typeof form === 'object' && form !== null && 'tenant_id' in form && form.tenant_id !== null;
+        for (const form of forms) {
+          if (tenantIsOptional && !hasTenant(form)) continue;
             const answer = await trial.rpc(byOfA === '' ? 'stranger' : byOfA, each.name, form);
             trial.refused(answer, `${each.name} ${JSON.stringify(form)}`);
           }
@@ -174,7 +258,7 @@ export const rpcs: Group = {
       const args = calls.set_credential;
       if (args === undefined || args === 'no tenant') return;
       for (const who of ['stranger', 'participantB', 'deleted', 'removed'])
-        trial.refused(await trial.rpc(who, 'set_credential', args.args(b)), `${who} has no membership`);
+        trial.refused(await trial.rpc(who, 'set_credential', args.args(b, trial)), `${who} has no membership`);
       const loose = await trial.world.admin`
         select a.attname from pg_catalog.pg_attribute a where a.attrelid = 'public.memberships'::regclass and a.attname in ('role', 'user_id', 'tenant_id') and not a.attnotnull`;
       trial.expect(loose.length === 0, 'a membership can have no role');
@@ -196,7 +280,7 @@ export const rpcs: Group = {
         );
       }
       await trial.control('an admin is let in', async () =>
-        isDone(await trial.rpc('adminB', 'set_credential', args.args(b))),
+        isDone(await trial.rpc('adminB', 'set_credential', args.args(b, trial))),
       );
     }),
     attack('65', 'two calls at once: one slug, one claim, one credential', async (trial) => {
@@ -227,7 +311,7 @@ export const rpcs: Group = {
       await trial.control('credentials set six times at once are one', async () => {
         const set = calls.set_credential;
         if (set === undefined || set === 'no tenant') return false;
-        const answers = await twice(() => trial.rpc('adminB', 'set_credential', set.args(b)));
+        const answers = await twice(() => trial.rpc('adminB', 'set_credential', set.args(b, trial)));
         const [rows] = await trial.world.admin`
           select count(*)::int as credentials, (select count(*)::int from vault.secrets where name = ${`credential/${b.tenant}/email`}) as secrets
           from public.credentials where tenant_id = ${b.tenant} and provider = 'email'`;

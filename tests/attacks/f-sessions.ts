@@ -454,7 +454,7 @@ export const sessions: Group = {
           'stranger',
           'create_tenant',
           { name: 'Squatter', slug },
-          { knows: [b.slug] },
+          { knows: [b.slug, b.slug.toUpperCase()] },
         );
         trial.refused(answer, `the slug "${slug}"`);
       }
@@ -463,7 +463,7 @@ export const sessions: Group = {
         'stranger',
         'create_tenant',
         { name: 'Squatter', slug: b.slug },
-        { knows: [b.slug] },
+        { knows: [b.slug, b.slug.toUpperCase()] },
       );
       trial.expect(
         !taken.text.includes(b.tenant) && !/canaryb tenant/.test(taken.text),

@@ -42,6 +42,7 @@ export interface TenantIds {
   drain: string;
   run: string;
   alert: string;
+  invitation: string;
 }
 
 export interface SeededTenant {
@@ -93,6 +94,10 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     insert into public.notification_outbox (tenant_id, id, campaign_id, participant_id, completion_id, kind, recipient, body, status, sent_at)
     values (${tenant}, ${id('message')}, ${id('campaign')}, ${id('participant')}, ${id('completion')}, 'congratulation',
       ${`+49${digits}1`}, ${`${word} body`}, 'sent', now())`;
+  await sql`
+    insert into public.invitations (tenant_id, id, email, role, token_hash, expires_at)
+    values (${tenant}, ${id('invitation')}, ${`${word}-invited@example.test`}, 'viewer', ${createHash('sha256').update(`inv_${key}`).digest('hex')},
+      now() + interval '7 days')`;
   const secret = (provider: string) => `topsecret-${key}-${provider}`;
   await sql`
     select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},
@@ -154,6 +159,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     drain: drain?.drain_id ?? '',
     run: run?.run_id ?? '',
     alert: alert?.alert_id ?? '',
+    invitation: id('invitation'),
   };
 }
 
@@ -179,6 +185,7 @@ export function idsOfNobody(): TenantIds {
     drain: id('drain'),
     run: '999999996',
     alert: '999999995',
+    invitation: id('invitation'),
   };
 }
 

@@ -42,6 +42,7 @@ async function startDataApi(calls: Call[]): Promise<Server> {
     close_batch: () => ({ closed: 1, stale: 0, next: null }),
     end_drain: () => null,
     run_now: () => ({ run_id: 3, drain_id: drainId, kind: 'edge' }),
+    take_request: () => ({ allowed: true, reason: null, retry_after_seconds: null }),
     run_result: () => result,
     health: () => ({ healthy: true, reasons: [], checked_at: '2026-11-22T12:00:00.5+00:00' }),
     list: () => [{ name: 'send-notifications' }],

@@ -59,6 +59,9 @@ function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainO
     async endDrain(_id, error) {
       calls.push(`end ${error ?? 'well'}`);
     },
+    async takeRequest() {
+      return { allowed: true, reason: null, retry_after_seconds: null };
+    },
     async kindOf() {
       return null;
     },

@@ -110,6 +110,7 @@ export function engine(changes: Partial<Engine> = {}): Engine {
     health: unexpected('health'),
     list: unexpected('list'),
     kindOf: unexpected('kindOf'),
+    takeRequest: async () => ({ allowed: true, reason: null, retry_after_seconds: null }),
     ...changes,
   };
 }

@@ -235,6 +235,37 @@ describe('who may enter', () => {
     expect(lines.join()).not.toContain(previousSecret);
   });
 
+  test('too many requests are 429 with the time to come again, and are counted per secret', async () => {
+    const keys: string[] = [];
+    const { call, started } = jobs({
+      takeRequest: async (key) => {
+        keys.push(key);
+        return { allowed: false, reason: 'rate', retry_after_seconds: 12.3 };
+      },
+    });
+    const refused = await call('POST', '/jobs/verify-social-tasks');
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('retry-after')).toBe('13');
+    await call('GET', '/jobs', { key: previousSecret });
+    expect(keys).toEqual(['jobs/current', 'jobs/previous']);
+    expect(started).toEqual([]);
+  });
+
+  test('an address that is not on the list is 403; the address is the one that the proxy gives', async () => {
+    const addresses: (string | null)[] = [];
+    const { call } = jobs({
+      takeRequest: async (_key, _requests, _seconds, ip) => {
+        addresses.push(ip);
+        return { allowed: false, reason: 'address', retry_after_seconds: null };
+      },
+    });
+    expect(
+      (await call('GET', '/jobs', { headers: { 'x-forwarded-for': '203.0.113.9, 10.0.0.1' } })).status,
+    ).toBe(403);
+    expect((await call('GET', '/jobs')).status).toBe(403);
+    expect(addresses).toEqual(['203.0.113.9', null]);
+  });
+
   test('the list of jobs', async () => {
     expect(await (await jobs().call('GET', '/functions/v1/jobs')).json()).toEqual({
       jobs: [{ name: 'verify-social-tasks', paused: false }],
