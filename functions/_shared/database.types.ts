@@ -966,6 +966,21 @@ export type Database = {
         Returns: Json;
       };
       make_partitions: { Args: { p_now: string }; Returns: undefined };
+      match_outcomes: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_outcomes: Json;
+        };
+        Returns: Database['jobs']['CompositeTypes']['settled'][];
+      };
       next_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: Json };
       next_slots: {
         Args: { after?: string; count?: number; schedule: string; time_zone?: string };
@@ -1195,6 +1210,16 @@ export type Database = {
           >;
           p_item_id: number;
           p_tenant_id: string;
+        };
+        Returns: undefined;
+      };
+      write_settled: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
         };
         Returns: undefined;
       };

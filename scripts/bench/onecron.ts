@@ -2,9 +2,16 @@
 import { z } from 'zod';
 import { openDrain, type Sql } from './server.ts';
 
+/** Where a bench says when an item was enqueued. */
+const dataSchema = z.object({ at: z.number().optional() }).nullish();
 const batchSchema = z.object({
   batch_id: z.number(),
-  tenants: z.array(z.object({ tenant_id: z.string(), items: z.array(z.object({ item_id: z.number() })) })),
+  tenants: z.array(
+    z.object({
+      tenant_id: z.string(),
+      items: z.array(z.object({ item_id: z.number(), data: dataSchema })),
+    }),
+  ),
 });
 export type Batch = z.infer<typeof batchSchema>;
 

@@ -36,9 +36,18 @@ comment on function jobs.rate_interval(integer) is 'Seconds in which one item''s
 create function jobs.judge(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
 returns table (
   tenant_id uuid, weight double precision, room integer, share integer, rate integer, reason text, detail text, wake_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  -- plpgsql and not sql, so that the plan is kept: planning these joins at every call took 2 ms of a claim.
+  return query
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
@@ -78,7 +87,9 @@ as $$
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
     from unnest(p_tenant_ids) as u (tenant_id)
-    join jobs.lanes l on l.tenant_id = u.tenant_id and l.job = (p_definition).job
+    cross join lateral (
+      select x.paused from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = (p_definition).job offset 0
+    ) l
     left join public.tenants t on t.id = u.tenant_id
     left join public.plans p on p.plan_id = t.plan_id
     left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
@@ -91,7 +102,8 @@ as $$
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e where e.tenant_id = u.tenant_id and e.job = (p_definition).job
     ) f
-  ) lane
+  ) lane;
+end
 $$;
 
 comment on function jobs.judge(jobs.definitions, uuid[], timestamptz) is
@@ -102,18 +114,25 @@ create function jobs.wake_due_lanes(p_definition jobs.definitions, p_now timesta
 returns integer
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_count integer;
-begin
-  with due as materialized (
+  v_due uuid[] := array(
     select l.tenant_id
     from jobs.lanes l
     where l.job = (p_definition).job and l.wake_at <= p_now
     order by l.wake_at
     limit p_limit
     for no key update skip locked
-  )
+  );
+begin
+  if cardinality(v_due) = 0 then
+    return 0;
+  end if;
   update jobs.lanes l
   set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
     vtime = greatest(l.vtime, (select c.vtime from jobs.clocks c where c.job = (p_definition).job)),
@@ -121,10 +140,8 @@ begin
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
         select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
       else l.not_before end
-  from due
-  where l.job = (p_definition).job and l.tenant_id = due.tenant_id;
-  get diagnostics v_count = row_count;
-  return v_count;
+  where l.job = (p_definition).job and l.tenant_id = any (v_due);
+  return cardinality(v_due);
 end
 $$;
 
@@ -135,9 +152,18 @@ create function jobs.put_to_sleep(p_definition jobs.definitions, p_tenant_ids uu
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_guarded integer[];
+  v_lanes uuid[];
+  v_reasons text[];
+  v_details text[];
+  v_wake_ats timestamptz[];
 begin
   v_guarded := array(
     select g.guard
@@ -145,14 +171,8 @@ begin
     where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
   );
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
-  update jobs.lanes l
-  set awake = false, head_at = null, head_id = null,
-    reason = s.reason,
-    detail = s.detail,
-    wake_at = case
-      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for long.
-      when not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then least(s.wake_at, greatest(l.not_before, p_now + interval '1 second'))
-      else s.wake_at end
+  select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
+  into v_lanes, v_reasons, v_details, v_wake_ats
   from (
     select j.tenant_id, coalesce(j.reason, case
         when n.run_at is null then 'idle'
@@ -163,7 +183,9 @@ begin
         when j.reason is not null then j.wake_at
         when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
     from jobs.judge(p_definition, p_tenant_ids, p_now) j
-    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+    cross join lateral (
+      select x.not_before from jobs.lanes x where x.tenant_id = j.tenant_id and x.job = (p_definition).job offset 0
+    ) l
     left join lateral (
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
@@ -174,8 +196,17 @@ begin
     ) n on true
     -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
     where j.reason is not null or n.run_at is null or n.run_at > p_now
-  ) s
-  where l.job = (p_definition).job and l.tenant_id = s.tenant_id;
+  ) s;
+
+  update jobs.lanes l
+  set awake = false, head_at = null, head_id = null,
+    reason = v_reasons[array_position(v_lanes, l.tenant_id)],
+    detail = v_details[array_position(v_lanes, l.tenant_id)],
+    wake_at = case
+      when jobs.guard_of(l.tenant_id) = any (v_guarded) then v_wake_ats[array_position(v_lanes, l.tenant_id)]
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(v_wake_ats[array_position(v_lanes, l.tenant_id)], greatest(l.not_before, p_now + interval '1 second')) end
+  where l.job = (p_definition).job and l.tenant_id = any (v_lanes);
 
   -- Awake after all: forget the watermark, the ready item may lie before it.
   update jobs.lanes l set head_at = null, head_id = null
@@ -192,24 +223,36 @@ create function jobs.pick(p_definition jobs.definitions, p_batch_id bigint, p_ro
 returns integer
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
+  v_full uuid[];
   v_lanes uuid[];
+  v_served uuid[];
+  v_costs double precision[];
+  v_head_ats timestamptz[];
+  v_head_ids bigint[];
+  v_since timestamptz[];
+  v_tag double precision;
   v_asleep uuid[];
   v_picked integer;
 begin
+  -- A lane that has its share of this batch from an earlier round waits for the next batch.
+  v_full := array(
+    select e.tenant_id from jobs.leases e
+    where e.batch_id = p_batch_id and e.open >= coalesce((
+      select p.batch_share from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = e.tenant_id)
+    ), (p_definition).batch_size));
   -- The lanes that are furthest behind.
   v_lanes := array(
     select l.tenant_id
     from jobs.lanes l
-    where l.job = (p_definition).job and l.awake
-      -- A lane that has its share of this batch from an earlier round waits for the next batch.
-      and not exists (
-        select from jobs.leases e
-        join public.tenants t on t.id = e.tenant_id
-        join public.plans p on p.plan_id = t.plan_id
-        where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
+    where l.job = (p_definition).job and l.awake and l.tenant_id <> all (v_full)
     order by l.vtime, l.tenant_id
     limit v_turns
     for no key update skip locked
@@ -226,35 +269,44 @@ begin
   end if;
 
   with lane as materialized (
-    select l.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
+    select j.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
+      case when l.head_since > p_now - interval '30 seconds' and l.head_at is not null then l.head_since else p_now end as head_since,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
     from jobs.judge(p_definition, v_lanes, p_now) j
-    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
-    left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
+    cross join lateral (
+      select x.vtime, x.head_since, x.head_at, x.head_id from jobs.lanes x
+      where x.tenant_id = j.tenant_id and x.job = (p_definition).job
+      offset 0
+    ) l
+    left join lateral (
+      select x.open from jobs.leases x
+      where x.tenant_id = j.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
+      offset 0
+    ) e on true
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
     select lane.tenant_id
     from lane
-    cross join lateral generate_series(0, (lane.room - 1) / (p_definition).quantum) as turn (n)
+    cross join lateral generate_series(0, (least(lane.room, p_room) - 1) / (p_definition).quantum) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
     limit v_turns
   ),
   share as materialized (
-    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_since, lane.head_at, lane.head_id,
       least(lane.room, turns.n * (p_definition).quantum) as wanted
     from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
     join lane on lane.tenant_id = turns.tenant_id
   ),
   -- What these turns find: the oldest ready items of each lane, from its watermark on.
   found as materialized (
-    select share.tenant_id, i.item_id, i.run_at, i.position,
+    select share.tenant_id, i.place, i.position,
       share.vtime + (i.position - 1) / (p_definition).quantum * (p_definition).quantum / share.weight as tag
     from share
     cross join lateral (
-      select r.item_id, r.run_at, row_number() over (order by r.run_at, r.item_id) as position
+      select r.ctid as place, row_number() over (order by r.run_at, r.item_id) as position
       from jobs.items r
       where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
         and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
@@ -263,30 +315,22 @@ begin
     ) i
   ),
   candidate as materialized (
-    select f.tenant_id, f.item_id, f.run_at, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
+    select f.tenant_id, f.place, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
+  -- By their places: a join could begin with all items that wait.
   leased as (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
-    from candidate c
-    where i.tenant_id = c.tenant_id and i.item_id = c.item_id and i.batch_id is null
-    returning i.tenant_id, i.item_id, c.run_at, c.tag
+    where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
+    returning i.tenant_id, i.item_id, i.run_at
   ),
   served as materialized (
-    select leased.tenant_id, count(*)::integer as items, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids,
-      (array_agg(leased.run_at order by leased.run_at desc, leased.item_id desc))[1] as head_at,
-      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id,
-      max(leased.tag) as tag
-    from leased
-    group by leased.tenant_id
-  ),
-  charged as (
-    update jobs.lanes l
-    set vtime = l.vtime + served.items / share.weight, head_at = served.head_at, head_id = served.head_id,
-      head_since = case when share.head_at = '-infinity' then p_now else l.head_since end
-    from served
-    join share on share.tenant_id = served.tenant_id
-    where l.job = (p_definition).job and l.tenant_id = served.tenant_id
+    select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
+    from (
+      select leased.tenant_id, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids, max(leased.run_at) as head_at
+      from leased
+      group by leased.tenant_id
+    ) l
   ),
   noted as (
     insert into jobs.leases as e (tenant_id, job, batch_id, item_ids, open)
@@ -305,26 +349,33 @@ begin
     on conflict (tenant_id, provider) do update
       set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
   ),
-  clocked as (
-    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    update jobs.clocks c
-    set vtime = greatest(c.vtime, (select max(served.tag) from served))
-    where c.job = (p_definition).job and exists (select from served)
+  held as (
+    select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce((select sum(served.items) from served), 0),
+  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
+    array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
+    array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
+    array_agg(lane.head_since) filter (where served.items > 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
-    array(
-      select lane.tenant_id
-      from lane
-      left join share on share.tenant_id = lane.tenant_id
-      left join (select found.tenant_id, count(*) as items from found group by found.tenant_id) held on held.tenant_id = lane.tenant_id
-      left join served on served.tenant_id = lane.tenant_id
-      where lane.reason is not null
-        or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0))
-    )
-  into v_picked, v_asleep;
+    array_agg(lane.tenant_id) filter (where lane.reason is not null
+      or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
+  into v_picked, v_tag, v_served, v_costs, v_head_ats, v_head_ids, v_since, v_asleep
+  from lane
+  left join share on share.tenant_id = lane.tenant_id
+  left join held on held.tenant_id = lane.tenant_id
+  left join served on served.tenant_id = lane.tenant_id;
 
-  if cardinality(v_asleep) > 0 then
+  if v_picked > 0 then
+    update jobs.lanes l
+    set vtime = l.vtime + v_costs[array_position(v_served, l.tenant_id)],
+      head_at = v_head_ats[array_position(v_served, l.tenant_id)],
+      head_id = v_head_ids[array_position(v_served, l.tenant_id)],
+      head_since = v_since[array_position(v_served, l.tenant_id)]
+    where l.job = (p_definition).job and l.tenant_id = any (v_served);
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    update jobs.clocks c set vtime = greatest(c.vtime, v_tag) where c.job = (p_definition).job;
+  end if;
+  if v_asleep is not null then
     perform jobs.put_to_sleep(p_definition, v_asleep, p_now);
   end if;
   return v_picked;
@@ -340,6 +391,11 @@ create function jobs.call_load(p_definition jobs.definitions, p_items jobs.items
 returns jobs.loaded[]
 language plpgsql
 set search_path = ''
+set enable_seqscan = on
+set enable_nestloop = on
+set enable_hashjoin = on
+set enable_mergejoin = on
+set plan_cache_mode = auto
 as $$
 declare
   v_call text := format(
@@ -381,20 +437,28 @@ comment on function jobs.call_load(jobs.definitions, jobs.items[]) is
 
 -- Gives the batch's items their data, and takes out those that must wait or have no reason to run any more.
 create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_now timestamptz)
-returns jsonb
+returns json
 language plpgsql
 set search_path = ''
-set enable_hashjoin = on -- two arrays of the size of the batch
+set enable_seqscan = off
+set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
-  select array_agg(i) into v_items
+  select array_agg(i.item) into v_items
   from jobs.leases e
   cross join lateral unnest(e.item_ids) as u (item_id)
-  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
+  cross join lateral (
+    select x as item from jobs.items x
+    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = (p_batch).batch_id
+    offset 0
+  ) i
   where e.batch_id = (p_batch).batch_id;
 
   if (p_definition).load_function is not null then
@@ -421,32 +485,27 @@ begin
   if (p_definition).provider is not null then
     -- Which credential goes out with the batch: an answer about it concerns that one, not a newer one.
     update jobs.leases e
-    set credential_source = used.source, credential_fingerprint = used.fingerprint
-    from (
-      select x.tenant_id, case when c.tenant_id is null then 'platform' else 'tenant' end as source,
-        coalesce(c.fingerprint, pc.fingerprint) as fingerprint
-      from jobs.leases x
-      left join public.credentials c on c.tenant_id = x.tenant_id and c.provider = (p_definition).provider
-      left join private.platform_credentials pc on pc.provider = (p_definition).provider
-      where x.batch_id = (p_batch).batch_id
-    ) used
-    where e.batch_id = (p_batch).batch_id and e.tenant_id = used.tenant_id;
+    set credential_source = case when exists (
+        select from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider) then 'tenant' else 'platform' end,
+      credential_fingerprint = coalesce(
+        (select c.fingerprint from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider),
+        (select pc.fingerprint from private.platform_credentials pc where pc.provider = (p_definition).provider))
+    where e.batch_id = (p_batch).batch_id;
   end if;
 
   return (
-    select jsonb_agg(jsonb_build_object(
+    select json_agg(json_build_object(
         'tenant_id', work.tenant_id,
         'slug', (select t.slug from public.tenants t where t.id = work.tenant_id),
         'credential', case when (p_definition).provider is not null
           then private.credential_for(work.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
-        'items', work.items)
+        'items', work.list)
       order by work.tenant_id)
     from (
-      select i.tenant_id, jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
-          'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as items
+      select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
+        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as list
       from unnest(v_items) i
-      join unnest(v_loaded) l on l.item_id = i.item_id
-      where not l.cancel and l.hold_until is null
+      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
       group by i.tenant_id
     ) work
   );
@@ -540,7 +599,7 @@ declare
   v_width integer := 1;
   v_picked integer := 0;
   v_got integer;
-  v_tenants jsonb;
+  v_tenants json;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;

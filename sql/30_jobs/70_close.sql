@@ -39,6 +39,11 @@ create function jobs.apply_ended(p_definition jobs.definitions, p_settled jobs.s
 returns jobs.settled[]
 language plpgsql
 set search_path = ''
+set enable_seqscan = on
+set enable_nestloop = on
+set enable_hashjoin = on
+set enable_mergejoin = on
+set plan_cache_mode = auto
 as $$
 declare
   v_ended jobs.ended[];
@@ -245,32 +250,33 @@ $$;
 comment on function jobs.close_breakers(public.provider, uuid[], timestamptz) is
   'The provider answered these tenants: their breakers close and their lanes wake; the provider''s own goes from open to recovering.';
 
--- Applies outcomes to the items that this batch still holds. Everything else is stale and changes nothing.
-create function jobs.settle(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
-returns integer
+-- What becomes of each item that still carries this batch's id: the fence.
+create function jobs.match_outcomes(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
+returns jobs.settled[]
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_settled jobs.settled[];
-  v_tenant_ids uuid[];
-  v_parked uuid[];
-  v_unknown text;
-  v_back record;
 begin
-  select o.outcome into v_unknown
-  from jsonb_to_recordset(p_outcomes) as o (outcome text)
-  where o.outcome is null or o.outcome not in (
-    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
-  limit 1;
-  if found then
-    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
-  end if;
-
-  v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
-  perform jobs.take_guards((p_batch).job, v_tenant_ids);
-
-  -- Only items that still carry this batch's id: the fence.
+  with held as materialized (
+    select l.tenant_id, l.credential_source, u.item_id,
+      l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id) as is_forgotten
+    from jobs.leases l
+    cross join lateral unnest(l.item_ids) as u (item_id)
+    where l.batch_id = (p_batch).batch_id
+  ),
+  given as materialized (
+    select distinct on (o.item_id) o.*
+    from jsonb_to_recordset(p_outcomes) as o (
+      item_id bigint, outcome text, result jsonb, error text, reason text,
+      seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
+  )
   select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
       s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
       case when s.class = 'refused' then 'refused' when s.used_up then 'attempts used up' end,
@@ -289,7 +295,7 @@ begin
   from (
     select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
     from (
-      select distinct on (i.tenant_id, i.item_id)
+      select
         i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
         coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
@@ -297,26 +303,129 @@ begin
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
         case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
         -- Nobody is left to whom it would matter.
-        case when t.id is null and i.tenant_id <> jobs.platform_id() then 'cancelled' else case o.outcome
+        case when e.is_forgotten then 'cancelled' else case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
           when 'snooze' then 'snoozed'
           when 'credential_broken' then 'credential broken'
           else o.outcome end end as class,
         (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
         (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
-      from jsonb_to_recordset(p_outcomes) as o (
-        item_id bigint, outcome text, result jsonb, error text, reason text,
-        seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
-      join (
-        select l.tenant_id, l.credential_source, u.item_id
-        from jobs.leases l
-        cross join lateral unnest(l.item_ids) as u (item_id)
-        where l.batch_id = (p_batch).batch_id
-      ) e on e.item_id = o.item_id
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.batch_id = (p_batch).batch_id
-      left join public.tenants t on t.id = i.tenant_id
+      from held e
+      join given o on o.item_id = e.item_id
+      cross join lateral (
+        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries
+        from jobs.items x
+        where x.tenant_id = e.tenant_id and x.item_id = e.item_id and x.batch_id = (p_batch).batch_id
+        offset 0
+      ) i
     ) m
   ) s;
+  return v_settled;
+end
+$$;
+
+comment on function jobs.match_outcomes(jobs.definitions, jobs.batches, jsonb, timestamptz) is
+  'The outcomes of the items that are still leased to the batch, with what becomes of each; others are left out.';
+
+-- Writes it down: history first, then ended items leave, others go back, places become free.
+create function jobs.write_settled(p_batch jobs.batches, p_settled jobs.settled[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_one jobs.settled;
+  v_tenants uuid[];
+  v_freed integer[];
+begin
+  insert into jobs.attempts (
+    tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
+  select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
+    s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
+  from unnest(p_settled) s
+  where s.outcome <> 'held';
+
+  -- One by one: a join could begin with all items that wait.
+  for v_one in select s.* from unnest(p_settled) s where not s.ends loop
+    update jobs.items i
+    set batch_id = null, begun = false, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
+      tries = v_one.tries, last_error = coalesce(v_one.error, i.last_error)
+    where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
+  end loop;
+
+  insert into jobs.dead_items (
+    tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+  select s.tenant_id, s.item_id, i.job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, coalesce(s.error, i.last_error),
+    i.enqueued_at, s.trace_id, i.dedupe_key
+  from unnest(p_settled) s
+  cross join lateral (
+    select x.job, x.payload, x.last_error, x.enqueued_at, x.dedupe_key from jobs.items x
+    where x.tenant_id = s.tenant_id and x.item_id = s.item_id and x.batch_id = (p_batch).batch_id
+    offset 0
+  ) i
+  where s.ends and s.dies is not null;
+
+  delete from jobs.items i
+  where i.ctid = any (array(
+    select x.place
+    from unnest(p_settled) s
+    cross join lateral (
+      select y.ctid as place from jobs.items y
+      where y.tenant_id = s.tenant_id and y.item_id = s.item_id and y.batch_id = (p_batch).batch_id
+      offset 0
+    ) x
+    where s.ends));
+
+  select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
+  from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
+  delete from jobs.leases e
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants) and e.open <= v_freed[array_position(v_tenants, e.tenant_id)];
+  update jobs.leases e
+  set open = e.open - v_freed[array_position(v_tenants, e.tenant_id)]
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants);
+end
+$$;
+
+comment on function jobs.write_settled(jobs.batches, jobs.settled[]) is
+  'Remembers the attempts, deletes ended items, returns the others, buries the dead, frees the places.';
+
+-- Applies outcomes to the items that this batch still holds. Everything else is stale and changes nothing.
+create function jobs.settle(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_settled jobs.settled[];
+  v_tenant_ids uuid[];
+  v_parked uuid[];
+  v_unknown text;
+  v_comes_back boolean;
+  v_back record;
+begin
+  select o.outcome into v_unknown
+  from jsonb_to_recordset(p_outcomes) as o (outcome text)
+  where o.outcome is null or o.outcome not in (
+    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
+  limit 1;
+  if found then
+    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
+  end if;
+
+  v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
+  perform jobs.take_guards((p_batch).job, v_tenant_ids);
+
+  v_settled := jobs.match_outcomes(p_definition, p_batch, p_outcomes, p_now);
   if v_settled is null then
     return 0;
   end if;
@@ -335,91 +444,53 @@ begin
     end if;
   end if;
 
-  with s as materialized (
-    select u.* from unnest(v_settled) u
-  ),
-  ended as (
-    delete from jobs.items i
-    using s
-    where s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
-    returning i.*
-  ),
-  buried as (
-    insert into jobs.dead_items (
-      tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
-    select e.tenant_id, e.item_id, e.job, e.subject_id, e.payload, s.attempts, s.tries, s.dies, coalesce(s.error, e.last_error),
-      e.enqueued_at, e.trace_id, e.dedupe_key
-    from ended e
-    join s on s.tenant_id = e.tenant_id and s.item_id = e.item_id
-    where s.dies is not null
-  ),
-  returned as (
-    update jobs.items i
-    set batch_id = null, begun = false, run_at = s.run_at, waiting_for = s.waiting_for, attempts = s.attempts, tries = s.tries,
-      last_error = coalesce(s.error, i.last_error)
-    from s
-    where not s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
-  ),
-  remembered as (
-    insert into jobs.attempts (
-      tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
-    select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
-      s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
-    from s
-    where s.outcome <> 'held'
-  ),
-  freed as (
-    select s.tenant_id, count(*)::integer as items from s group by s.tenant_id
-  ),
-  emptied as (
-    delete from jobs.leases e using freed
-    where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open <= freed.items
-  )
-  update jobs.leases e
-  set open = e.open - freed.items
-  from freed
-  where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open > freed.items;
+  perform jobs.write_settled(p_batch, v_settled);
 
   perform jobs.count_run(p_batch, v_settled);
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
   perform from jobs.lanes l
   where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
-    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items'
-      or exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled')))
+    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
+      exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
   order by l.tenant_id for no key update;
   update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
   where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
 
-  for v_back in
-    select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
-    from (
-      select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
-      from unnest(v_settled) u
-      where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
-      group by u.tenant_id
-    ) s
-    group by s.waiting_for
-  loop
-    perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
-      case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
-  end loop;
+  if v_comes_back then
+    for v_back in
+      select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
+      from (
+        select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
+        from unnest(v_settled) u
+        where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
+        group by u.tenant_id
+      ) s
+      group by s.waiting_for
+    loop
+      perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
+        case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
+    end loop;
 
-  perform jobs.throttle_lanes((p_batch).job, v_settled);
+    perform jobs.throttle_lanes((p_batch).job, v_settled);
+  end if;
 
   -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
   if (p_definition).cost_unit <> 'items' then
-    update jobs.lanes l
-    set vtime = greatest(0, l.vtime + (c.cost - c.items) / coalesce(p.weight, 1)::double precision)
-    from (
-      select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
-      from unnest(v_settled) u
-      where u.outcome <> 'held'
-      group by u.tenant_id
-    ) c
-    left join public.tenants t on t.id = c.tenant_id
-    left join public.plans p on p.plan_id = t.plan_id
-    where l.job = (p_batch).job and l.tenant_id = c.tenant_id;
+    for v_back in
+      select c.tenant_id, (c.cost - c.items) / coalesce((
+          select p.weight from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = c.tenant_id)
+        ), 1)::double precision as cost
+      from (
+        select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
+        from unnest(v_settled) u
+        where u.outcome <> 'held'
+        group by u.tenant_id
+      ) c
+    loop
+      update jobs.lanes l set vtime = greatest(0, l.vtime + v_back.cost) where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job;
+    end loop;
   end if;
   return cardinality(v_settled);
 end
@@ -461,6 +532,11 @@ create function jobs.count_run(p_batch jobs.batches, p_settled jobs.settled[])
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, processed, failed)
@@ -568,6 +644,11 @@ create function jobs.begin_effects(batch_id bigint, items bigint[])
 returns bigint[]
 language plpgsql security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -581,13 +662,17 @@ begin
   with marked as (
     update jobs.items i
     set begun = true
-    from (
-      select e.tenant_id, u.item_id
+    where i.ctid = any (array(
+      select x.place
       from jobs.leases e
       cross join lateral unnest(e.item_ids) as u (item_id)
-      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)
-    ) mine
-    where i.tenant_id = mine.tenant_id and i.item_id = mine.item_id and i.batch_id = begin_effects.batch_id and not i.begun
+      cross join lateral (
+        select y.ctid as place from jobs.items y
+        where y.tenant_id = e.tenant_id and y.item_id = u.item_id and y.batch_id = begin_effects.batch_id
+        offset 0
+      ) x
+      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)))
+      and i.batch_id = begin_effects.batch_id and not i.begun
     returning i.item_id
   )
   select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;

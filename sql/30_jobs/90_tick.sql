@@ -5,6 +5,11 @@ create function jobs.reap(p_now timestamptz, p_limit integer default 50)
 returns integer
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_batch jobs.batches;
@@ -26,7 +31,11 @@ begin
       into v_outcomes
       from jobs.leases e
       cross join lateral unnest(e.item_ids) as u (item_id)
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = v_batch.batch_id
+      cross join lateral (
+        select x.item_id, x.begun from jobs.items x
+        where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
+        offset 0
+      ) i
       where e.batch_id = v_batch.batch_id;
       if v_outcomes is not null then
         v_count := v_count + jobs.settle(v_definition, v_batch, v_outcomes, p_now);

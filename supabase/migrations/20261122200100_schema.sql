@@ -995,6 +995,11 @@ create or replace function jobs.apply_ended (
   returns jobs.settled[]
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'on'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'on'
+  set plan_cache_mode to 'auto'
   AS $function$
 declare
   v_ended jobs.ended[];
@@ -1094,6 +1099,11 @@ create or replace function jobs.begin_effects (
   language plpgsql
   security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 #variable_conflict use_column
 declare
@@ -1107,13 +1117,17 @@ begin
   with marked as (
     update jobs.items i
     set begun = true
-    from (
-      select e.tenant_id, u.item_id
+    where i.ctid = any (array(
+      select x.place
       from jobs.leases e
       cross join lateral unnest(e.item_ids) as u (item_id)
-      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)
-    ) mine
-    where i.tenant_id = mine.tenant_id and i.item_id = mine.item_id and i.batch_id = begin_effects.batch_id and not i.begun
+      cross join lateral (
+        select y.ctid as place from jobs.items y
+        where y.tenant_id = e.tenant_id and y.item_id = u.item_id and y.batch_id = begin_effects.batch_id
+        offset 0
+      ) x
+      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)))
+      and i.batch_id = begin_effects.batch_id and not i.begun
     returning i.item_id
   )
   select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
@@ -1128,6 +1142,11 @@ create or replace function jobs.call_load (
   returns jobs.loaded[]
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'on'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'on'
+  set plan_cache_mode to 'auto'
   AS $function$
 declare
   v_call text := format(
@@ -1439,6 +1458,11 @@ create or replace function jobs.count_run (
   returns void
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 begin
   insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, processed, failed)
@@ -1784,10 +1808,19 @@ create or replace function jobs.judge (
     detail text,
     wake_at timestamp with time zone
   )
-  language sql
+  language plpgsql
   stable
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
+#variable_conflict use_column
+begin
+  -- plpgsql and not sql, so that the plan is kept: planning these joins at every call took 2 ms of a claim.
+  return query
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
@@ -1827,7 +1860,9 @@ create or replace function jobs.judge (
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
     from unnest(p_tenant_ids) as u (tenant_id)
-    join jobs.lanes l on l.tenant_id = u.tenant_id and l.job = (p_definition).job
+    cross join lateral (
+      select x.paused from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = (p_definition).job offset 0
+    ) l
     left join public.tenants t on t.id = u.tenant_id
     left join public.plans p on p.plan_id = t.plan_id
     left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
@@ -1840,7 +1875,8 @@ create or replace function jobs.judge (
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e where e.tenant_id = u.tenant_id and e.job = (p_definition).job
     ) f
-  ) lane
+  ) lane;
+end
 $function$;
 
 create or replace function jobs.latest_slot (
@@ -1892,20 +1928,28 @@ create or replace function jobs.load_batch (
   p_batch jobs.batches,
   p_now timestamp with time zone
 )
-  returns jsonb
+  returns json
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
   set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
   v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
-  select array_agg(i) into v_items
+  select array_agg(i.item) into v_items
   from jobs.leases e
   cross join lateral unnest(e.item_ids) as u (item_id)
-  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = (p_batch).batch_id
+  cross join lateral (
+    select x as item from jobs.items x
+    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = (p_batch).batch_id
+    offset 0
+  ) i
   where e.batch_id = (p_batch).batch_id;
 
   if (p_definition).load_function is not null then
@@ -1932,32 +1976,27 @@ begin
   if (p_definition).provider is not null then
     -- Which credential goes out with the batch: an answer about it concerns that one, not a newer one.
     update jobs.leases e
-    set credential_source = used.source, credential_fingerprint = used.fingerprint
-    from (
-      select x.tenant_id, case when c.tenant_id is null then 'platform' else 'tenant' end as source,
-        coalesce(c.fingerprint, pc.fingerprint) as fingerprint
-      from jobs.leases x
-      left join public.credentials c on c.tenant_id = x.tenant_id and c.provider = (p_definition).provider
-      left join private.platform_credentials pc on pc.provider = (p_definition).provider
-      where x.batch_id = (p_batch).batch_id
-    ) used
-    where e.batch_id = (p_batch).batch_id and e.tenant_id = used.tenant_id;
+    set credential_source = case when exists (
+        select from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider) then 'tenant' else 'platform' end,
+      credential_fingerprint = coalesce(
+        (select c.fingerprint from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider),
+        (select pc.fingerprint from private.platform_credentials pc where pc.provider = (p_definition).provider))
+    where e.batch_id = (p_batch).batch_id;
   end if;
 
   return (
-    select jsonb_agg(jsonb_build_object(
+    select json_agg(json_build_object(
         'tenant_id', work.tenant_id,
         'slug', (select t.slug from public.tenants t where t.id = work.tenant_id),
         'credential', case when (p_definition).provider is not null
           then private.credential_for(work.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
-        'items', work.items)
+        'items', work.list)
       order by work.tenant_id)
     from (
-      select i.tenant_id, jsonb_agg(jsonb_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
-          'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as items
+      select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
+        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as list
       from unnest(v_items) i
-      join unnest(v_loaded) l on l.item_id = i.item_id
-      where not l.cancel and l.hold_until is null
+      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
       group by i.tenant_id
     ) work
   );
@@ -1997,6 +2036,84 @@ begin
 end
 $function$;
 
+create or replace function jobs.match_outcomes (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_outcomes jsonb,
+  p_now timestamp with time zone
+)
+  returns jobs.settled[]
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_settled jobs.settled[];
+begin
+  with held as materialized (
+    select l.tenant_id, l.credential_source, u.item_id,
+      l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id) as is_forgotten
+    from jobs.leases l
+    cross join lateral unnest(l.item_ids) as u (item_id)
+    where l.batch_id = (p_batch).batch_id
+  ),
+  given as materialized (
+    select distinct on (o.item_id) o.*
+    from jsonb_to_recordset(p_outcomes) as o (
+      item_id bigint, outcome text, result jsonb, error text, reason text,
+      seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
+  )
+  select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
+      s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
+      case when s.class = 'refused' then 'refused' when s.used_up then 'attempts used up' end,
+      s.result, s.error,
+      case s.class
+        when 'retry' then p_now + greatest(jobs.backoff(p_definition, s.attempts), make_interval(secs => coalesce(s.after_seconds, 0)))
+        when 'lost' then p_now + jobs.backoff(p_definition, s.attempts)
+        when 'snoozed' then coalesce(s.until, p_now + make_interval(secs => coalesce(s.seconds, 60)))
+        when 'held' then s.until
+        when 'throttled' then p_now + make_interval(secs => coalesce(s.seconds, 60))
+        else p_now end,
+      case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
+        when 'credential broken' then null else left(s.reason, 200) end,
+      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost)::jobs.settled)
+  into v_settled
+  from (
+    select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
+    from (
+      select
+        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
+        coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
+        o.result, left(o.error, 500) as error, o.reason,
+        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
+        least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
+        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
+        -- Nobody is left to whom it would matter.
+        case when e.is_forgotten then 'cancelled' else case o.outcome
+          when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
+          when 'snooze' then 'snoozed'
+          when 'credential_broken' then 'credential broken'
+          else o.outcome end end as class,
+        (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
+        (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+      from held e
+      join given o on o.item_id = e.item_id
+      cross join lateral (
+        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries
+        from jobs.items x
+        where x.tenant_id = e.tenant_id and x.item_id = e.item_id and x.batch_id = (p_batch).batch_id
+        offset 0
+      ) i
+    ) m
+  ) s;
+  return v_settled;
+end
+$function$;
+
 create or replace function jobs.next_batch (
   drain_id uuid,
   job text,
@@ -2025,7 +2142,7 @@ declare
   v_width integer := 1;
   v_picked integer := 0;
   v_got integer;
-  v_tenants jsonb;
+  v_tenants json;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
@@ -2471,24 +2588,36 @@ create or replace function jobs.pick (
   returns integer
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
   v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
+  v_full uuid[];
   v_lanes uuid[];
+  v_served uuid[];
+  v_costs double precision[];
+  v_head_ats timestamptz[];
+  v_head_ids bigint[];
+  v_since timestamptz[];
+  v_tag double precision;
   v_asleep uuid[];
   v_picked integer;
 begin
+  -- A lane that has its share of this batch from an earlier round waits for the next batch.
+  v_full := array(
+    select e.tenant_id from jobs.leases e
+    where e.batch_id = p_batch_id and e.open >= coalesce((
+      select p.batch_share from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = e.tenant_id)
+    ), (p_definition).batch_size));
   -- The lanes that are furthest behind.
   v_lanes := array(
     select l.tenant_id
     from jobs.lanes l
-    where l.job = (p_definition).job and l.awake
-      -- A lane that has its share of this batch from an earlier round waits for the next batch.
-      and not exists (
-        select from jobs.leases e
-        join public.tenants t on t.id = e.tenant_id
-        join public.plans p on p.plan_id = t.plan_id
-        where e.batch_id = p_batch_id and e.tenant_id = l.tenant_id and e.job = l.job and e.open >= p.batch_share)
+    where l.job = (p_definition).job and l.awake and l.tenant_id <> all (v_full)
     order by l.vtime, l.tenant_id
     limit v_turns
     for no key update skip locked
@@ -2505,35 +2634,44 @@ begin
   end if;
 
   with lane as materialized (
-    select l.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
+    select j.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
+      case when l.head_since > p_now - interval '30 seconds' and l.head_at is not null then l.head_since else p_now end as head_since,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
       case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
     from jobs.judge(p_definition, v_lanes, p_now) j
-    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
-    left join jobs.leases e on e.tenant_id = j.tenant_id and e.job = (p_definition).job and e.batch_id = p_batch_id
+    cross join lateral (
+      select x.vtime, x.head_since, x.head_at, x.head_id from jobs.lanes x
+      where x.tenant_id = j.tenant_id and x.job = (p_definition).job
+      offset 0
+    ) l
+    left join lateral (
+      select x.open from jobs.leases x
+      where x.tenant_id = j.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
+      offset 0
+    ) e on true
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
     select lane.tenant_id
     from lane
-    cross join lateral generate_series(0, (lane.room - 1) / (p_definition).quantum) as turn (n)
+    cross join lateral generate_series(0, (least(lane.room, p_room) - 1) / (p_definition).quantum) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
     limit v_turns
   ),
   share as materialized (
-    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_since, lane.head_at, lane.head_id,
       least(lane.room, turns.n * (p_definition).quantum) as wanted
     from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
     join lane on lane.tenant_id = turns.tenant_id
   ),
   -- What these turns find: the oldest ready items of each lane, from its watermark on.
   found as materialized (
-    select share.tenant_id, i.item_id, i.run_at, i.position,
+    select share.tenant_id, i.place, i.position,
       share.vtime + (i.position - 1) / (p_definition).quantum * (p_definition).quantum / share.weight as tag
     from share
     cross join lateral (
-      select r.item_id, r.run_at, row_number() over (order by r.run_at, r.item_id) as position
+      select r.ctid as place, row_number() over (order by r.run_at, r.item_id) as position
       from jobs.items r
       where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
         and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
@@ -2542,30 +2680,22 @@ begin
     ) i
   ),
   candidate as materialized (
-    select f.tenant_id, f.item_id, f.run_at, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
+    select f.tenant_id, f.place, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
+  -- By their places: a join could begin with all items that wait.
   leased as (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
-    from candidate c
-    where i.tenant_id = c.tenant_id and i.item_id = c.item_id and i.batch_id is null
-    returning i.tenant_id, i.item_id, c.run_at, c.tag
+    where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
+    returning i.tenant_id, i.item_id, i.run_at
   ),
   served as materialized (
-    select leased.tenant_id, count(*)::integer as items, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids,
-      (array_agg(leased.run_at order by leased.run_at desc, leased.item_id desc))[1] as head_at,
-      (array_agg(leased.item_id order by leased.run_at desc, leased.item_id desc))[1] as head_id,
-      max(leased.tag) as tag
-    from leased
-    group by leased.tenant_id
-  ),
-  charged as (
-    update jobs.lanes l
-    set vtime = l.vtime + served.items / share.weight, head_at = served.head_at, head_id = served.head_id,
-      head_since = case when share.head_at = '-infinity' then p_now else l.head_since end
-    from served
-    join share on share.tenant_id = served.tenant_id
-    where l.job = (p_definition).job and l.tenant_id = served.tenant_id
+    select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
+    from (
+      select leased.tenant_id, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids, max(leased.run_at) as head_at
+      from leased
+      group by leased.tenant_id
+    ) l
   ),
   noted as (
     insert into jobs.leases as e (tenant_id, job, batch_id, item_ids, open)
@@ -2584,26 +2714,33 @@ begin
     on conflict (tenant_id, provider) do update
       set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
   ),
-  clocked as (
-    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    update jobs.clocks c
-    set vtime = greatest(c.vtime, (select max(served.tag) from served))
-    where c.job = (p_definition).job and exists (select from served)
+  held as (
+    select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce((select sum(served.items) from served), 0),
+  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
+    array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
+    array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
+    array_agg(lane.head_since) filter (where served.items > 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
-    array(
-      select lane.tenant_id
-      from lane
-      left join share on share.tenant_id = lane.tenant_id
-      left join (select found.tenant_id, count(*) as items from found group by found.tenant_id) held on held.tenant_id = lane.tenant_id
-      left join served on served.tenant_id = lane.tenant_id
-      where lane.reason is not null
-        or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0))
-    )
-  into v_picked, v_asleep;
+    array_agg(lane.tenant_id) filter (where lane.reason is not null
+      or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
+  into v_picked, v_tag, v_served, v_costs, v_head_ats, v_head_ids, v_since, v_asleep
+  from lane
+  left join share on share.tenant_id = lane.tenant_id
+  left join held on held.tenant_id = lane.tenant_id
+  left join served on served.tenant_id = lane.tenant_id;
 
-  if cardinality(v_asleep) > 0 then
+  if v_picked > 0 then
+    update jobs.lanes l
+    set vtime = l.vtime + v_costs[array_position(v_served, l.tenant_id)],
+      head_at = v_head_ats[array_position(v_served, l.tenant_id)],
+      head_id = v_head_ids[array_position(v_served, l.tenant_id)],
+      head_since = v_since[array_position(v_served, l.tenant_id)]
+    where l.job = (p_definition).job and l.tenant_id = any (v_served);
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    update jobs.clocks c set vtime = greatest(c.vtime, v_tag) where c.job = (p_definition).job;
+  end if;
+  if v_asleep is not null then
     perform jobs.put_to_sleep(p_definition, v_asleep, p_now);
   end if;
   return v_picked;
@@ -2675,9 +2812,18 @@ create or replace function jobs.put_to_sleep (
   returns void
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
   v_guarded integer[];
+  v_lanes uuid[];
+  v_reasons text[];
+  v_details text[];
+  v_wake_ats timestamptz[];
 begin
   v_guarded := array(
     select g.guard
@@ -2685,14 +2831,8 @@ begin
     where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
   );
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
-  update jobs.lanes l
-  set awake = false, head_at = null, head_id = null,
-    reason = s.reason,
-    detail = s.detail,
-    wake_at = case
-      -- Somebody is just bringing work or freeing a place: look again soon instead of sleeping for long.
-      when not (jobs.guard_of(l.tenant_id) = any (v_guarded)) then least(s.wake_at, greatest(l.not_before, p_now + interval '1 second'))
-      else s.wake_at end
+  select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
+  into v_lanes, v_reasons, v_details, v_wake_ats
   from (
     select j.tenant_id, coalesce(j.reason, case
         when n.run_at is null then 'idle'
@@ -2703,7 +2843,9 @@ begin
         when j.reason is not null then j.wake_at
         when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
     from jobs.judge(p_definition, p_tenant_ids, p_now) j
-    join jobs.lanes l on l.tenant_id = j.tenant_id and l.job = (p_definition).job
+    cross join lateral (
+      select x.not_before from jobs.lanes x where x.tenant_id = j.tenant_id and x.job = (p_definition).job offset 0
+    ) l
     left join lateral (
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
@@ -2714,8 +2856,17 @@ begin
     ) n on true
     -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
     where j.reason is not null or n.run_at is null or n.run_at > p_now
-  ) s
-  where l.job = (p_definition).job and l.tenant_id = s.tenant_id;
+  ) s;
+
+  update jobs.lanes l
+  set awake = false, head_at = null, head_id = null,
+    reason = v_reasons[array_position(v_lanes, l.tenant_id)],
+    detail = v_details[array_position(v_lanes, l.tenant_id)],
+    wake_at = case
+      when jobs.guard_of(l.tenant_id) = any (v_guarded) then v_wake_ats[array_position(v_lanes, l.tenant_id)]
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(v_wake_ats[array_position(v_lanes, l.tenant_id)], greatest(l.not_before, p_now + interval '1 second')) end
+  where l.job = (p_definition).job and l.tenant_id = any (v_lanes);
 
   -- Awake after all: forget the watermark, the ready item may lie before it.
   update jobs.lanes l set head_at = null, head_id = null
@@ -2800,6 +2951,11 @@ create or replace function jobs.reap (
   returns integer
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
   v_batch jobs.batches;
@@ -2821,7 +2977,11 @@ begin
       into v_outcomes
       from jobs.leases e
       cross join lateral unnest(e.item_ids) as u (item_id)
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = v_batch.batch_id
+      cross join lateral (
+        select x.item_id, x.begun from jobs.items x
+        where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
+        offset 0
+      ) i
       where e.batch_id = v_batch.batch_id;
       if v_outcomes is not null then
         v_count := v_count + jobs.settle(v_definition, v_batch, v_outcomes, p_now);
@@ -3299,12 +3459,18 @@ create or replace function jobs.settle (
   returns integer
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
   v_settled jobs.settled[];
   v_tenant_ids uuid[];
   v_parked uuid[];
   v_unknown text;
+  v_comes_back boolean;
   v_back record;
 begin
   select o.outcome into v_unknown
@@ -3319,53 +3485,7 @@ begin
   v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
   perform jobs.take_guards((p_batch).job, v_tenant_ids);
 
-  -- Only items that still carry this batch's id: the fence.
-  select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
-      s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
-      case when s.class = 'refused' then 'refused' when s.used_up then 'attempts used up' end,
-      s.result, s.error,
-      case s.class
-        when 'retry' then p_now + greatest(jobs.backoff(p_definition, s.attempts), make_interval(secs => coalesce(s.after_seconds, 0)))
-        when 'lost' then p_now + jobs.backoff(p_definition, s.attempts)
-        when 'snoozed' then coalesce(s.until, p_now + make_interval(secs => coalesce(s.seconds, 60)))
-        when 'held' then s.until
-        when 'throttled' then p_now + make_interval(secs => coalesce(s.seconds, 60))
-        else p_now end,
-      case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
-        when 'credential broken' then null else left(s.reason, 200) end,
-      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost)::jobs.settled)
-  into v_settled
-  from (
-    select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
-    from (
-      select distinct on (i.tenant_id, i.item_id)
-        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
-        coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
-        o.result, left(o.error, 500) as error, o.reason,
-        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
-        least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
-        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
-        -- Nobody is left to whom it would matter.
-        case when t.id is null and i.tenant_id <> jobs.platform_id() then 'cancelled' else case o.outcome
-          when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
-          when 'snooze' then 'snoozed'
-          when 'credential_broken' then 'credential broken'
-          else o.outcome end end as class,
-        (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
-        (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
-      from jsonb_to_recordset(p_outcomes) as o (
-        item_id bigint, outcome text, result jsonb, error text, reason text,
-        seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
-      join (
-        select l.tenant_id, l.credential_source, u.item_id
-        from jobs.leases l
-        cross join lateral unnest(l.item_ids) as u (item_id)
-        where l.batch_id = (p_batch).batch_id
-      ) e on e.item_id = o.item_id
-      join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.batch_id = (p_batch).batch_id
-      left join public.tenants t on t.id = i.tenant_id
-    ) m
-  ) s;
+  v_settled := jobs.match_outcomes(p_definition, p_batch, p_outcomes, p_now);
   if v_settled is null then
     return 0;
   end if;
@@ -3384,91 +3504,53 @@ begin
     end if;
   end if;
 
-  with s as materialized (
-    select u.* from unnest(v_settled) u
-  ),
-  ended as (
-    delete from jobs.items i
-    using s
-    where s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
-    returning i.*
-  ),
-  buried as (
-    insert into jobs.dead_items (
-      tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
-    select e.tenant_id, e.item_id, e.job, e.subject_id, e.payload, s.attempts, s.tries, s.dies, coalesce(s.error, e.last_error),
-      e.enqueued_at, e.trace_id, e.dedupe_key
-    from ended e
-    join s on s.tenant_id = e.tenant_id and s.item_id = e.item_id
-    where s.dies is not null
-  ),
-  returned as (
-    update jobs.items i
-    set batch_id = null, begun = false, run_at = s.run_at, waiting_for = s.waiting_for, attempts = s.attempts, tries = s.tries,
-      last_error = coalesce(s.error, i.last_error)
-    from s
-    where not s.ends and i.tenant_id = s.tenant_id and i.item_id = s.item_id and i.batch_id = (p_batch).batch_id
-  ),
-  remembered as (
-    insert into jobs.attempts (
-      tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
-    select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
-      s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
-    from s
-    where s.outcome <> 'held'
-  ),
-  freed as (
-    select s.tenant_id, count(*)::integer as items from s group by s.tenant_id
-  ),
-  emptied as (
-    delete from jobs.leases e using freed
-    where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open <= freed.items
-  )
-  update jobs.leases e
-  set open = e.open - freed.items
-  from freed
-  where e.batch_id = (p_batch).batch_id and e.job = (p_batch).job and e.tenant_id = freed.tenant_id and e.open > freed.items;
+  perform jobs.write_settled(p_batch, v_settled);
 
   perform jobs.count_run(p_batch, v_settled);
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
   perform from jobs.lanes l
   where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
-    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items'
-      or exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled')))
+    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
+      exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
   order by l.tenant_id for no key update;
   update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
   where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
 
-  for v_back in
-    select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
-    from (
-      select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
-      from unnest(v_settled) u
-      where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
-      group by u.tenant_id
-    ) s
-    group by s.waiting_for
-  loop
-    perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
-      case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
-  end loop;
+  if v_comes_back then
+    for v_back in
+      select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
+      from (
+        select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
+        from unnest(v_settled) u
+        where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
+        group by u.tenant_id
+      ) s
+      group by s.waiting_for
+    loop
+      perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
+        case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
+    end loop;
 
-  perform jobs.throttle_lanes((p_batch).job, v_settled);
+    perform jobs.throttle_lanes((p_batch).job, v_settled);
+  end if;
 
   -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
   if (p_definition).cost_unit <> 'items' then
-    update jobs.lanes l
-    set vtime = greatest(0, l.vtime + (c.cost - c.items) / coalesce(p.weight, 1)::double precision)
-    from (
-      select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
-      from unnest(v_settled) u
-      where u.outcome <> 'held'
-      group by u.tenant_id
-    ) c
-    left join public.tenants t on t.id = c.tenant_id
-    left join public.plans p on p.plan_id = t.plan_id
-    where l.job = (p_batch).job and l.tenant_id = c.tenant_id;
+    for v_back in
+      select c.tenant_id, (c.cost - c.items) / coalesce((
+          select p.weight from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = c.tenant_id)
+        ), 1)::double precision as cost
+      from (
+        select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
+        from unnest(v_settled) u
+        where u.outcome <> 'held'
+        group by u.tenant_id
+      ) c
+    loop
+      update jobs.lanes l set vtime = greatest(0, l.vtime + v_back.cost) where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job;
+    end loop;
   end if;
   return cardinality(v_settled);
 end
@@ -3776,18 +3858,25 @@ create or replace function jobs.wake_due_lanes (
   returns integer
   language plpgsql
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
-  v_count integer;
-begin
-  with due as materialized (
+  v_due uuid[] := array(
     select l.tenant_id
     from jobs.lanes l
     where l.job = (p_definition).job and l.wake_at <= p_now
     order by l.wake_at
     limit p_limit
     for no key update skip locked
-  )
+  );
+begin
+  if cardinality(v_due) = 0 then
+    return 0;
+  end if;
   update jobs.lanes l
   set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
     vtime = greatest(l.vtime, (select c.vtime from jobs.clocks c where c.job = (p_definition).job)),
@@ -3795,10 +3884,8 @@ begin
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
         select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
       else l.not_before end
-  from due
-  where l.job = (p_definition).job and l.tenant_id = due.tenant_id;
-  get diagnostics v_count = row_count;
-  return v_count;
+  where l.job = (p_definition).job and l.tenant_id = any (v_due);
+  return cardinality(v_due);
 end
 $function$;
 
@@ -4104,6 +4191,72 @@ begin
       v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
   perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
+end
+$function$;
+
+create or replace function jobs.write_settled (
+  p_batch jobs.batches,
+  p_settled jobs.settled[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_one jobs.settled;
+  v_tenants uuid[];
+  v_freed integer[];
+begin
+  insert into jobs.attempts (
+    tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
+  select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
+    s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
+  from unnest(p_settled) s
+  where s.outcome <> 'held';
+
+  -- One by one: a join could begin with all items that wait.
+  for v_one in select s.* from unnest(p_settled) s where not s.ends loop
+    update jobs.items i
+    set batch_id = null, begun = false, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
+      tries = v_one.tries, last_error = coalesce(v_one.error, i.last_error)
+    where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
+  end loop;
+
+  insert into jobs.dead_items (
+    tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+  select s.tenant_id, s.item_id, i.job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, coalesce(s.error, i.last_error),
+    i.enqueued_at, s.trace_id, i.dedupe_key
+  from unnest(p_settled) s
+  cross join lateral (
+    select x.job, x.payload, x.last_error, x.enqueued_at, x.dedupe_key from jobs.items x
+    where x.tenant_id = s.tenant_id and x.item_id = s.item_id and x.batch_id = (p_batch).batch_id
+    offset 0
+  ) i
+  where s.ends and s.dies is not null;
+
+  delete from jobs.items i
+  where i.ctid = any (array(
+    select x.place
+    from unnest(p_settled) s
+    cross join lateral (
+      select y.ctid as place from jobs.items y
+      where y.tenant_id = s.tenant_id and y.item_id = s.item_id and y.batch_id = (p_batch).batch_id
+      offset 0
+    ) x
+    where s.ends));
+
+  select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
+  from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
+  delete from jobs.leases e
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants) and e.open <= v_freed[array_position(v_tenants, e.tenant_id)];
+  update jobs.leases e
+  set open = e.open - v_freed[array_position(v_tenants, e.tenant_id)]
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants);
 end
 $function$;
 
@@ -6594,6 +6747,9 @@ comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestam
 
 comment on function "jobs"."make_partitions"(timestamp with time zone) is 'History partitions: today and three days ahead are there, those older than 30 days are dropped.';
 
+comment on function "jobs"."match_outcomes"(jobs.definitions, jobs.batches, jsonb, timestamp
+  with time zone) is 'The outcomes of the items that are still leased to the batch, with what becomes of each; others are left out.';
+
 comment on function "jobs"."next_batch"(uuid, text, integer) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database. Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';
 
 comment on function "jobs"."next_slots"(text, text, timestamp
@@ -6720,6 +6876,8 @@ comment on function "jobs"."work"() is 'Works off one item of a SQL job in the c
 comment on function "jobs"."work_batch"(uuid, text, integer) is 'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint) is 'Runs the work function for one item and closes it: done, or retry with the error. Its effects and its end are one transaction.';
+
+comment on function "jobs"."write_settled"(jobs.batches, jobs.settled[]) is 'Remembers the attempts, deletes ended items, returns the others, buries the dead, frees the places.';
 
 comment on function "private"."accept_invitation"(text) is 'Behind public.accept_invitation. Definer: the caller is no member yet, so no policy could let it write.';
 
@@ -7105,6 +7263,10 @@ revoke all
 
 revoke all on function "jobs"."make_partitions"(timestamp with time zone) from public;
 
+revoke all
+  on function "jobs"."match_outcomes"(jobs.definitions, jobs.batches, jsonb, timestamp with time zone)
+  from public;
+
 revoke all on function "jobs"."next_batch"(uuid, text, integer) from public;
 
 grant execute on function "jobs"."next_batch"(uuid, text, integer) to "service_role";
@@ -7278,6 +7440,8 @@ revoke all on function "jobs"."work_batch"(uuid, text, integer) from public;
 grant execute on function "jobs"."work_batch"(uuid, text, integer) to "service_role";
 
 revoke all on function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint) from public;
+
+revoke all on function "jobs"."write_settled"(jobs.batches, jobs.settled[]) from public;
 
 revoke all on function "private"."accept_invitation"(text) from public;
 

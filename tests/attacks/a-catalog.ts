@@ -197,9 +197,11 @@ export const catalog: Group = {
         where n.nspname in ${ours} and p.prosrc ~ 'auth[.]users' and has_function_privilege('authenticated', p.oid, 'execute')
           and (p.proretset or p.prorettype in ('record'::regtype, 'auth.users'::regtype))`,
       );
+      // This one shows admins the addresses of their tenant's members; attack 63 asks it about another tenant.
+      const strange = reading.filter((name) => name !== 'private.list_members(uuid)');
       trial.expect(
-        reading.length === 0,
-        `people may call functions that return what they read of auth.users: ${reading.join(', ')}`,
+        strange.length === 0,
+        `people may call functions that return what they read of auth.users: ${strange.join(', ')}`,
       );
     }),
     attack('10', 'no policy is always true, for everybody, or trusts a claim', async (trial) => {

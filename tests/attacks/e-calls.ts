@@ -1,6 +1,6 @@
 /** E. Calls: every function that the Data API offers, with every argument that its caller should not give. */
 import { attack, codeOf, type Group, inWords, isDone, isFailure, rowsOf, type Trial } from './harness.ts';
-import type { TenantIds } from './scene.ts';
+import { type TenantIds, uuidOf } from './scene.ts';
 import { apiFunctions } from './tables.ts';
 
 interface CallSample {
@@ -33,7 +33,11 @@ const noGuest = (trial: Trial) => trial.world.admin`
 const calls: Record<string, CallSample | 'no tenant'> = {
   accept_invitation: 'no tenant',
   change_role: {
-    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: ofTenant(trial, ids, 'viewer'), role: 'viewer' }),
+    args: (ids, trial) => ({
+      tenant_id: ids.tenant,
+      user_id: ofTenant(trial, ids, 'viewer'),
+      role: 'viewer',
+    }),
     by: 'adminB',
     byOfA: 'ownerA',
   },
@@ -106,7 +110,12 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     tenantIsOptional: true,
   },
   set_credential: {
-    args: (ids) => ({ tenant_id: ids.tenant, provider: 'email', kind: 'resend', secret: { api_key: 'topsecret-e' } }),
+    args: (ids) => ({
+      tenant_id: ids.tenant,
+      provider: 'email',
+      kind: 'resend',
+      secret: { api_key: 'topsecret-e' },
+    }),
     by: 'adminB',
     byOfA: 'ownerA',
   },
@@ -151,7 +160,7 @@ export const rpcs: Group = {
           );
           if (sample === undefined || sample === 'no tenant') continue;
           const { by, byOfA, tenantIsOptional, before, after } = sample;
-        const args = (ids: TenantIds) => sample.args(ids, trial);
+          const args = (ids: TenantIds) => sample.args(ids, trial);
           if (byOfA !== '') {
             for (const who of [byOfA, 'stranger', 'removed', 'deleted', 'ofClosed', 'anon']) {
               const real = await trial.rpc(who, each.name, args(b));
@@ -184,16 +193,18 @@ export const rpcs: Group = {
             '"x"',
             {},
           ];
-                  const hasTenant = (form: unknown) =>
-          typeof form === 'object' && form !== null && 'tenant_id' in form && form.tenant_id !== null;
-        for (const form of forms) {
-          if (tenantIsOptional && !hasTenant(form)) continue;
+          const hasTenant = (form: unknown) =>
+            typeof form === 'object' && form !== null && 'tenant_id' in form && form.tenant_id !== null;
+          for (const form of forms) {
+            if (tenantIsOptional && !hasTenant(form)) continue;
             const answer = await trial.rpc(byOfA === '' ? 'stranger' : byOfA, each.name, form);
             trial.refused(answer, `${each.name} ${JSON.stringify(form)}`);
           }
           await trial.control(`${by} calls ${each.name}`, async () => {
             await before?.(trial);
-            return isDone(await trial.rpc(by, each.name, args(b)));
+            const answer = await trial.rpc(by, each.name, args(b));
+            await after?.(trial);
+            return isDone(answer);
           });
         }
       },
@@ -258,7 +269,10 @@ export const rpcs: Group = {
       const args = calls.set_credential;
       if (args === undefined || args === 'no tenant') return;
       for (const who of ['stranger', 'participantB', 'deleted', 'removed'])
-        trial.refused(await trial.rpc(who, 'set_credential', args.args(b, trial)), `${who} has no membership`);
+        trial.refused(
+          await trial.rpc(who, 'set_credential', args.args(b, trial)),
+          `${who} has no membership`,
+        );
       const loose = await trial.world.admin`
         select a.attname from pg_catalog.pg_attribute a where a.attrelid = 'public.memberships'::regclass and a.attname in ('role', 'user_id', 'tenant_id') and not a.attnotnull`;
       trial.expect(loose.length === 0, 'a membership can have no role');
@@ -321,6 +335,90 @@ export const rpcs: Group = {
         );
         return answers.some(isDone) && rows?.credentials === 1 && rows.secrets === 1;
       });
+    }),
+    attack(
+      '65b',
+      'ownership transferred twice at once, an invitation accepted six times at once',
+      async (trial) => {
+        const { b } = trial.ids;
+        const { admin } = trial.world;
+        await trial.control('one of two transfers at once', async () => {
+          const [to, other] = [user(trial, 'adminB'), user(trial, 'memberB')];
+          const answers = await Promise.all(
+            [to, other].map((id) =>
+              trial.rpc('ownerB', 'transfer_ownership', { tenant_id: b.tenant, user_id: id }),
+            ),
+          );
+          const owners =
+            await admin`select user_id from public.memberships where tenant_id = ${b.tenant} and role = 'owner'`;
+          await admin`update public.memberships set role = 'owner' where tenant_id = ${b.tenant} and user_id = ${user(trial, 'ownerB')}`;
+          await admin`update public.memberships set role = 'admin' where tenant_id = ${b.tenant} and user_id = ${to}`;
+          await admin`update public.memberships set role = 'member' where tenant_id = ${b.tenant} and user_id = ${other}`;
+          return answers.filter(isDone).length === 1 && owners.length === 1;
+        });
+        await trial.control('an invitation makes one member once', async () => {
+          const email = trial.world.scene.people.otherParticipantB?.email ?? '';
+          const invited = await trial.rpc('adminB', 'invite_member', {
+            tenant_id: b.tenant,
+            email,
+            role: 'viewer',
+          });
+          const { token } = invited.json as { token: string };
+          const answers = await Promise.all(
+            Array.from({ length: 6 }, () => trial.rpc('otherParticipantB', 'accept_invitation', { token })),
+          );
+          await noGuest(trial);
+          return answers.filter((each) => isDone(each) && !/PT404/.test(each.text)).length === 1;
+        });
+      },
+    ),
+    attack('66', 'owners who demote, remove or leave each other at once: one is left', async (trial) => {
+      const { admin } = trial.world;
+      const tenant = uuidOf('attack 66');
+      const [one, two] = ['twin', 'stranger'];
+      await trial.control('an owner demotes another', async () => {
+        await twoOwners();
+        return isDone(
+          await trial.rpc(one, 'change_role', {
+            tenant_id: tenant,
+            user_id: user(trial, two),
+            role: 'admin',
+          }),
+        );
+      });
+      async function twoOwners(): Promise<void> {
+        await admin`delete from public.tenants where id = ${tenant}`;
+        await admin`insert into public.tenants (id, slug, name) values (${tenant}, 'attack-66', 'Attack 66')`;
+        await admin`insert into public.memberships (tenant_id, user_id, role)
+          values (${tenant}, ${user(trial, one)}, 'owner'), (${tenant}, ${user(trial, two)}, 'owner')`;
+      }
+      const moves: [string, (who: string, other: string) => Promise<unknown>][] = [
+        [
+          'demote',
+          (who, other) =>
+            trial.rpc(who, 'change_role', { tenant_id: tenant, user_id: user(trial, other), role: 'viewer' }),
+        ],
+        [
+          'remove',
+          (who, other) => trial.rpc(who, 'remove_member', { tenant_id: tenant, user_id: user(trial, other) }),
+        ],
+        ['leave', (who) => trial.rpc(who, 'leave_tenant', { tenant_id: tenant })],
+        [
+          'step down',
+          (who) =>
+            trial.rpc(who, 'change_role', { tenant_id: tenant, user_id: user(trial, who), role: 'admin' }),
+        ],
+      ];
+      for (const [first, move] of moves) {
+        for (const [second, other] of moves) {
+          await twoOwners();
+          await Promise.all([move(one, two), other(two, one)]);
+          const owners =
+            await admin`select from public.memberships where tenant_id = ${tenant} and role = 'owner'`;
+          trial.expect(owners.length >= 1, `${first} and ${second} at once leave no owner`);
+        }
+      }
+      await admin`delete from public.tenants where id = ${tenant}`;
     }),
     attack('67', 'dynamic SQL: quotes, identifiers, operators and patterns in every text', async (trial) => {
       const { a, b } = trial.ids;

@@ -320,10 +320,149 @@ export const sessions: Group = {
         isDone(await trial.rest('ownerB', 'GET', '/campaigns')),
       );
     }),
-    noAttack(
-      '80',
-      'platform admin functions in an aal1 session',
-      'No function is a platform admin’s: what the platform does it does with the secret key (attack 59), and the local Auth has no second factor.',
+    attack('80', 'a platform admin without the second factor, where it is asked for', async (trial) => {
+      const { admin, server } = trial.world;
+      const { suspended } = trial.ids;
+      const user = trial.world.actor('twin').userId;
+      const asAdmin = (aal: string | undefined) => {
+        const token = forge({ ...claimsOf(trial.world.actor('twin').token ?? ''), aal }, server.jwtSecret);
+        return trial.rpc(
+          'twin',
+          'suspend_tenant',
+          { tenant_id: suspended.tenant, reason: 'attack 80' },
+          { headers: { authorization: `Bearer ${token}` } },
+        );
+      };
+      await admin`update public.tenants set status = 'active' where id = ${suspended.tenant}`;
+      for (const aal of ['aal1', 'aal2', undefined])
+        trial.refused(await asAdmin(aal), `somebody who is no platform admin, with ${aal}`);
+      await admin`insert into private.platform_admins (user_id) values (${user})`;
+      await admin`update private.settings set value = 'true' where name = 'platform_admins_need_mfa'`;
+      try {
+        for (const aal of ['aal1', '', 'AAL2', undefined]) trial.refused(await asAdmin(aal), `with ${aal}`);
+        await trial.control('with the second factor', async () => isDone(await asAdmin('aal2')));
+        // In no tenant does a platform admin have a right by it.
+        trial.expect(
+          rowsOf(await trial.rest('twin', 'GET', `/memberships?tenant_id=eq.${suspended.tenant}`)).length ===
+            0,
+          'a platform admin reads a tenant',
+        );
+      } finally {
+        await admin`delete from private.platform_admins where user_id = ${user}`;
+        await admin`update private.settings set value = 'false' where name = 'platform_admins_need_mfa'`;
+        await admin`update public.tenants set status = 'suspended' where id = ${suspended.tenant}`;
+      }
+    }),
+    attack(
+      '81',
+      'invitations: another address, an unconfirmed one, expired, used, revoked, above the inviter, guessed',
+      async (trial) => {
+        const { admin, scene } = trial.world;
+        const { a, b } = trial.ids;
+        const stranger = scene.people.stranger?.email ?? '';
+        const invite = async (who: string, tenant: string, email: string, role = 'viewer') => {
+          const answer = await trial.rpc(who, 'invite_member', { tenant_id: tenant, email, role });
+          return { answer, token: /"token":"([^"]+)"/.exec(answer.text)?.[1] ?? '' };
+        };
+        const accept = (who: string, token: string) => trial.rpc(who, 'accept_invitation', { token });
+        const entered = (answer: { status: number; text: string }) =>
+          answer.status < 300 && !/PT404/.test(answer.text);
+        const unknown = await accept('stranger', `inv_${'0'.repeat(64)}`);
+        trial.expect(!entered(unknown), 'a guessed token is accepted');
+        const failsAlike = async (what: string, who: string, token: string) => {
+          const answer = await accept(who, token);
+          trial.expect(!entered(answer), `${what}: ${inWords(answer)}`);
+          trial.alike(what, { answer, sent: [token] }, { answer: unknown, sent: [] });
+        };
+        // B invites somebody; the attacker gets hold of the token.
+        let token = '';
+        await trial.control('an admin of B invites', async () => {
+          const invited = await invite('adminB', b.tenant, 'canaryb-somebody@example.test');
+          ({ token } = invited);
+          return isDone(invited.answer);
+        });
+        for (const who of ['stranger', 'ownerA', 'removed', 'participantB'])
+          await failsAlike(`${who} takes somebody else’s invitation`, who, token);
+        for (const who of ['anon', 'deleted']) trial.refused(await accept(who, token), `${who} accepts`);
+        const stored = await admin<{ row: string }[]>`select i::text as row from public.invitations i`;
+        trial.expect(
+          stored.every(({ row }) => !row.includes(token)),
+          'the token is stored',
+        );
+        const log = await admin<{ row: string }[]>`select l::text as row from public.audit_log l`;
+        trial.expect(
+          log.every(({ row }) => !row.includes(token)),
+          'the token is in the audit log',
+        );
+        trial.refused(
+          await trial.rest('ownerB', 'GET', '/invitations?select=token_hash'),
+          'the hash is read',
+        );
+
+        // With the attacker's own tenant, each wrong in one way.
+        const own = async () => (await invite('ownerA', a.tenant, stranger)).token;
+        const expired = await own();
+        await admin`update public.invitations set created_at = now() - interval '9 days', expires_at = now() - interval '1 second' where email = ${stranger} and revoked_at is null`;
+        await failsAlike('an expired one', 'stranger', expired);
+        const revoked = await own();
+        const [row] = await admin<
+          { id: string }[]
+        >`select id from public.invitations where email = ${stranger} and revoked_at is null and expires_at > now()`;
+        trial.expect(
+          (await trial.rpc('ownerA', 'revoke_invitation', { tenant_id: a.tenant, invitation_id: row?.id }))
+            .json === true,
+          'it is revoked',
+        );
+        await failsAlike('a revoked one', 'stranger', revoked);
+        const unconfirmed = await own();
+        await admin`update auth.users set email_confirmed_at = null where email = ${stranger}`;
+        await failsAlike('an unconfirmed address', 'stranger', unconfirmed);
+        await admin`update auth.users set email_confirmed_at = now() where email = ${stranger}`;
+        const replaced = await own();
+        const used = await own();
+        await failsAlike('one that a newer one replaced', 'stranger', replaced);
+        await failsAlike('in other letters', 'stranger', used.toUpperCase());
+        trial.expect(entered(await accept('stranger', used)), 'the right one is not accepted');
+        await failsAlike('a used one', 'stranger', used);
+        await admin`delete from public.memberships where tenant_id = ${a.tenant} and user_id = ${trial.world.actor('stranger').userId}`;
+        await failsAlike('a used one, after the removal', 'stranger', used);
+
+        // Nobody gives more than they have, or in another tenant.
+        trial.refused(
+          (await invite('adminA', a.tenant, stranger, 'owner')).answer,
+          'an admin invites an owner',
+        );
+        for (const who of ['memberA', 'viewerA', 'participantA'])
+          trial.refused((await invite(who, a.tenant, stranger)).answer, `${who} invites`);
+        for (const who of ['ownerA', 'removed', 'demoted', 'stranger'])
+          trial.refused((await invite(who, b.tenant, stranger, 'owner')).answer, `${who} invites to B`);
+        trial.refused(
+          await trial.rpc('ownerA', 'revoke_invitation', {
+            tenant_id: b.tenant,
+            invitation_id: b.invitation,
+          }),
+          'B’s invitation is revoked',
+        );
+        trial.expect(
+          (
+            await trial.rpc('ownerA', 'revoke_invitation', {
+              tenant_id: a.tenant,
+              invitation_id: b.invitation,
+            })
+          ).json === false,
+          'B’s invitation under A',
+        );
+        // The invitation of an admin who is gone is worth nothing.
+        const orphan = await invite('adminA', a.tenant, stranger, 'admin');
+        await admin`update public.memberships set role = 'viewer' where tenant_id = ${a.tenant} and user_id = ${trial.world.actor('adminA').userId}`;
+        await failsAlike('from somebody who may no longer invite', 'stranger', orphan.token);
+        await admin`update public.memberships set role = 'admin' where tenant_id = ${a.tenant} and user_id = ${trial.world.actor('adminA').userId}`;
+        for (const email of ['', 'x', 'a@b\r\nbcc: c@d', `${'x'.repeat(300)}@example.test`, 'a@b@c'])
+          trial.refused(
+            (await invite('ownerA', a.tenant, email)).answer,
+            `the address ${email.slice(0, 20)}`,
+          );
+      },
     ),
     attack('82', 'a member of two tenants: rows of one cannot refer to the other', async (trial) => {
       const { a, b } = trial.ids;
@@ -489,6 +628,44 @@ export const sessions: Group = {
           trial.refused(answer, `${who} with ${JSON.stringify(header)}`);
         }
       }
+      for (const who of ['ownerA', 'ownerB', 'adminB', 'anon']) {
+        trial.refused(
+          await trial.rpc(who, 'suspend_tenant', { tenant_id: b.tenant, reason: 'x' }),
+          `${who} suspends B`,
+        );
+        trial.refused(
+          await trial.rpc(who, 'reopen_tenant', { tenant_id: trial.ids.suspended.tenant }),
+          `${who} reopens a suspended tenant`,
+        );
+        for (const name of ['add_platform_admin', 'remove_platform_admin']) {
+          trial.refused(
+            await trial.rpc(
+              who,
+              name,
+              { user_id: trial.world.actor('ownerA').userId },
+              { headers: { 'content-profile': 'jobs' } },
+            ),
+            `${who} ${name}`,
+          );
+        }
+      }
+      trial.refused(
+        await trial.rpc('ofSuspended', 'reopen_tenant', { tenant_id: trial.ids.suspended.tenant }),
+        'the owner of a suspended tenant reopens it',
+      );
+      for (const query of [
+        'select * from private.platform_admins',
+        `insert into private.platform_admins values ('${trial.world.actor('ownerA').userId}')`,
+      ]) {
+        trial.refusedSql(await trial.sql('ownerA', query), query);
+      }
+      const admin = await trial.sql('ownerA', 'select private.is_platform_admin() as yes', {
+        role: 'authenticated',
+        sub: trial.world.actor('ownerA').userId,
+        is_platform_admin: true,
+        aal: 'aal2',
+      });
+      trial.expect(admin.rows[0]?.yes === false, 'a claim makes a platform admin');
       const platform = await trial.sql('ownerA', 'select private.is_platform() as yes');
       trial.expect(platform.rows[0]?.yes !== true, 'an owner passes for the platform');
       for (const claims of [{ role: 'service_role' }, {}, { role: null, sub: null }]) {

@@ -541,11 +541,70 @@ export const functions: Group = {
         trial.expect(!list.text.includes(trial.ids.b.tenant), 'the list of jobs names the victim');
       },
     ),
-    noAttack(
-      '102',
-      'getting round a rate limit',
-      'There is no rate limit on calls yet, so there is nothing to get round.',
-    ),
+    attack('102', 'rate limits hold under a burst, and no header gets round them', async (trial) => {
+      const { admin } = trial.world;
+      const { a } = trial.ids;
+      const limit = (calls: number) =>
+        admin`update private.call_limits set calls = ${calls}, seconds = 60 where name = 'set_credential'`;
+      await admin`delete from private.rate_windows`;
+      await limit(5);
+      try {
+        const set = (_: unknown, index: number) =>
+          trial.rpc(
+            'ownerA',
+            'set_credential',
+            {
+              tenant_id: a.tenant,
+              provider: 'stripe',
+              kind: 'own_key',
+              secret: { api_key: `topsecret-102-${index}` },
+            },
+            {
+              headers: {
+                'x-forwarded-for': `10.0.0.${index}`,
+                'x-real-ip': `10.0.1.${index}`,
+                'cf-connecting-ip': `10.0.2.${index}`,
+                'user-agent': `${index}`,
+              },
+            },
+          );
+        const answers = await Promise.all(Array.from({ length: 20 }, set));
+        trial.expect(
+          answers.filter(isDone).length === 5,
+          `${answers.filter(isDone).length} of 20 calls at once passed a limit of 5`,
+        );
+        const late = answers.filter((each) => !isDone(each));
+        trial.expect(
+          late.every((each) => each.status === 429),
+          `refused with ${[...new Set(late.map((each) => each.status))]}`,
+        );
+        // Another member of the tenant is the same tenant; another tenant is not held up.
+        trial.expect(
+          (
+            await trial.rpc('adminA', 'set_credential', {
+              tenant_id: a.tenant,
+              provider: 'stripe',
+              kind: 'own_key',
+              secret: { api_key: 'topsecret-102' },
+            })
+          ).status === 429,
+          'another admin of the tenant passes',
+        );
+        await trial.control('B is not held up', async () =>
+          isDone(
+            await trial.rpc('adminB', 'set_credential', {
+              tenant_id: trial.ids.b.tenant,
+              provider: 'stripe',
+              kind: 'own_key',
+              secret: { api_key: 'topsecret-102' },
+            }),
+          ),
+        );
+      } finally {
+        await limit(10_000);
+        await admin`delete from private.rate_windows`;
+      }
+    }),
   ],
 };
 

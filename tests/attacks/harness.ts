@@ -250,7 +250,7 @@ export class Trial {
       const headers = Object.entries(answer.headers).filter(([name]) => !idleHeaders.has(name));
       let body = answer.text;
       sent.forEach((word, index) => {
-        body = body.replaceAll(word, `<${index}>`);
+        if (word !== '') body = body.replaceAll(word, `<${index}>`);
       });
       return `${answer.status}\n${JSON.stringify(headers.sort())}\n${body}`;
     };

@@ -28,6 +28,8 @@ export interface Server {
   ownerUrl: string;
   /** The login of the Data API. */
   authenticatorUrl: string;
+  /** The login of Auth. */
+  authUrl: string;
   /** The simulated providers, when the functions run. */
   simulators: Partial<Record<'meta' | 'whatsapp' | 'waapi' | 'stripe' | 'resend', string>>;
   /** What the stack and the functions said so far. */

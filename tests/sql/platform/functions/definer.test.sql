@@ -23,6 +23,8 @@ $$, array[
   'private.forget_tenant', 'private.wake_capped', 'private.wake_tenant',
   -- what members see of the engine: each asks for the membership
   'private.my_queues', 'private.my_service_levels', 'private.why',
+  -- the list of time zones is not granted to anyone
+  'private.is_time_zone',
   -- an alert becomes an item for every way to reach a person
   'private.deliver_alert'
 ], 'the functions outside of the engine that run with their owner''s rights');
