@@ -20,6 +20,7 @@ create table public.tenants (
   constraint slug_has_no_double_dash check (slug !~ '--'),
   constraint slug_is_not_a_number check (slug ~ '[a-z]'),
   -- Words that stand for something of the platform in addresses, in messages, or for nothing at all.
+  constraint slug_is_no_encoded_look_alike check (slug !~ '^..--'),
   constraint slug_is_not_reserved check (slug not in (
     'about', 'account', 'accounts', 'admin', 'administrator', 'api', 'app', 'apps', 'assets', 'auth', 'billing', 'blog', 'cdn',
     'console', 'contact', 'dashboard', 'docs', 'email', 'ftp', 'functions', 'graphql', 'health', 'help', 'invitations', 'invite',

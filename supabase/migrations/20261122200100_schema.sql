@@ -642,6 +642,7 @@ create table "public"."tenants" (
   constraint "slug_has_no_double_dash" check ((slug !~ '--'::text)),
   constraint "slug_is_lower_case_letters_digits_and_dashes"
     check ((slug ~ '^[a-z0-9]([a-z0-9-]{1,46})[a-z0-9]$'::text)),
+  constraint "slug_is_no_encoded_look_alike" check ((slug !~ '^..--'::text)),
   constraint "slug_is_not_a_number" check ((slug ~ '[a-z]'::text)),
   constraint "slug_is_not_reserved"
     check

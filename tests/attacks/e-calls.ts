@@ -42,12 +42,12 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     byOfA: 'ownerA',
   },
   claim_task: {
-    args: (ids) => ({ tenant_id: ids.tenant, task_id: ids.task }),
+    args: (ids) => ({ tenant_id: ids.tenant, task_id: ids.claimable }),
     by: 'participantB',
     byOfA: 'participantA',
     before: (trial) => trial.world.admin`
       delete from public.completions
-      where tenant_id = ${trial.ids.b.tenant} and task_id = ${trial.ids.b.task} and participant_id = ${trial.ids.b.participant}`,
+      where tenant_id = ${trial.ids.b.tenant} and task_id = ${trial.ids.b.claimable} and participant_id = ${trial.ids.b.participant}`,
   },
   close_tenant: {
     args: (ids) => ({ tenant_id: ids.tenant }),

@@ -30,6 +30,8 @@ export interface TenantIds {
   task: string;
   /** A task that the participant has not claimed. */
   openTask: string;
+  /** One that calls may claim. */
+  claimable: string;
   participant: string;
   otherParticipant: string;
   completion: string;
@@ -75,7 +77,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id, reward_spins)
     select ${tenant}, u.id, ${id('campaign')}, 'instagram_comment', ${`${word} task`}, ${`${digits}1`}, 3
-    from unnest(${[id('task'), id('openTask')]}::uuid[]) u (id)`;
+    from unnest(${[id('task'), id('openTask'), id('claimable')]}::uuid[]) u (id)`;
   await sql`
     insert into public.participants (tenant_id, id, user_id, display_name, phone, whatsapp_opt_in_at, instagram_username, facebook_user_id)
     values (${tenant}, ${id('participant')}, ${participantUser}, ${`${word} person`}, ${`+49${digits}1`}, now(), ${`${word}.person`}, ${`${digits}1`}),
@@ -147,6 +149,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     draft: id('draft'),
     task: id('task'),
     openTask: id('openTask'),
+    claimable: id('claimable'),
     participant: id('participant'),
     otherParticipant: id('otherParticipant'),
     completion: id('completion'),
@@ -173,6 +176,7 @@ export function idsOfNobody(): TenantIds {
     draft: id('draft'),
     task: id('task'),
     openTask: id('openTask'),
+    claimable: id('claimable'),
     participant: id('participant'),
     otherParticipant: id('otherParticipant'),
     completion: id('completion'),
