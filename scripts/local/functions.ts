@@ -29,6 +29,8 @@ export interface Functions {
   pid(name: string): number | undefined;
   /** The port on which the function listens, undefined while it does not. */
   port(name: string): number | undefined;
+  /** The same for one request, which tells when it is over; undefined while it does not listen. */
+  enter(name: string): { port: number; leave(): void } | undefined;
   /** Ends the function's process; it comes back by itself. */
   kill(name: string, signal?: NodeJS.Signals): void;
   /** Puts a fresh process in the function's place: it listens before the old one goes. */
@@ -40,11 +42,17 @@ export interface Functions {
 const startMs = 30_000;
 /** How long a function may go on with what it does once it was told to end. */
 const endMs = 2_000;
+/** How long a function that has a successor may take to answer what it was asked before. */
+const answerMs = 10_000;
 
 interface Running {
   child: ChildProcess;
   port: number;
   ended: Promise<void>;
+  /** Requests that it has not answered yet. */
+  inFlight: number;
+  /** Called when the last of them is answered. */
+  quiet?: () => void;
 }
 
 /** Runs every function in a Deno process of its own, with only the permissions it needs. */
@@ -72,6 +80,7 @@ export async function startFunctions(options: FunctionsOptions): Promise<Functio
     names: [...hosts.keys()],
     pid: (name) => host(name).running()?.child.pid,
     port: (name) => hosts.get(name)?.running()?.port,
+    enter: (name) => enter(hosts.get(name)?.running()),
     kill: (name, signal = 'SIGKILL') => void host(name).running()?.child.kill(signal),
     restart: (name) => host(name).restart(),
     stop,
@@ -104,7 +113,10 @@ function supervise(declared: FunctionConfig, options: FunctionsOptions) {
       log('ended; starting it again');
       void revive();
     });
-    if (old) await end(old);
+    if (old) {
+      await answered(old);
+      await end(old);
+    }
   };
 
   // What died comes back. When it dies at once, again and again, each new try waits longer.
@@ -187,7 +199,7 @@ async function launch(
     options.guard.add(pid, 'KILL');
     void ended.then(() => options.guard.remove(pid));
   }
-  return { child, port, ended };
+  return { child, port, ended, inFlight: 0 };
 }
 
 /** Variables that npm packages of the functions look at; without the right to, Deno would throw. None is set. */
@@ -217,6 +229,33 @@ function accepts(port: number): Promise<boolean> {
     });
     socket.once('error', () => resolve(false));
   });
+}
+
+function enter(function_: Running | undefined): { port: number; leave(): void } | undefined {
+  if (!function_) return undefined;
+  function_.inFlight++;
+  let over = false;
+  const leave = () => {
+    if (over) return;
+    over = true;
+    if (--function_.inFlight === 0) function_.quiet?.();
+  };
+  return { port: function_.port, leave };
+}
+
+/** Waits for what it was asked before its successor came, but not for ever. */
+async function answered(function_: Running): Promise<void> {
+  if (function_.inFlight === 0) return;
+  const waiting = new AbortController();
+  const quiet = new Promise<void>((resolve) => {
+    function_.quiet = resolve;
+  });
+  await Promise.race([
+    quiet,
+    function_.ended,
+    delay(answerMs, undefined, { signal: waiting.signal }).catch(() => {}),
+  ]);
+  waiting.abort();
 }
 
 async function end(function_: Running): Promise<void> {

@@ -12,8 +12,8 @@ import { extname, join, normalize } from 'node:path';
 export interface Routes {
   rest: RequestListener;
   auth: RequestListener;
-  /** The port on which a function listens, `down` while it has none, `unknown` when there is no such function. */
-  functionPort(name: string): number | 'down' | 'unknown';
+  /** Where a function listens, for one request; `down` while it does not, `unknown` when there is no such function. */
+  enterFunction(name: string): { port: number; leave(): void } | 'down' | 'unknown';
   /** The directory of the admin page. */
   dashboardDir: string;
 }
@@ -74,11 +74,14 @@ function route(routes: Routes, request: IncomingMessage, response: ServerRespons
   if (version === 'v1' && service === 'rest') void routes.rest(request, response);
   else if (version === 'v1' && service === 'auth') void routes.auth(request, response);
   else if (version === 'v1' && service === 'functions') {
-    const port = routes.functionPort(name);
-    if (port === 'unknown') {
+    const entered = routes.enterFunction(name);
+    if (entered === 'unknown') {
       answer(response, 404, { code: 'NOT_FOUND', message: 'Requested function was not found' });
-    } else if (port === 'down') answerDown(response);
-    else forward(port, request, response);
+    } else if (entered === 'down') answerDown(response);
+    else {
+      response.once('close', entered.leave);
+      forward(entered.port, request, response);
+    }
   } else if (service === 'dashboard')
     serveFile(routes.dashboardDir, path.slice('/dashboard'.length), response);
   else answer(response, 404, { message: 'no Route matched with those values' });

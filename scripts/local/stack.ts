@@ -185,7 +185,8 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     gateway.open({
       rest: api.rest,
       auth: api.auth,
-      functionPort: (name) => (functions.names.includes(name) ? (functions.port(name) ?? 'down') : 'unknown'),
+      enterFunction: (name) =>
+        functions.names.includes(name) ? (functions.enter(name) ?? 'down') : 'unknown',
       dashboardDir: join(workdir, 'dashboard'),
     });
     started.push(...(await startWorkers(database, options.cron ?? true, log)));

@@ -73,6 +73,10 @@ export const reads: Group = {
       'every table and view: by id, by tenant, by its opposite, by list, without a filter',
       async (trial) => {
         const { a, b } = trial.ids;
+        await trial.control(
+          'everybody who is signed in reads the plans',
+          async () => rowsOf(await trial.rest('stranger', 'GET', '/plans')).length > 0,
+        );
         for (const table of await tenantTables(trial.world)) {
           await ownerReads(trial, table);
           const { key, name, select } = table;

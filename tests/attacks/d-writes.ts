@@ -247,10 +247,13 @@ export const writes: Group = {
       );
       // Each foreign key of each table of tenants, as the platform: the structure refuses what a bug in a function would let through.
       const keys = await trial.world.admin<{ child: string; column: string; parent: string; name: string }[]>`
-        select k.conrelid::regclass::text as child, k.confrelid::regclass::text as parent, k.conname as name,
-          (select a.attname from pg_catalog.pg_attribute a where a.attrelid = k.conrelid and a.attnum = k.conkey[2]) as column
-        from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
-        where k.contype = 'f' and c.relnamespace = 'public'::regnamespace and array_length(k.conkey, 1) = 2`;
+        select k.conrelid::regclass::text as child, k.confrelid::regclass::text as parent, k.conname as name, a.attname as column
+        from pg_catalog.pg_constraint k
+        cross join lateral unnest(k.conkey, k.confkey) as c (mine, theirs)
+        join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = c.mine and a.attname <> 'tenant_id'
+        join pg_catalog.pg_attribute p on p.attrelid = k.confrelid and p.attnum = c.theirs and p.attname = 'id'
+        join pg_catalog.pg_attribute t on t.attrelid = k.confrelid and t.attname = 'tenant_id' and not t.attisdropped
+        where k.contype = 'f' and k.connamespace = 'public'::regnamespace`;
       trial.expect(keys.length >= 8, `only ${keys.length} composite foreign keys were found`);
       for (const { child, column, parent, name } of keys) {
         const [theirs] = await trial.world.admin.unsafe(

@@ -189,7 +189,7 @@ async function serve(server: Server): Promise<{ stop(): Promise<void> }> {
     gateway.open({
       rest: api.rest,
       auth: api.auth,
-      functionPort: () => 'unknown',
+      enterFunction: () => 'unknown',
       dashboardDir: join(root, 'dashboard'),
     });
     return {
