@@ -16,6 +16,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   idle: () => import('./bench/idle.ts'),
   bloat: () => import('./bench/bloat.ts'),
   'end-to-end': () => import('./bench/end-to-end.ts'),
+  rls: () => import('./bench/rls.ts'),
 };
 
 const usage = `Usage: npm run bench -- <${Object.keys(benches).join('|')}> [--json] [--quick]`;
