@@ -9,7 +9,7 @@ import { groups } from '../tests/attacks/list.ts';
 import { type Mutation, mutationsOf, sampleOf } from '../tests/attacks/mutations.ts';
 import { openCopies } from '../tests/attacks/server.ts';
 import { World } from '../tests/attacks/world.ts';
-import type { Outcome } from './dev/main.ts';
+import { type Outcome, UsageError } from './dev/main.ts';
 import { closingLine } from './dev/tally.ts';
 
 export interface MutationOptions {
@@ -17,6 +17,8 @@ export interface MutationOptions {
   /** How many are tried; `Infinity` for all there are. */
   count: number;
   seed: number;
+  /** Only this kind of defence. */
+  kind: string | undefined;
 }
 
 /** What people do from outside comes first: the catalog is asked last. */
@@ -30,7 +32,13 @@ export async function mutate(options: MutationOptions): Promise<Outcome> {
   const startedAt = performance.now();
   await using copies = await openCopies({ from: options.from });
   const admin = postgres(copies.templateUrl, { max: 1, onnotice: () => {} });
-  const all = await mutationsOf(admin, copies.templateUrl).finally(() => admin.end());
+  const found = await mutationsOf(admin, copies.templateUrl).finally(() => admin.end());
+  const all = found.filter((each) => options.kind === undefined || each.kind === options.kind);
+  if (all.length === 0) {
+    throw new UsageError(
+      `There is no "${options.kind}". There are: ${[...new Set(found.map((each) => each.kind))].join(', ')}.`,
+    );
+  }
   const sample = sampleOf(all, options.count, options.seed);
   write(`${all.length} defences can be taken away; seed ${options.seed} chose ${sample.length}.`);
 

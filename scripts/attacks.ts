@@ -13,7 +13,7 @@ import { main, type Outcome, UsageError } from './dev/main.ts';
 import { closingLine } from './dev/tally.ts';
 
 const usage = `Usage: npm run attacks [-- [--only <number>,…] [--from migrations|sql] [--no-functions]]
-       npm run attacks -- --mutations [--seed <n>] [--count <n>|all] [--from migrations|sql]`;
+       npm run attacks -- --mutations [--seed <n>] [--count <n>|all] [--kind <kind>] [--from migrations|sql]`;
 
 const marks = { passed: 'ok  ', failed: 'FAIL', 'not applicable': ' –  ', 'left out': 'left' } as const;
 
@@ -87,6 +87,7 @@ if (import.meta.main) {
         mutations: { type: 'boolean', default: false },
         seed: { type: 'string' },
         count: { type: 'string', default: '30' },
+        kind: { type: 'string' },
       },
     });
     const { from } = values;
@@ -95,7 +96,7 @@ if (import.meta.main) {
       const count = values.count === 'all' ? Number.POSITIVE_INFINITY : Number(values.count);
       const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
       if (Number.isNaN(count) || !Number.isSafeInteger(seed)) throw new UsageError(usage);
-      return await mutate({ from, count, seed });
+      return await mutate({ from, count, seed, kind: values.kind });
     }
     return await run({ only: values.only?.split(','), from, functions: !values['no-functions'] });
   });

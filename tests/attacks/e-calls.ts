@@ -13,21 +13,23 @@ interface CallSample {
   /** Without a tenant it is a call about oneself. */
   tenantIsOptional?: boolean;
   /** What the control needs, and what has to be put right after it; as the platform. */
-  before?: (trial: Trial) => Promise<unknown>;
-  after?: (trial: Trial) => Promise<unknown>;
+  before?: (trial: Trial, ids: TenantIds) => Promise<unknown>;
+  after?: (trial: Trial, ids: TenantIds) => Promise<unknown>;
 }
 
 const user = (trial: Trial, name: string): string => trial.world.actor(name).userId;
 const ofTenant = (trial: Trial, ids: TenantIds, name: string): string =>
   user(trial, `${name}${ids === trial.ids.a ? 'A' : 'B'}`);
-const status = (trial: Trial, value: 'active' | 'closed') =>
-  trial.world.admin`update public.tenants set status = ${value} where id = ${trial.ids.b.tenant}`;
-/** A viewer of B whom nobody misses. */
-const guest = (trial: Trial) => trial.world.admin`
-  insert into public.memberships (tenant_id, user_id, role) values (${trial.ids.b.tenant}, ${user(trial, 'otherParticipantB')}, 'viewer')
+const status = (trial: Trial, ids: TenantIds, value: 'active' | 'closed') =>
+  trial.world.admin`update public.tenants set status = ${value} where id = ${ids.tenant}`;
+/** A viewer whom nobody misses: of B the other participant, of A the stranger. */
+const guestOf = (trial: Trial, ids: TenantIds): string =>
+  user(trial, ids === trial.ids.a ? 'stranger' : 'otherParticipantB');
+const guest = (trial: Trial, ids: TenantIds) => trial.world.admin`
+  insert into public.memberships (tenant_id, user_id, role) values (${ids.tenant}, ${guestOf(trial, ids)}, 'viewer')
   on conflict do nothing`;
-const noGuest = (trial: Trial) => trial.world.admin`
-  delete from public.memberships where tenant_id = ${trial.ids.b.tenant} and user_id = ${user(trial, 'otherParticipantB')}`;
+const noGuest = (trial: Trial, ids: TenantIds) => trial.world.admin`
+  delete from public.memberships where tenant_id = ${ids.tenant} and user_id = ${guestOf(trial, ids)}`;
 
 /** Every function that people may call needs a line here. */
 const calls: Record<string, CallSample | 'no tenant'> = {
@@ -45,15 +47,14 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     args: (ids) => ({ tenant_id: ids.tenant, task_id: ids.claimable }),
     by: 'participantB',
     byOfA: 'participantA',
-    before: (trial) => trial.world.admin`
-      delete from public.completions
-      where tenant_id = ${trial.ids.b.tenant} and task_id = ${trial.ids.b.claimable} and participant_id = ${trial.ids.b.participant}`,
+    before: (trial, ids) => trial.world.admin`
+      delete from public.completions where tenant_id = ${ids.tenant} and task_id = ${ids.claimable}`,
   },
   close_tenant: {
     args: (ids) => ({ tenant_id: ids.tenant }),
     by: 'ownerB',
     byOfA: 'ownerA',
-    after: (trial) => status(trial, 'active'),
+    after: (trial, ids) => status(trial, ids, 'active'),
   },
   create_campaign: {
     args: (ids) => ({ tenant_id: ids.tenant, name: 'canaryb called' }),
@@ -86,7 +87,7 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     byOfA: 'ownerA',
   },
   remove_member: {
-    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: user(trial, 'otherParticipantB') }),
+    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: guestOf(trial, ids) }),
     by: 'adminB',
     byOfA: 'ownerA',
     before: guest,
@@ -95,8 +96,8 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     args: (ids) => ({ tenant_id: ids.tenant }),
     by: 'ownerB',
     byOfA: 'ownerA',
-    before: (trial) => status(trial, 'closed'),
-    after: (trial) => status(trial, 'active'),
+    before: (trial, ids) => status(trial, ids, 'closed'),
+    after: (trial, ids) => status(trial, ids, 'active'),
   },
   revoke_invitation: {
     args: (ids) => ({ tenant_id: ids.tenant, invitation_id: ids.invitation }),
@@ -123,18 +124,17 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     args: (ids) => ({ tenant_id: ids.tenant, reason: 'canaryb reason' }),
     by: 'server',
     byOfA: 'ownerA',
-    after: (trial) => status(trial, 'active'),
+    after: (trial, ids) => status(trial, ids, 'active'),
   },
   transfer_ownership: {
     args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: ofTenant(trial, ids, 'admin') }),
     by: 'ownerB',
     byOfA: 'ownerA',
-    after: async (trial) => {
-      const { tenant } = trial.ids.b;
-      await trial.world.admin`
-        update public.memberships set role = 'owner' where tenant_id = ${tenant} and user_id = ${user(trial, 'ownerB')}`;
-      await trial.world.admin`
-        update public.memberships set role = 'admin' where tenant_id = ${tenant} and user_id = ${user(trial, 'adminB')}`;
+    after: async (trial, ids) => {
+      for (const role of ['owner', 'admin'] as const) {
+        await trial.world.admin`
+          update public.memberships set role = ${role} where tenant_id = ${ids.tenant} and user_id = ${ofTenant(trial, ids, role)}`;
+      }
     },
   },
   why: { args: (ids) => ({ tenant_id: ids.tenant, item_id: ids.item }), by: 'viewerB', byOfA: 'ownerA' },
@@ -201,14 +201,48 @@ export const rpcs: Group = {
             trial.refused(answer, `${each.name} ${JSON.stringify(form)}`);
           }
           await trial.control(`${by} calls ${each.name}`, async () => {
-            await before?.(trial);
+            await before?.(trial, b);
             const answer = await trial.rpc(by, each.name, args(b));
-            await after?.(trial);
+            await after?.(trial, b);
             return isDone(answer);
           });
         }
       },
     ),
+    attack('63c', 'what A does to itself, with every function, leaves B alone', async (trial) => {
+      const { a, b } = trial.ids;
+      const callerOfA: Record<string, string> = { otherParticipantB: 'stranger', server: 'server' };
+      await trial.control('B has what could be hit', async () => {
+        const args = {
+          tenant_id: b.tenant,
+          provider: 'email',
+          kind: 'resend',
+          secret: { api_key: 'topsecret-b-email' },
+        };
+        return isDone(await trial.rpc('adminB', 'set_credential', args));
+      });
+      await trial.rpc('adminA', 'set_credential', {
+        tenant_id: a.tenant,
+        provider: 'email',
+        kind: 'resend',
+        secret: { api_key: 'topsecret-a-email' },
+      });
+      for (const [name, sample] of Object.entries(calls)) {
+        if (sample === 'no tenant') continue;
+        await sample.before?.(trial, a);
+        const who = callerOfA[sample.by] ?? sample.by.replace(/B$/, 'A');
+        const args = JSON.parse(
+          JSON.stringify(sample.args(a, trial)).replaceAll('canaryb', 'plain'),
+        ) as object;
+        const answer = await trial.rpc(who, name, args);
+        await sample.after?.(trial, a);
+        trial.expect(isDone(answer), `${who} cannot ${name} in A: ${inWords(answer)}`);
+        trial.expect(
+          answer.text === '' || !answer.text.includes(b.tenant),
+          `${name} answers with B: ${inWords(answer)}`,
+        );
+      }
+    }),
     attack(
       '63b',
       'joining: a campaign of another tenant, a draft, an ended one, one of a closed or suspended tenant',
@@ -367,7 +401,7 @@ export const rpcs: Group = {
           const answers = await Promise.all(
             Array.from({ length: 6 }, () => trial.rpc('otherParticipantB', 'accept_invitation', { token })),
           );
-          await noGuest(trial);
+          await noGuest(trial, b);
           return answers.filter((each) => isDone(each) && !/PT404/.test(each.text)).length === 1;
         });
       },

@@ -605,6 +605,66 @@ export const functions: Group = {
         await admin`delete from private.rate_windows`;
       }
     }),
+    attack('102b', 'every limit limits: the second call of a limit of one is told to wait', async (trial) => {
+      const { admin } = trial.world;
+      const { a, b } = trial.ids;
+      const secret = {
+        tenant_id: a.tenant,
+        provider: 'stripe',
+        kind: 'own_key',
+        secret: { api_key: 'topsecret-102b' },
+      };
+      const samples: Record<string, (n: number) => [who: string, args: Record<string, unknown>]> = {
+        create_tenant: (n) => ['stranger', { name: 'Limit', slug: `limit-${n}-${Date.now()}` }],
+        invite_member: () => ['adminA', { tenant_id: a.tenant, email: 'x@example.test', role: 'viewer' }],
+        accept_invitation: () => ['stranger', { token: 'inv_x' }],
+        set_credential: () => ['adminA', secret],
+        join_campaign: () => [
+          'participantA',
+          { tenant_id: a.tenant, campaign_id: a.campaign, display_name: 'me' },
+        ],
+        claim_task: (n) => [
+          'participantA',
+          { tenant_id: a.tenant, task_id: n === 0 ? a.claimable : a.openTask },
+        ],
+      };
+      await admin`delete from public.completions where tenant_id = ${a.tenant} and task_id in (${a.claimable}, ${a.openTask}) and participant_id = ${a.participant}`;
+      const limits = await admin<
+        { name: string; calls: number; seconds: number }[]
+      >`select name, calls, seconds from private.call_limits`;
+      try {
+        for (const { name } of limits) {
+          const sample = samples[name];
+          trial.expect(sample !== undefined, `the limit ${name} is not tried: add a sample to this attack`);
+          if (!sample) continue;
+          await admin`update private.call_limits set calls = 1, seconds = 60 where name = ${name}`;
+          await admin`delete from private.rate_windows`;
+          const answers = [];
+          for (const n of [0, 1]) {
+            const [who, args] = sample(n);
+            answers.push(await trial.rpc(who, name, args));
+          }
+          const [first, second] = answers;
+          trial.expect(first?.status !== 429, `the first ${name}: ${first?.status}`);
+          trial.expect(
+            second?.status === 429,
+            `the second ${name} passes a limit of one: ${second && inWords(second)}`,
+          );
+          trial.expect(
+            Number(second?.headers['retry-after']) > 0,
+            `${name} does not say when to come back: ${second?.headers['retry-after']}`,
+          );
+        }
+        await admin`delete from private.rate_windows`;
+        await trial.control('B is served meanwhile', async () =>
+          isDone(await trial.rpc('viewerB', 'why', { tenant_id: b.tenant, item_id: b.item })),
+        );
+      } finally {
+        await admin`delete from private.rate_windows`;
+        for (const { name, calls, seconds } of limits)
+          await admin`update private.call_limits set calls = ${calls}, seconds = ${seconds} where name = ${name}`;
+      }
+    }),
   ],
 };
 
