@@ -9,7 +9,7 @@ export interface Mutation {
 }
 
 /** What guards a function, as it stands in its text, and the text without it. */
-const guards: [label: string, pattern: RegExp, instead: string][] = [
+const guards: [label: string, pattern: RegExp, instead: string, of?: RegExp][] = [
   ['the check of the role', /perform private\.(?:require_role|lock_tenant)\([^;]*\);/g, 'perform 1;'],
   [
     'the check of who may manage whom',
@@ -24,8 +24,8 @@ const guards: [label: string, pattern: RegExp, instead: string][] = [
     /and \(t\.status = 'active' or \(t\.status = 'suspended' and p_role = 'viewer'\)\)/g,
     '',
   ],
-  ['that a closed tenant is gone', /and t\.status <> 'closed'/g, ''],
-  ['the campaign’s own tenant', /c\.tenant_id = p_tenant_id and/g, ''],
+  ['that a closed tenant is gone', /and t\.status <> 'closed'/g, '', /participant/],
+  ['the tenant asked for', /c\.tenant_id = p_tenant_id and/g, ''],
   ['the task’s own tenant', /where t\.tenant_id = p_tenant_id and/g, 'where'],
   ['that the campaign runs', /and c\.status = 'active'/g, ''],
   ['that the user is there', /private\.require_user\(\)/g, '(select auth.uid())'],
@@ -138,7 +138,8 @@ export async function mutationsOf(admin: postgres.Sql, url: string): Promise<Mut
   for (const { name, definition } of texts) {
     const start = definition.indexOf('$function$');
     const [head, body] = [definition.slice(0, start), definition.slice(start)];
-    for (const [label, pattern, instead] of guards) {
+    for (const [label, pattern, instead, of] of guards) {
+      if (of && !of.test(name)) continue;
       const inside = body.slice('$function$'.length, body.lastIndexOf('$function$'));
       const changed = inside.replaceAll(pattern, instead);
       if (changed !== inside)
