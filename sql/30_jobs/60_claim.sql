@@ -25,7 +25,9 @@ returns integer
 language sql immutable
 set search_path = ''
 as $$
-  select floor(jobs.rate_burst(p_rate) - extract(epoch from greatest(p_free_at, p_now) - p_now) / jobs.rate_interval(p_rate))::integer
+  -- No limit is null, and greatest skips nulls: say so.
+  select case when p_rate is not null
+    then floor(jobs.rate_burst(p_rate) - extract(epoch from greatest(p_free_at, p_now) - p_now) / jobs.rate_interval(p_rate))::integer end
 $$;
 
 comment on function jobs.rate_room(integer, timestamptz, timestamptz) is 'How many items a limit per minute allows now; null for no limit.';

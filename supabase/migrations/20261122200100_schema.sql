@@ -2944,7 +2944,9 @@ create or replace function jobs.rate_room (
   immutable
   set search_path to ''
   AS $function$
-  select floor(jobs.rate_burst(p_rate) - extract(epoch from greatest(p_free_at, p_now) - p_now) / jobs.rate_interval(p_rate))::integer
+  -- No limit is null, and greatest skips nulls: say so.
+  select case when p_rate is not null
+    then floor(jobs.rate_burst(p_rate) - extract(epoch from greatest(p_free_at, p_now) - p_now) / jobs.rate_interval(p_rate))::integer end
 $function$;
 
 create or replace function jobs.reap (
@@ -3177,14 +3179,17 @@ declare
   v_count integer := 0;
 begin
   for v_definition in select d.* from jobs.definitions d where d.kind <> 'sql' and not d.paused order by d.job loop
-    -- As many drains as there are batches waiting. What is counted is bounded: enough to know that max_drains are wanted.
-    select least(v_definition.max_drains, ceil(coalesce(sum(ready.items), 0) / v_definition.batch_size)) into v_wanted
+    -- As many drains as there are batches waiting. What is counted is bounded: up to as many lanes as max_drains full batches could
+    -- have, and the items of a sample of them.
+    select least(v_definition.max_drains, ceil(coalesce(avg(ready.items) * min(waiting.lanes), 0) / v_definition.batch_size)) into v_wanted
     from (
-      select lane.tenant_id, count(*) over () as lanes
+      select lane.tenant_id, row_number() over () as position, count(*) over () as lanes
       from (
-        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake order by l.vtime limit 50)
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.awake
+          order by l.vtime limit v_definition.batch_size * v_definition.max_drains)
         union all
-        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now order by l.wake_at limit 50)
+        (select l.tenant_id from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now
+          order by l.wake_at limit v_definition.batch_size * v_definition.max_drains)
       ) lane
     ) waiting
     cross join lateral (
@@ -3195,7 +3200,8 @@ begin
         order by i.run_at, i.item_id
         limit greatest(v_definition.quantum, v_definition.batch_size * v_definition.max_drains / waiting.lanes)
       ) few
-    ) ready;
+    ) ready
+    where waiting.position <= 100;
     continue when v_wanted = 0 or jobs.provider_room(v_definition.provider, 1, p_now) = 0;
     v_wanted := v_wanted - (
       select count(*) from jobs.drains d

@@ -129,7 +129,7 @@ export const writes: Group = {
           'server',
           `update public.${table} set tenant_id = '${b.tenant}' where tenant_id = '${a.tenant}'`,
         );
-        trial.expect(moved.code !== undefined, `even service_role cannot move rows of ${table}`);
+        trial.refusedSql(moved, `the secret key moves rows of ${table}`);
       }
     }),
     attack('47b', 'changing and deleting rows of B', async (trial) => {
@@ -464,6 +464,53 @@ export const writes: Group = {
           rowsOf(await trial.rest('memberA', 'GET', '/credentials?select=id')).length === 0,
           'a member reads credentials',
         );
+        const id = (name: string) => trial.world.actor(name).userId;
+        for (const who of ['memberA', 'viewerA', 'participantA']) {
+          const upwards: [string, Record<string, unknown>][] = [
+            ['change_role', { user_id: id(who), role: 'owner' }],
+            ['change_role', { user_id: id('viewerA'), role: 'admin' }],
+            ['remove_member', { user_id: id('ownerA') }],
+            ['transfer_ownership', { user_id: id(who) }],
+            ['invite_member', { email: 'x@example.test', role: 'viewer' }],
+            ['list_members', {}],
+            ['close_tenant', {}],
+            ['reopen_tenant', {}],
+            ['suspend_tenant', { reason: 'x' }],
+            ['revoke_invitation', { invitation_id: a.invitation }],
+          ];
+          for (const [name, more] of upwards) {
+            trial.refused(await trial.rpc(who, name, { tenant_id: a.tenant, ...more }), `${who} ${name}`);
+          }
+        }
+        // An admin does not reach up either. A second owner: the last one is held by another rule.
+        const setRole = (role: string) => trial.world.admin`
+          update public.memberships set role = ${role}::public.member_role where tenant_id = ${a.tenant} and user_id = ${id('twin')}`;
+        await setRole('owner');
+        const beyond: [string, Record<string, unknown>][] = [
+          ...['ownerA', 'twin'].flatMap((who): [string, Record<string, unknown>][] => [
+            ['change_role', { user_id: id(who), role: 'viewer' }],
+            ['remove_member', { user_id: id(who) }],
+          ]),
+          ['change_role', { user_id: id('adminA'), role: 'owner' }],
+          ['transfer_ownership', { user_id: id('adminA') }],
+          ['close_tenant', {}],
+          ['invite_member', { email: 'x@example.test', role: 'owner' }],
+        ];
+        for (const [name, more] of beyond) {
+          const answer = await trial.rpc('adminA', name, { tenant_id: a.tenant, ...more });
+          trial.expect(codeOf(answer) === '42501', `adminA ${name}: ${inWords(answer)}`);
+        }
+        for (const stranger of [id('stranger'), id('ownerB'), trial.ids.none.tenant]) {
+          const answer = await trial.rpc('ownerA', 'transfer_ownership', {
+            tenant_id: a.tenant,
+            user_id: stranger,
+          });
+          trial.expect(
+            codeOf(answer) === 'PT404',
+            `the ownership goes to somebody who is no member: ${inWords(answer)}`,
+          );
+        }
+        await setRole('member');
         await trial.control('an admin of B sets a credential', async () =>
           isDone(
             await trial.rpc('adminB', 'set_credential', {
@@ -662,7 +709,22 @@ export const writes: Group = {
           { answer: unreal, sent: [trial.ids.none.task] },
         );
       }
-      trial.refused(await claim('participantA', a.tenant, b.task), 'B’s task under the own tenant');
+      const crossed = await claim('participantA', a.tenant, b.openTask);
+      trial.expect(codeOf(crossed) === 'PT404', `B’s task under the own tenant: ${inWords(crossed)}`);
+      // What does not run cannot be claimed, not even by its own participants.
+      const unclaimable = await trial.world.admin<{ id: string; active: boolean }[]>`
+        insert into public.social_tasks (tenant_id, campaign_id, kind, title, post_id, active)
+        values (${b.tenant}, ${await draftOf(trial)}, 'instagram_comment', 'canaryb draft', '77700071', true),
+          (${b.tenant}, ${b.campaign}, 'instagram_comment', 'canaryb inactive', '77700071', false)
+        returning id, active`;
+      await trial.world.takeBaseline();
+      for (const { id, active } of unclaimable) {
+        const what = active ? 'a task of a draft' : 'a task that is not active';
+        const answer = await claim('participantB', b.tenant, id);
+        trial.refused(answer, what);
+        const unreal = await claim('participantB', b.tenant, trial.ids.none.task);
+        trial.alike(what, { answer, sent: [id] }, { answer: unreal, sent: [trial.ids.none.task] });
+      }
       await trial.control('a participant of B claims', async () =>
         isDone(await claim('participantB', b.tenant, await taskOf(trial))),
       );
@@ -763,6 +825,9 @@ export const writes: Group = {
             rowsOf(await trial.rest('ownerB', 'GET', `/spin_ledger?completion_id=eq.${b.completion}`))
               .length === 1,
         );
+        const [message] = await trial.world.admin<{ n: number }[]>`
+          select count(*)::int as n from private.congratulation(${a.tenant}, ${b.completion})`;
+        trial.expect(message?.n === 0, 'A has a message about B’s completion');
         // The verdict on a completion comes with the item's own tenant: an outcome for another tenant's item changes nothing.
         const stale = await trial.rpc(
           'server',
@@ -806,6 +871,13 @@ export const writes: Group = {
     ),
   ],
 };
+
+/** A campaign of B that does not run. */
+async function draftOf(trial: Trial): Promise<string> {
+  const [row] = await trial.world.admin<{ id: string }[]>`
+    insert into public.campaigns (tenant_id, name, status) values (${trial.ids.b.tenant}, 'canaryb draft', 'draft') returning id`;
+  return row?.id ?? '';
+}
 
 /** A task of B that nobody has claimed. */
 async function taskOf(trial: Trial): Promise<string> {

@@ -1,5 +1,5 @@
 /** F. Memberships, sessions and tokens: what was true when a token was made and is no longer, and what never was. */
-import { attack, type Group, inWords, isDone, isFailure, noAttack, rowsOf } from './harness.ts';
+import { attack, codeOf, type Group, inWords, isDone, isFailure, noAttack, rowsOf } from './harness.ts';
 import { tenantTables, updatable } from './tables.ts';
 import { claimsOf, forge } from './tokens.ts';
 
@@ -98,6 +98,18 @@ export const sessions: Group = {
         await trial.rest('demoted', 'POST', '/campaigns', { body: { tenant_id: b.tenant, name: 'stolen' } }),
         'inserts',
       );
+      const more: [string, Record<string, unknown>][] = [
+        ['list_members', {}],
+        ['close_tenant', {}],
+        ['invite_member', { email: 'x@example.test' }],
+        ['transfer_ownership', { user_id: trial.world.actor('viewerB').userId }],
+        ['change_role', { user_id: trial.world.actor('demoted').userId, role: 'owner' }],
+        ['remove_member', { user_id: trial.world.actor('ownerB').userId }],
+        ['revoke_invitation', { invitation_id: b.invitation }],
+      ];
+      for (const [name, args] of more) {
+        trial.refused(await trial.rpc('demoted', name, { tenant_id: b.tenant, ...args }), name);
+      }
       await trial.control(
         'a viewer may still look',
         async () => rowsOf(await trial.rest('demoted', 'GET', '/campaigns')).length > 0,
@@ -316,6 +328,29 @@ export const sessions: Group = {
       };
       const seen = await trial.sql('stranger', 'select count(*)::int as n from public.campaigns', claims);
       trial.expect(seen.rows[0]?.n === 0, 'an anonymous user sees campaigns');
+      // A guest who came in all the same owns nothing and joins nobody.
+      const { admin } = trial.world;
+      const guest = trial.world.actor('stranger').userId;
+      const email = trial.world.scene.people.stranger?.email ?? '';
+      const invited = await trial.rpc('ownerA', 'invite_member', {
+        tenant_id: trial.ids.a.tenant,
+        email,
+        role: 'viewer',
+      });
+      const token = /"token":"([^"]+)"/.exec(invited.text)?.[1] ?? '';
+      await admin`update auth.users set is_anonymous = true where id = ${guest}`;
+      try {
+        const asGuest: [string, Record<string, unknown>][] = [
+          ['create_tenant', { name: 'Guest', slug: `guest-${Date.now()}` }],
+          ['accept_invitation', { token }],
+        ];
+        for (const [name, args] of asGuest) {
+          const refusal = await trial.rpc('stranger', name, args);
+          trial.expect(codeOf(refusal) === '42501', `a guest: ${name}: ${inWords(refusal)}`);
+        }
+      } finally {
+        await admin`update auth.users set is_anonymous = false where id = ${guest}`;
+      }
       await trial.control('a sign-in by password works', async () =>
         isDone(await trial.rest('ownerB', 'GET', '/campaigns')),
       );
@@ -551,6 +586,24 @@ export const sessions: Group = {
         });
         trial.refused(reopened, `${who} reopens it by a column`);
       }
+      for (const who of ['ownerA', 'adminA', 'participantA', 'stranger', 'anon']) {
+        for (const ids of [closed, suspended]) {
+          trial.refused(
+            await trial.rpc(who, 'reopen_tenant', { tenant_id: ids.tenant }),
+            `${who} reopens a tenant`,
+          );
+        }
+      }
+      // An admin of a closed tenant is no owner of it.
+      const { admin } = trial.world;
+      const stranger = trial.world.actor('stranger').userId;
+      await admin`
+        insert into public.memberships (tenant_id, user_id, role) values (${closed.tenant}, ${stranger}, 'admin')`;
+      trial.refused(
+        await trial.rpc('stranger', 'reopen_tenant', { tenant_id: closed.tenant }),
+        'an admin reopens a closed tenant',
+      );
+      await admin`delete from public.memberships where tenant_id = ${closed.tenant} and user_id = ${stranger}`;
       const still = rowsOf(await trial.rest('ofSuspended', 'GET', '/campaigns'));
       trial.expect(still.length > 0, 'a suspended tenant cannot be read any more');
       const served = await trial.world.admin`

@@ -43,10 +43,31 @@ function plain(text: string): string {
 
 /** The code as a token: no letter and no digit touches it. */
 export function containsCode(text: string, code: string): boolean {
-  const token = plain(code).trim();
+  return hasToken(plain(text), plain(code).trim());
+}
+
+const inWord = /[\p{L}\p{N}\p{M}]/u;
+
+/** Both are plain. No expression is compiled per pair: a page of comments and its claims are thousands of pairs, and CPU time is scarce. */
+function hasToken(text: string, token: string): boolean {
   if (token === '') return false;
-  const escaped = token.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
-  return new RegExp(`(?<![\\p{L}\\p{N}\\p{M}])${escaped}(?![\\p{L}\\p{N}\\p{M}])`, 'u').test(plain(text));
+  for (let at = text.indexOf(token); at >= 0; at = text.indexOf(token, at + 1)) {
+    const before = Array.from(text.slice(Math.max(0, at - 2), at)).at(-1) ?? '';
+    const after = String.fromCodePoint(text.codePointAt(at + token.length) ?? 0x20);
+    if (!inWord.test(before) && !inWord.test(after)) return true;
+  }
+  return false;
+}
+
+/** What a comment says and what a claim asks for, made plain once each. */
+const plained = new WeakMap<object, string>();
+function plainOnce(owner: object, text: string): string {
+  let known = plained.get(owner);
+  if (known === undefined) {
+    known = plain(text).trim();
+    plained.set(owner, known);
+  }
+  return known;
 }
 
 /** An Instagram name as it is compared: lower-case, without @. */
@@ -69,7 +90,7 @@ function nameIn(surface: Surface, comment: Comment): string | null {
 function matches(surface: Surface, comment: Comment, claim: Claim): boolean {
   // Meta's times are whole seconds.
   if (comment.at !== null && comment.at < Math.floor(claim.sinceMs / 1000) * 1000) return false;
-  if (containsCode(comment.text, claim.code ?? '')) return true;
+  if (hasToken(plainOnce(comment, comment.text), plainOnce(claim, claim.code ?? ''))) return true;
   const author = authorOf(surface, claim);
   return author !== null && nameIn(surface, comment) === author;
 }
