@@ -470,6 +470,9 @@ export const writes: Group = {
             ['change_role', { user_id: id(who), role: 'owner' }],
             ['change_role', { user_id: id('viewerA'), role: 'admin' }],
             ['remove_member', { user_id: id('ownerA') }],
+            ...(who === 'viewerA'
+              ? []
+              : ([['remove_member', { user_id: id('viewerA') }]] as [string, Record<string, unknown>][])),
             ['transfer_ownership', { user_id: id(who) }],
             ['invite_member', { email: 'x@example.test', role: 'viewer' }],
             ['list_members', {}],
@@ -709,7 +712,7 @@ export const writes: Group = {
           { answer: unreal, sent: [trial.ids.none.task] },
         );
       }
-      const crossed = await claim('participantA', a.tenant, b.openTask);
+      const crossed = await claim('participantA', a.tenant, b.claimable);
       trial.expect(codeOf(crossed) === 'PT404', `B’s task under the own tenant: ${inWords(crossed)}`);
       // What does not run cannot be claimed, not even by its own participants.
       const unclaimable = await trial.world.admin<{ id: string; active: boolean }[]>`

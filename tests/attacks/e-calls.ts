@@ -87,10 +87,12 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     byOfA: 'ownerA',
   },
   remove_member: {
-    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: guestOf(trial, ids) }),
+    args: (ids, trial) => ({ tenant_id: ids.tenant, user_id: ofTenant(trial, ids, 'viewer') }),
     by: 'adminB',
     byOfA: 'ownerA',
-    before: guest,
+    after: (trial, ids) => trial.world.admin`
+      insert into public.memberships (tenant_id, user_id, role) values (${ids.tenant}, ${ofTenant(trial, ids, 'viewer')}, 'viewer')
+      on conflict do nothing`,
   },
   reopen_tenant: {
     args: (ids) => ({ tenant_id: ids.tenant }),

@@ -57,6 +57,8 @@ async function work(settings: ClaimerSettings): Promise<void> {
       settings.log,
       `${JSON.stringify({ at: Number(process.hrtime.bigint() / 1000n), ...record })}\n`,
     );
+  // A server that falls takes its connections along: that is what some of these tests are about.
+  process.on('uncaughtException', (error) => write({ what: 'error', error: error.message }));
   const claimed = (batch: Batch) =>
     write({
       what: 'claimed',
