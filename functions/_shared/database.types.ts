@@ -201,16 +201,28 @@ export type Database = {
       };
       clocks: {
         Row: {
+          due_from: string;
           job: string;
+          looked_at: string;
+          oldest_batch: number;
+          served_from: number;
           vtime: number;
         };
         ComputedFields: never;
         Insert: {
+          due_from?: string;
           job: string;
+          looked_at?: string;
+          oldest_batch?: number;
+          served_from?: number;
           vtime?: number;
         };
         Update: {
+          due_from?: string;
           job?: string;
+          looked_at?: string;
+          oldest_batch?: number;
+          served_from?: number;
           vtime?: number;
         };
         Relationships: [
@@ -926,6 +938,28 @@ export type Database = {
       guard_of: { Args: { p_tenant_id: string }; Returns: number };
       guards_of: { Args: { p_job: string }; Returns: number };
       health: { Args: Record<PropertyKey, never>; Returns: Json };
+      how_to_sleep: {
+        Args: {
+          p_clock: Omit<
+            Database['jobs']['Tables']['clocks']['Row'],
+            Database['jobs']['Tables']['clocks']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_not_before: string[];
+          p_now: string;
+          p_paused: boolean[];
+          p_tenant_ids: string[];
+        };
+        Returns: {
+          detail: string;
+          reason: string;
+          tenant_id: string;
+          wake_at: string;
+        }[];
+      };
       judge: {
         Args: {
           p_definition: Omit<
@@ -933,6 +967,28 @@ export type Database = {
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
           p_now: string;
+          p_tenant_ids: string[];
+        };
+        Returns: {
+          detail: string;
+          rate: number;
+          reason: string;
+          room: number;
+          share: number;
+          tenant_id: string;
+          wake_at: string;
+          weight: number;
+        }[];
+      };
+      judge_lanes: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_oldest_batch: number;
+          p_paused: boolean[];
           p_tenant_ids: string[];
         };
         Returns: {
@@ -961,6 +1017,7 @@ export type Database = {
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
+          p_items: Database['jobs']['Tables']['items']['Row'][];
           p_now: string;
         };
         Returns: Json;
@@ -1038,6 +1095,10 @@ export type Database = {
       pick: {
         Args: {
           p_batch_id: number;
+          p_clock: Omit<
+            Database['jobs']['Tables']['clocks']['Row'],
+            Database['jobs']['Tables']['clocks']['ComputedFields']
+          >;
           p_definition: Omit<
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
@@ -1046,24 +1107,13 @@ export type Database = {
           p_room: number;
           p_width: number;
         };
-        Returns: number;
+        Returns: Record<string, unknown>;
       };
       platform_id: { Args: Record<PropertyKey, never>; Returns: string };
       provider_is_down: { Args: { p_provider: Database['public']['Enums']['provider'] }; Returns: boolean };
       provider_room: {
         Args: { p_now: string; p_provider: Database['public']['Enums']['provider']; p_size: number };
         Returns: number;
-      };
-      put_to_sleep: {
-        Args: {
-          p_definition: Omit<
-            Database['jobs']['Tables']['definitions']['Row'],
-            Database['jobs']['Tables']['definitions']['ComputedFields']
-          >;
-          p_now: string;
-          p_tenant_ids: string[];
-        };
-        Returns: undefined;
       };
       queue_state: {
         Args: { p_tenant_ids?: string[] };
@@ -1184,6 +1234,10 @@ export type Database = {
       wake_blocked: { Args: { p_job: string; p_reason: string; p_tenant_ids: string[] }; Returns: undefined };
       wake_due_lanes: {
         Args: {
+          p_clock: Omit<
+            Database['jobs']['Tables']['clocks']['Row'],
+            Database['jobs']['Tables']['clocks']['ComputedFields']
+          >;
           p_definition: Omit<
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']

@@ -151,9 +151,16 @@ comment on table jobs.platform is 'One row: the switch that stops all background
 create table jobs.clocks (
   job text primary key,
   vtime double precision not null default 0,
+  served_from double precision not null default '-infinity',
+  due_from timestamptz not null default '-infinity',
+  oldest_batch bigint not null default 0,
+  looked_at timestamptz not null default '-infinity',
   constraint clocks_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
 );
 
 alter table jobs.clocks enable row level security;
 grant select on jobs.clocks to service_role;
-comment on table jobs.clocks is 'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum.';
+comment on table jobs.clocks is
+  'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum. And from where on a claim looks: '
+  'no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch. These '
+  'keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';

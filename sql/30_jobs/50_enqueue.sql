@@ -53,7 +53,8 @@ begin
   end if;
 
   insert into jobs.lanes as l (tenant_id, job, vtime, wake_at, reason)
-  select w.tenant_id, p_job, 0, w.run_at, case when w.run_at > now() then p_reason else 'waiting' end
+  -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
+  select w.tenant_id, p_job, 0, greatest(w.run_at, clock_timestamp()), case when w.run_at > now() then p_reason else 'waiting' end
   from (
     select u.tenant_id, min(u.run_at) as run_at
     from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)

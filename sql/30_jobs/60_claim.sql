@@ -35,7 +35,8 @@ comment on function jobs.rate_burst(integer) is 'How many items may come at once
 comment on function jobs.rate_interval(integer) is 'Seconds in which one item''s worth of a limit per minute comes back.';
 
 -- What each lane may have now: how many more items, with what weight; or why none.
-create function jobs.judge(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
+create function jobs.judge_lanes(
+  p_definition jobs.definitions, p_tenant_ids uuid[], p_paused boolean[], p_oldest_batch bigint, p_now timestamptz)
 returns table (
   tenant_id uuid, weight double precision, room integer, share integer, rate integer, reason text, detail text, wake_at timestamptz)
 language plpgsql stable
@@ -48,7 +49,30 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  -- plpgsql and not sql, so that the plan is kept: planning these joins at every call took 2 ms of a claim.
+  -- Most of what follows is about providers. A job without one has no use for it.
+  if (p_definition).provider is null then
+    return query
+    select lane.tenant_id, lane.weight, lane.room, lane.share, null::integer,
+      case when lane.is_paused or not lane.is_served then 'paused' when lane.room <= 0 then 'cap' end,
+      case when lane.is_paused then 'this lane is paused' when not lane.is_served then 'the tenant is not active' end,
+      null::timestamptz
+    from (
+      select u.tenant_id, u.is_paused,
+        u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+        coalesce(p.weight, 1)::double precision as weight,
+        coalesce(p.batch_share, (p_definition).batch_size) as share,
+        (coalesce(p.cap, (p_definition).batch_size) - f.in_flight)::integer as room
+      from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+      left join public.tenants t on t.id = u.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      cross join lateral (
+        select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+        where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
+      ) f
+    ) lane;
+    return;
+  end if;
+
   return query
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
@@ -73,25 +97,21 @@ begin
           - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
     end
   from (
-    select u.tenant_id, l.paused as is_paused,
+    select u.tenant_id, u.is_paused,
       u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
       coalesce(p.weight, 1)::double precision as weight,
-      case when (p_definition).provider is not null then p.rate_per_minute end as rate,
+      p.rate_per_minute as rate,
       r.free_at,
-      case when (p_definition).provider is not null then jobs.rate_room(p.rate_per_minute, r.free_at, p_now) end as rate_room,
+      jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
       b.reason as parked_because, o.open_until, o.reason as open_because,
-      (p_definition).provider is not null and c.tenant_id is null
-        and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
       coalesce(p.batch_share, (p_definition).batch_size) as share,
       least(
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
         -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
-    from unnest(p_tenant_ids) as u (tenant_id)
-    cross join lateral (
-      select x.paused from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = (p_definition).job offset 0
-    ) l
+    from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
     left join public.tenants t on t.id = u.tenant_id
     left join public.plans p on p.plan_id = t.plan_id
     left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
@@ -102,17 +122,37 @@ begin
     left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
-      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+      where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
     ) f
   ) lane;
 end
+$$;
+
+comment on function jobs.judge_lanes(jobs.definitions, uuid[], boolean[], bigint, timestamptz) is
+  'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now. '
+  'No lease of the job is older than p_oldest_batch.';
+
+create function jobs.judge(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
+returns table (
+  tenant_id uuid, weight double precision, room integer, share integer, rate integer, reason text, detail text, wake_at timestamptz)
+language sql stable
+set search_path = ''
+as $$
+  select j.*
+  from (
+    select array_agg(l.tenant_id) as tenant_ids, array_agg(l.paused) as paused
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.tenant_id = any (p_tenant_ids)
+  ) known
+  cross join lateral jobs.judge_lanes(p_definition, known.tenant_ids, known.paused, 0, p_now) j
 $$;
 
 comment on function jobs.judge(jobs.definitions, uuid[], timestamptz) is
   'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now.';
 
 -- Wakes lanes whose time has come. They enter at the virtual time of the job, so that having been idle is no credit.
-create function jobs.wake_due_lanes(p_definition jobs.definitions, p_now timestamptz, p_limit integer default 500)
+create function jobs.wake_due_lanes(p_definition jobs.definitions, p_clock jobs.clocks, p_now timestamptz, p_limit integer default 500)
 returns integer
 language plpgsql
 set search_path = ''
@@ -123,35 +163,36 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_due uuid[] := array(
-    select l.tenant_id
+  v_places tid[] := array(
+    select l.ctid
     from jobs.lanes l
-    where l.job = (p_definition).job and l.wake_at <= p_now
+    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= (p_clock).due_from
     order by l.wake_at
     limit p_limit
     for no key update skip locked
   );
 begin
-  if cardinality(v_due) = 0 then
+  if cardinality(v_places) = 0 then
     return 0;
   end if;
   update jobs.lanes l
   set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
-    vtime = greatest(l.vtime, (select c.vtime from jobs.clocks c where c.job = (p_definition).job)),
+    vtime = greatest(l.vtime, (p_clock).vtime),
     not_before = case
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
         select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
       else l.not_before end
-  where l.job = (p_definition).job and l.tenant_id = any (v_due);
-  return cardinality(v_due);
+  where l.ctid = any (v_places) and l.job = (p_definition).job and l.wake_at <= p_now;
+  return cardinality(v_places);
 end
 $$;
 
-comment on function jobs.wake_due_lanes(jobs.definitions, timestamptz, integer) is 'Wakes sleeping lanes whose wake_at has come, at most p_limit; returns how many.';
+comment on function jobs.wake_due_lanes(jobs.definitions, jobs.clocks, timestamptz, integer) is 'Wakes sleeping lanes whose wake_at has come, at most p_limit; returns how many.';
 
--- Puts lanes to sleep that have nothing ready or may not be served. See 50_enqueue.sql for why this cannot lose a wake-up.
-create function jobs.put_to_sleep(p_definition jobs.definitions, p_tenant_ids uuid[], p_now timestamptz)
-returns void
+-- Which lanes have nothing ready or may not be served, and until when they can sleep. See 50_enqueue.sql for why this cannot lose a wake-up.
+create function jobs.how_to_sleep(
+  p_definition jobs.definitions, p_clock jobs.clocks, p_tenant_ids uuid[], p_paused boolean[], p_not_before timestamptz[], p_now timestamptz)
+returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -160,12 +201,9 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
   v_guarded integer[];
-  v_lanes uuid[];
-  v_reasons text[];
-  v_details text[];
-  v_wake_ats timestamptz[];
 begin
   v_guarded := array(
     select g.guard
@@ -173,10 +211,14 @@ begin
     where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
   );
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
-  select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
-  into v_lanes, v_reasons, v_details, v_wake_ats
+  return query
+  select s.tenant_id, s.reason, s.detail,
+    case
+      when jobs.guard_of(s.tenant_id) = any (v_guarded) then s.wake_at
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end
   from (
-    select j.tenant_id, coalesce(j.reason, case
+    select j.tenant_id, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
         when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
         else coalesce(n.waiting_for, 'waiting') end) as reason,
@@ -184,9 +226,9 @@ begin
       case
         when j.reason is not null then j.wake_at
         when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
-    from jobs.judge(p_definition, p_tenant_ids, p_now) j
+    from jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j
     cross join lateral (
-      select x.not_before from jobs.lanes x where x.tenant_id = j.tenant_id and x.job = (p_definition).job offset 0
+      select p_not_before[array_position(p_tenant_ids, j.tenant_id)] as not_before
     ) l
     left join lateral (
       select i.run_at,
@@ -199,30 +241,17 @@ begin
     -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
     where j.reason is not null or n.run_at is null or n.run_at > p_now
   ) s;
-
-  update jobs.lanes l
-  set awake = false, head_at = null, head_id = null,
-    reason = v_reasons[array_position(v_lanes, l.tenant_id)],
-    detail = v_details[array_position(v_lanes, l.tenant_id)],
-    wake_at = case
-      when jobs.guard_of(l.tenant_id) = any (v_guarded) then v_wake_ats[array_position(v_lanes, l.tenant_id)]
-      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
-      else least(v_wake_ats[array_position(v_lanes, l.tenant_id)], greatest(l.not_before, p_now + interval '1 second')) end
-  where l.job = (p_definition).job and l.tenant_id = any (v_lanes);
-
-  -- Awake after all: forget the watermark, the ready item may lie before it.
-  update jobs.lanes l set head_at = null, head_id = null
-  where l.job = (p_definition).job and l.tenant_id = any (p_tenant_ids) and l.awake and l.head_at is not null;
 end
 $$;
 
-comment on function jobs.put_to_sleep(jobs.definitions, uuid[], timestamptz) is
-  'Puts lanes to sleep with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
+comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamptz[], timestamptz) is
+  'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
 
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
 -- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
-create function jobs.pick(p_definition jobs.definitions, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz)
-returns integer
+create function jobs.pick(
+  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz,
+  out picked integer, out items jobs.items[])
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -235,14 +264,23 @@ declare
   v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
   v_full uuid[];
   v_lanes uuid[];
-  v_served uuid[];
-  v_costs double precision[];
+  v_places tid[];
+  v_paused boolean[];
+  v_not_before timestamptz[];
+  v_vtimes double precision[];
   v_head_ats timestamptz[];
   v_head_ids bigint[];
   v_since timestamptz[];
+  v_served uuid[];
+  v_costs double precision[];
+  v_to_ats timestamptz[];
+  v_to_ids bigint[];
   v_tag double precision;
   v_asleep uuid[];
-  v_picked integer;
+  v_sleeping uuid[];
+  v_reasons text[];
+  v_details text[];
+  v_wake_ats timestamptz[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -250,17 +288,22 @@ begin
     where e.batch_id = p_batch_id and e.open >= coalesce((
       select p.batch_share from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = e.tenant_id)
     ), (p_definition).batch_size));
-  -- The lanes that are furthest behind.
-  v_lanes := array(
-    select l.tenant_id
-    from jobs.lanes l
-    where l.job = (p_definition).job and l.awake and l.tenant_id <> all (v_full)
-    order by l.vtime, l.tenant_id
+  -- The lanes that are furthest behind. They are read once and written once: each version of a row that is left behind is one
+  -- more that all who look it up must step over while somebody keeps an old snapshot.
+  select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
+    array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
+    array_agg(case when l.is_fresh then l.head_since else p_now end)
+  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since
+  from (
+    select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
+    from jobs.lanes x
+    where x.job = (p_definition).job and x.awake and x.vtime >= (p_clock).served_from and x.tenant_id <> all (v_full)
+    order by x.vtime, x.tenant_id
     limit v_turns
     for no key update skip locked
-  );
-  if cardinality(v_lanes) = 0 then
-    return null;
+  ) l;
+  if v_lanes is null then
+    return;
   end if;
   -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
   if (p_definition).provider is not null then
@@ -271,19 +314,12 @@ begin
   end if;
 
   with lane as materialized (
-    select j.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
-      case when l.head_since > p_now - interval '30 seconds' and l.head_at is not null then l.head_since else p_now end as head_since,
-      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
-      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
-    from jobs.judge(p_definition, v_lanes, p_now) j
-    cross join lateral (
-      select x.vtime, x.head_since, x.head_at, x.head_id from jobs.lanes x
-      where x.tenant_id = j.tenant_id and x.job = (p_definition).job
-      offset 0
-    ) l
+    select u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
+    from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) as u (tenant_id, vtime, head_at, head_id)
+    join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
     left join lateral (
       select x.open from jobs.leases x
-      where x.tenant_id = j.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
+      where x.tenant_id = u.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
       offset 0
     ) e on true
   ),
@@ -297,7 +333,7 @@ begin
     limit v_turns
   ),
   share as materialized (
-    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_since, lane.head_at, lane.head_id,
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
       least(lane.room, turns.n * (p_definition).quantum) as wanted
     from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
     join lane on lane.tenant_id = turns.tenant_id
@@ -320,11 +356,11 @@ begin
     select f.tenant_id, f.place, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
   -- By their places: a join could begin with all items that wait.
-  leased as (
+  leased as materialized (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
     where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
-    returning i.tenant_id, i.item_id, i.run_at
+    returning i.tenant_id, i.item_id, i.run_at, i as item
   ),
   served as materialized (
     select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
@@ -354,39 +390,50 @@ begin
   held as (
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
+  select coalesce(sum(served.items), 0), (select array_agg(leased.item) from leased), (select max(candidate.tag) from candidate),
     array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
     array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
-    array_agg(lane.head_since) filter (where served.items > 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.tenant_id) filter (where lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
-  into v_picked, v_tag, v_served, v_costs, v_head_ats, v_head_ids, v_since, v_asleep
+  into picked, items, v_tag, v_served, v_costs, v_to_ats, v_to_ids, v_asleep
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
   left join served on served.tenant_id = lane.tenant_id;
 
-  if v_picked > 0 then
-    update jobs.lanes l
-    set vtime = l.vtime + v_costs[array_position(v_served, l.tenant_id)],
-      head_at = v_head_ats[array_position(v_served, l.tenant_id)],
-      head_id = v_head_ids[array_position(v_served, l.tenant_id)],
-      head_since = v_since[array_position(v_served, l.tenant_id)]
-    where l.job = (p_definition).job and l.tenant_id = any (v_served);
+  if v_asleep is not null then
+    select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
+    into v_sleeping, v_reasons, v_details, v_wake_ats
+    from jobs.how_to_sleep(p_definition, p_clock, v_asleep,
+      array(select v_paused[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n),
+      array(select v_not_before[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n), p_now) s;
+  end if;
+  v_served := coalesce(v_served, '{}');
+  v_asleep := coalesce(v_asleep, '{}');
+  v_sleeping := coalesce(v_sleeping, '{}');
+  update jobs.lanes l
+  set vtime = l.vtime + coalesce(v_costs[array_position(v_served, l.tenant_id)], 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when l.tenant_id = any (v_asleep) then null else v_to_ats[array_position(v_served, l.tenant_id)] end,
+    head_id = case when l.tenant_id = any (v_asleep) then null else v_to_ids[array_position(v_served, l.tenant_id)] end,
+    head_since = v_since[array_position(v_lanes, l.tenant_id)],
+    awake = l.tenant_id <> all (v_sleeping),
+    reason = v_reasons[array_position(v_sleeping, l.tenant_id)],
+    detail = v_details[array_position(v_sleeping, l.tenant_id)],
+    wake_at = v_wake_ats[array_position(v_sleeping, l.tenant_id)]
+  -- The rows are locked, so they are where they were.
+  where l.ctid = any (v_places) and l.job = (p_definition).job and (l.tenant_id = any (v_served) or l.tenant_id = any (v_asleep));
+  if picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c set vtime = greatest(c.vtime, v_tag) where c.job = (p_definition).job;
   end if;
-  if v_asleep is not null then
-    perform jobs.put_to_sleep(p_definition, v_asleep, p_now);
-  end if;
-  return v_picked;
 end
 $$;
 
-comment on function jobs.pick(jobs.definitions, bigint, integer, integer, timestamptz) is
+comment on function jobs.pick(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamptz) is
   'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. '
-  'Returns how many; null when no lane is awake.';
+  'Returns how many and which; picked is null when no lane is awake.';
 
 -- Calls the job's load function for the items of a batch. If it raises, item by item: one that cannot be loaded must not stop the rest.
 create function jobs.call_load(p_definition jobs.definitions, p_items jobs.items[])
@@ -438,7 +485,7 @@ comment on function jobs.call_load(jobs.definitions, jobs.items[]) is
   'The job''s load function for these items; an item that makes it raise comes back with cancel null and the error as its reason.';
 
 -- Gives the batch's items their data, and takes out those that must wait or have no reason to run any more.
-create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_now timestamptz)
+create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_items jobs.items[], p_now timestamptz)
 returns json
 language plpgsql
 set search_path = ''
@@ -449,28 +496,17 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
-  select array_agg(i.item) into v_items
-  from jobs.leases e
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  cross join lateral (
-    select x as item from jobs.items x
-    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = (p_batch).batch_id
-    offset 0
-  ) i
-  where e.batch_id = (p_batch).batch_id;
-
   if (p_definition).load_function is not null then
-    v_loaded := jobs.call_load(p_definition, v_items);
+    v_loaded := jobs.call_load(p_definition, p_items);
   else
     select array_agg((i.item_id,
         case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else i.payload end,
         null, null, false)::jobs.loaded)
     into v_loaded
-    from unnest(v_items) i;
+    from unnest(p_items) i;
   end if;
 
   select jsonb_agg(case
@@ -506,7 +542,7 @@ begin
     from (
       select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
         'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as list
-      from unnest(v_items) i
+      from unnest(p_items) i
       join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
       group by i.tenant_id
     ) work
@@ -514,7 +550,7 @@ begin
 end
 $$;
 
-comment on function jobs.load_batch(jobs.definitions, jobs.batches, timestamptz) is
+comment on function jobs.load_batch(jobs.definitions, jobs.batches, jobs.items[], timestamptz) is
   'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
 
 -- The engine relies on every statement seeing what was committed before it.
@@ -600,7 +636,10 @@ declare
   v_room integer;
   v_width integer := 1;
   v_picked integer := 0;
+  v_clock jobs.clocks;
   v_got integer;
+  v_found jobs.items[];
+  v_items jobs.items[];
   v_tenants json;
 begin
   perform jobs.require_read_committed();
@@ -629,7 +668,26 @@ begin
   if v_size <= 0 then
     return null;
   end if;
-  perform jobs.wake_due_lanes(v_definition, v_now);
+  -- From where on to look: below these there is nothing but what others have left behind. Forgotten every 30 seconds, so that what
+  -- was brought from the past (a long transaction, a price that was corrected) is found.
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
+  if v_clock.looked_at < v_now - interval '30 seconds' then
+    v_clock.looked_at := v_now;
+    v_clock.due_from := '-infinity';
+    v_clock.served_from := '-infinity';
+  end if;
+  perform jobs.wake_due_lanes(v_definition, v_clock, v_now);
+  v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+  v_clock.served_from := least(v_clock.vtime, (
+    select l.vtime from jobs.lanes l
+    where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
+    order by l.vtime limit 1));
+  v_clock.oldest_batch := coalesce((
+    select b.batch_id from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1
+  ), v_clock.oldest_batch);
+  update jobs.clocks c
+  set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
+  where c.job = next_batch.job;
 
   insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until)
   values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds))
@@ -638,15 +696,17 @@ begin
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
   for v_round in 1..100 loop
-    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_width, v_now);
+    select p.picked, p.items into v_got, v_found from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now) p;
+    v_items := v_items || v_found;
     v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
     if v_got is null or v_room <= 0 or v_round = 100 then
       exit when v_picked = 0;
-      v_tenants := jobs.load_batch(v_definition, v_batch, v_now);
+      v_tenants := jobs.load_batch(v_definition, v_batch, v_items, v_now);
       exit when v_tenants is not null or v_got is null;
       v_picked := 0;
+      v_items := null;
       v_room := v_size;
     end if;
   end loop;

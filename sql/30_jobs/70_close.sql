@@ -489,7 +489,9 @@ begin
         group by u.tenant_id
       ) c
     loop
-      update jobs.lanes l set vtime = greatest(0, l.vtime + v_back.cost) where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job;
+      -- Not below what claims look at.
+      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job), l.vtime + v_back.cost)
+      where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job and v_back.cost <> 0;
     end loop;
   end if;
   return cardinality(v_settled);

@@ -80,6 +80,10 @@ alter table "jobs"."breakers"
 create table "jobs"."clocks" (
   "job" text not null,
   "vtime" double precision not null default 0,
+  "served_from" double precision not null default '-Infinity'::double precision,
+  "due_from" timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  "oldest_batch" bigint not null default 0,
+  "looked_at" timestamp with time zone not null default '-infinity'::timestamp with time zone,
   constraint "clocks_pkey" primary key (job)
 );
 
@@ -1796,9 +1800,104 @@ create or replace function jobs.health()
     'checked_at', clock_timestamp())
 $function$;
 
+create or replace function jobs.how_to_sleep (
+  p_definition jobs.definitions,
+  p_clock jobs.clocks,
+  p_tenant_ids uuid[],
+  p_paused boolean[],
+  p_not_before timestamp with time zone[],
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone
+  )
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_guarded integer[];
+begin
+  v_guarded := array(
+    select g.guard
+    from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g
+    where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
+  );
+  -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
+  return query
+  select s.tenant_id, s.reason, s.detail,
+    case
+      when jobs.guard_of(s.tenant_id) = any (v_guarded) then s.wake_at
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end
+  from (
+    select j.tenant_id, l.not_before, coalesce(j.reason, case
+        when n.run_at is null then 'idle'
+        when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
+        else coalesce(n.waiting_for, 'waiting') end) as reason,
+      j.detail,
+      case
+        when j.reason is not null then j.wake_at
+        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
+    from jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j
+    cross join lateral (
+      select p_not_before[array_position(p_tenant_ids, j.tenant_id)] as not_before
+    ) l
+    left join lateral (
+      select i.run_at,
+        case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
+      from jobs.items i
+      where i.job = (p_definition).job and i.tenant_id = j.tenant_id and i.batch_id is null
+      order by i.run_at, i.item_id
+      limit 1
+    ) n on true
+    -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
+    where j.reason is not null or n.run_at is null or n.run_at > p_now
+  ) s;
+end
+$function$;
+
 create or replace function jobs.judge (
   p_definition jobs.definitions,
   p_tenant_ids uuid[],
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    weight double precision,
+    room integer,
+    share integer,
+    rate integer,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone
+  )
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  select j.*
+  from (
+    select array_agg(l.tenant_id) as tenant_ids, array_agg(l.paused) as paused
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.tenant_id = any (p_tenant_ids)
+  ) known
+  cross join lateral jobs.judge_lanes(p_definition, known.tenant_ids, known.paused, 0, p_now) j
+$function$;
+
+create or replace function jobs.judge_lanes (
+  p_definition jobs.definitions,
+  p_tenant_ids uuid[],
+  p_paused boolean[],
+  p_oldest_batch bigint,
   p_now timestamp with time zone
 )
   returns table (
@@ -1822,7 +1921,30 @@ create or replace function jobs.judge (
   AS $function$
 #variable_conflict use_column
 begin
-  -- plpgsql and not sql, so that the plan is kept: planning these joins at every call took 2 ms of a claim.
+  -- Most of what follows is about providers. A job without one has no use for it.
+  if (p_definition).provider is null then
+    return query
+    select lane.tenant_id, lane.weight, lane.room, lane.share, null::integer,
+      case when lane.is_paused or not lane.is_served then 'paused' when lane.room <= 0 then 'cap' end,
+      case when lane.is_paused then 'this lane is paused' when not lane.is_served then 'the tenant is not active' end,
+      null::timestamptz
+    from (
+      select u.tenant_id, u.is_paused,
+        u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+        coalesce(p.weight, 1)::double precision as weight,
+        coalesce(p.batch_share, (p_definition).batch_size) as share,
+        (coalesce(p.cap, (p_definition).batch_size) - f.in_flight)::integer as room
+      from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+      left join public.tenants t on t.id = u.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      cross join lateral (
+        select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+        where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
+      ) f
+    ) lane;
+    return;
+  end if;
+
   return query
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
@@ -1847,25 +1969,21 @@ begin
           - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
     end
   from (
-    select u.tenant_id, l.paused as is_paused,
+    select u.tenant_id, u.is_paused,
       u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
       coalesce(p.weight, 1)::double precision as weight,
-      case when (p_definition).provider is not null then p.rate_per_minute end as rate,
+      p.rate_per_minute as rate,
       r.free_at,
-      case when (p_definition).provider is not null then jobs.rate_room(p.rate_per_minute, r.free_at, p_now) end as rate_room,
+      jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
       b.reason as parked_because, o.open_until, o.reason as open_because,
-      (p_definition).provider is not null and c.tenant_id is null
-        and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
       coalesce(p.batch_share, (p_definition).batch_size) as share,
       least(
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
         -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
-    from unnest(p_tenant_ids) as u (tenant_id)
-    cross join lateral (
-      select x.paused from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = (p_definition).job offset 0
-    ) l
+    from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
     left join public.tenants t on t.id = u.tenant_id
     left join public.plans p on p.plan_id = t.plan_id
     left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
@@ -1876,7 +1994,8 @@ begin
     left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
-      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+      where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
     ) f
   ) lane;
 end
@@ -1929,6 +2048,7 @@ $function$;
 create or replace function jobs.load_batch (
   p_definition jobs.definitions,
   p_batch jobs.batches,
+  p_items jobs.items[],
   p_now timestamp with time zone
 )
   returns json
@@ -1941,28 +2061,17 @@ create or replace function jobs.load_batch (
   set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
-  v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
-  select array_agg(i.item) into v_items
-  from jobs.leases e
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  cross join lateral (
-    select x as item from jobs.items x
-    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = (p_batch).batch_id
-    offset 0
-  ) i
-  where e.batch_id = (p_batch).batch_id;
-
   if (p_definition).load_function is not null then
-    v_loaded := jobs.call_load(p_definition, v_items);
+    v_loaded := jobs.call_load(p_definition, p_items);
   else
     select array_agg((i.item_id,
         case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else i.payload end,
         null, null, false)::jobs.loaded)
     into v_loaded
-    from unnest(v_items) i;
+    from unnest(p_items) i;
   end if;
 
   select jsonb_agg(case
@@ -1998,7 +2107,7 @@ begin
     from (
       select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
         'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as list
-      from unnest(v_items) i
+      from unnest(p_items) i
       join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
       group by i.tenant_id
     ) work
@@ -2144,7 +2253,10 @@ declare
   v_room integer;
   v_width integer := 1;
   v_picked integer := 0;
+  v_clock jobs.clocks;
   v_got integer;
+  v_found jobs.items[];
+  v_items jobs.items[];
   v_tenants json;
 begin
   perform jobs.require_read_committed();
@@ -2173,7 +2285,26 @@ begin
   if v_size <= 0 then
     return null;
   end if;
-  perform jobs.wake_due_lanes(v_definition, v_now);
+  -- From where on to look: below these there is nothing but what others have left behind. Forgotten every 30 seconds, so that what
+  -- was brought from the past (a long transaction, a price that was corrected) is found.
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
+  if v_clock.looked_at < v_now - interval '30 seconds' then
+    v_clock.looked_at := v_now;
+    v_clock.due_from := '-infinity';
+    v_clock.served_from := '-infinity';
+  end if;
+  perform jobs.wake_due_lanes(v_definition, v_clock, v_now);
+  v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+  v_clock.served_from := least(v_clock.vtime, (
+    select l.vtime from jobs.lanes l
+    where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
+    order by l.vtime limit 1));
+  v_clock.oldest_batch := coalesce((
+    select b.batch_id from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1
+  ), v_clock.oldest_batch);
+  update jobs.clocks c
+  set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
+  where c.job = next_batch.job;
 
   insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until)
   values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds))
@@ -2182,15 +2313,17 @@ begin
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
   for v_round in 1..100 loop
-    v_got := jobs.pick(v_definition, v_batch.batch_id, v_room, v_width, v_now);
+    select p.picked, p.items into v_got, v_found from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now) p;
+    v_items := v_items || v_found;
     v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
     if v_got is null or v_room <= 0 or v_round = 100 then
       exit when v_picked = 0;
-      v_tenants := jobs.load_batch(v_definition, v_batch, v_now);
+      v_tenants := jobs.load_batch(v_definition, v_batch, v_items, v_now);
       exit when v_tenants is not null or v_got is null;
       v_picked := 0;
+      v_items := null;
       v_room := v_size;
     end if;
   end loop;
@@ -2583,12 +2716,15 @@ $function$;
 
 create or replace function jobs.pick (
   p_definition jobs.definitions,
+  p_clock jobs.clocks,
   p_batch_id bigint,
   p_room integer,
   p_width integer,
-  p_now timestamp with time zone
+  p_now timestamp with time zone,
+  OUT picked integer,
+  OUT items jobs.items[]
 )
-  returns integer
+  returns record
   language plpgsql
   set search_path to ''
   set enable_seqscan to 'off'
@@ -2601,14 +2737,23 @@ declare
   v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
   v_full uuid[];
   v_lanes uuid[];
-  v_served uuid[];
-  v_costs double precision[];
+  v_places tid[];
+  v_paused boolean[];
+  v_not_before timestamptz[];
+  v_vtimes double precision[];
   v_head_ats timestamptz[];
   v_head_ids bigint[];
   v_since timestamptz[];
+  v_served uuid[];
+  v_costs double precision[];
+  v_to_ats timestamptz[];
+  v_to_ids bigint[];
   v_tag double precision;
   v_asleep uuid[];
-  v_picked integer;
+  v_sleeping uuid[];
+  v_reasons text[];
+  v_details text[];
+  v_wake_ats timestamptz[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -2616,17 +2761,22 @@ begin
     where e.batch_id = p_batch_id and e.open >= coalesce((
       select p.batch_share from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = e.tenant_id)
     ), (p_definition).batch_size));
-  -- The lanes that are furthest behind.
-  v_lanes := array(
-    select l.tenant_id
-    from jobs.lanes l
-    where l.job = (p_definition).job and l.awake and l.tenant_id <> all (v_full)
-    order by l.vtime, l.tenant_id
+  -- The lanes that are furthest behind. They are read once and written once: each version of a row that is left behind is one
+  -- more that all who look it up must step over while somebody keeps an old snapshot.
+  select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
+    array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
+    array_agg(case when l.is_fresh then l.head_since else p_now end)
+  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since
+  from (
+    select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
+    from jobs.lanes x
+    where x.job = (p_definition).job and x.awake and x.vtime >= (p_clock).served_from and x.tenant_id <> all (v_full)
+    order by x.vtime, x.tenant_id
     limit v_turns
     for no key update skip locked
-  );
-  if cardinality(v_lanes) = 0 then
-    return null;
+  ) l;
+  if v_lanes is null then
+    return;
   end if;
   -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
   if (p_definition).provider is not null then
@@ -2637,19 +2787,12 @@ begin
   end if;
 
   with lane as materialized (
-    select j.tenant_id, l.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason,
-      case when l.head_since > p_now - interval '30 seconds' and l.head_at is not null then l.head_since else p_now end as head_since,
-      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_at, '-infinity') else '-infinity' end as head_at,
-      case when l.head_since > p_now - interval '30 seconds' then coalesce(l.head_id, 0) else 0 end as head_id
-    from jobs.judge(p_definition, v_lanes, p_now) j
-    cross join lateral (
-      select x.vtime, x.head_since, x.head_at, x.head_id from jobs.lanes x
-      where x.tenant_id = j.tenant_id and x.job = (p_definition).job
-      offset 0
-    ) l
+    select u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
+    from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) as u (tenant_id, vtime, head_at, head_id)
+    join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
     left join lateral (
       select x.open from jobs.leases x
-      where x.tenant_id = j.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
+      where x.tenant_id = u.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
       offset 0
     ) e on true
   ),
@@ -2663,7 +2806,7 @@ begin
     limit v_turns
   ),
   share as materialized (
-    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_since, lane.head_at, lane.head_id,
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
       least(lane.room, turns.n * (p_definition).quantum) as wanted
     from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
     join lane on lane.tenant_id = turns.tenant_id
@@ -2686,11 +2829,11 @@ begin
     select f.tenant_id, f.place, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
   ),
   -- By their places: a join could begin with all items that wait.
-  leased as (
+  leased as materialized (
     update jobs.items i
     set batch_id = p_batch_id, waiting_for = null
     where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
-    returning i.tenant_id, i.item_id, i.run_at
+    returning i.tenant_id, i.item_id, i.run_at, i as item
   ),
   served as materialized (
     select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
@@ -2720,33 +2863,44 @@ begin
   held as (
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
+  select coalesce(sum(served.items), 0), (select array_agg(leased.item) from leased), (select max(candidate.tag) from candidate),
     array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
     array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
-    array_agg(lane.head_since) filter (where served.items > 0),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.tenant_id) filter (where lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
-  into v_picked, v_tag, v_served, v_costs, v_head_ats, v_head_ids, v_since, v_asleep
+  into picked, items, v_tag, v_served, v_costs, v_to_ats, v_to_ids, v_asleep
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
   left join served on served.tenant_id = lane.tenant_id;
 
-  if v_picked > 0 then
-    update jobs.lanes l
-    set vtime = l.vtime + v_costs[array_position(v_served, l.tenant_id)],
-      head_at = v_head_ats[array_position(v_served, l.tenant_id)],
-      head_id = v_head_ids[array_position(v_served, l.tenant_id)],
-      head_since = v_since[array_position(v_served, l.tenant_id)]
-    where l.job = (p_definition).job and l.tenant_id = any (v_served);
+  if v_asleep is not null then
+    select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
+    into v_sleeping, v_reasons, v_details, v_wake_ats
+    from jobs.how_to_sleep(p_definition, p_clock, v_asleep,
+      array(select v_paused[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n),
+      array(select v_not_before[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n), p_now) s;
+  end if;
+  v_served := coalesce(v_served, '{}');
+  v_asleep := coalesce(v_asleep, '{}');
+  v_sleeping := coalesce(v_sleeping, '{}');
+  update jobs.lanes l
+  set vtime = l.vtime + coalesce(v_costs[array_position(v_served, l.tenant_id)], 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when l.tenant_id = any (v_asleep) then null else v_to_ats[array_position(v_served, l.tenant_id)] end,
+    head_id = case when l.tenant_id = any (v_asleep) then null else v_to_ids[array_position(v_served, l.tenant_id)] end,
+    head_since = v_since[array_position(v_lanes, l.tenant_id)],
+    awake = l.tenant_id <> all (v_sleeping),
+    reason = v_reasons[array_position(v_sleeping, l.tenant_id)],
+    detail = v_details[array_position(v_sleeping, l.tenant_id)],
+    wake_at = v_wake_ats[array_position(v_sleeping, l.tenant_id)]
+  -- The rows are locked, so they are where they were.
+  where l.ctid = any (v_places) and l.job = (p_definition).job and (l.tenant_id = any (v_served) or l.tenant_id = any (v_asleep));
+  if picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c set vtime = greatest(c.vtime, v_tag) where c.job = (p_definition).job;
   end if;
-  if v_asleep is not null then
-    perform jobs.put_to_sleep(p_definition, v_asleep, p_now);
-  end if;
-  return v_picked;
 end
 $function$;
 
@@ -2804,76 +2958,6 @@ begin
     p_size := least(p_size, jobs.rate_room(v_rate, v_free_at, p_now));
   end if;
   return greatest(p_size, 0);
-end
-$function$;
-
-create or replace function jobs.put_to_sleep (
-  p_definition jobs.definitions,
-  p_tenant_ids uuid[],
-  p_now timestamp with time zone
-)
-  returns void
-  language plpgsql
-  set search_path to ''
-  set enable_seqscan to 'off'
-  set enable_nestloop to 'on'
-  set enable_hashjoin to 'off'
-  set enable_mergejoin to 'off'
-  set plan_cache_mode to 'force_generic_plan'
-  AS $function$
-declare
-  v_guarded integer[];
-  v_lanes uuid[];
-  v_reasons text[];
-  v_details text[];
-  v_wake_ats timestamptz[];
-begin
-  v_guarded := array(
-    select g.guard
-    from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g
-    where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
-  );
-  -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
-  select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
-  into v_lanes, v_reasons, v_details, v_wake_ats
-  from (
-    select j.tenant_id, coalesce(j.reason, case
-        when n.run_at is null then 'idle'
-        when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
-        else coalesce(n.waiting_for, 'waiting') end) as reason,
-      j.detail,
-      case
-        when j.reason is not null then j.wake_at
-        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
-    from jobs.judge(p_definition, p_tenant_ids, p_now) j
-    cross join lateral (
-      select x.not_before from jobs.lanes x where x.tenant_id = j.tenant_id and x.job = (p_definition).job offset 0
-    ) l
-    left join lateral (
-      select i.run_at,
-        case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
-      from jobs.items i
-      where i.job = (p_definition).job and i.tenant_id = j.tenant_id and i.batch_id is null
-      order by i.run_at, i.item_id
-      limit 1
-    ) n on true
-    -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
-    where j.reason is not null or n.run_at is null or n.run_at > p_now
-  ) s;
-
-  update jobs.lanes l
-  set awake = false, head_at = null, head_id = null,
-    reason = v_reasons[array_position(v_lanes, l.tenant_id)],
-    detail = v_details[array_position(v_lanes, l.tenant_id)],
-    wake_at = case
-      when jobs.guard_of(l.tenant_id) = any (v_guarded) then v_wake_ats[array_position(v_lanes, l.tenant_id)]
-      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
-      else least(v_wake_ats[array_position(v_lanes, l.tenant_id)], greatest(l.not_before, p_now + interval '1 second')) end
-  where l.job = (p_definition).job and l.tenant_id = any (v_lanes);
-
-  -- Awake after all: forget the watermark, the ready item may lie before it.
-  update jobs.lanes l set head_at = null, head_id = null
-  where l.job = (p_definition).job and l.tenant_id = any (p_tenant_ids) and l.awake and l.head_at is not null;
 end
 $function$;
 
@@ -3558,7 +3642,9 @@ begin
         group by u.tenant_id
       ) c
     loop
-      update jobs.lanes l set vtime = greatest(0, l.vtime + v_back.cost) where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job;
+      -- Not below what claims look at.
+      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job), l.vtime + v_back.cost)
+      where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job and v_back.cost <> 0;
     end loop;
   end if;
   return cardinality(v_settled);
@@ -3867,6 +3953,7 @@ $function$;
 
 create or replace function jobs.wake_due_lanes (
   p_definition jobs.definitions,
+  p_clock jobs.clocks,
   p_now timestamp with time zone,
   p_limit integer default 500
 )
@@ -3880,27 +3967,27 @@ create or replace function jobs.wake_due_lanes (
   set plan_cache_mode to 'force_generic_plan'
   AS $function$
 declare
-  v_due uuid[] := array(
-    select l.tenant_id
+  v_places tid[] := array(
+    select l.ctid
     from jobs.lanes l
-    where l.job = (p_definition).job and l.wake_at <= p_now
+    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= (p_clock).due_from
     order by l.wake_at
     limit p_limit
     for no key update skip locked
   );
 begin
-  if cardinality(v_due) = 0 then
+  if cardinality(v_places) = 0 then
     return 0;
   end if;
   update jobs.lanes l
   set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
-    vtime = greatest(l.vtime, (select c.vtime from jobs.clocks c where c.job = (p_definition).job)),
+    vtime = greatest(l.vtime, (p_clock).vtime),
     not_before = case
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
         select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
       else l.not_before end
-  where l.job = (p_definition).job and l.tenant_id = any (v_due);
-  return cardinality(v_due);
+  where l.ctid = any (v_places) and l.job = (p_definition).job and l.wake_at <= p_now;
+  return cardinality(v_places);
 end
 $function$;
 
@@ -3936,7 +4023,8 @@ begin
   end if;
 
   insert into jobs.lanes as l (tenant_id, job, vtime, wake_at, reason)
-  select w.tenant_id, p_job, 0, w.run_at, case when w.run_at > now() then p_reason else 'waiting' end
+  -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
+  select w.tenant_id, p_job, 0, greatest(w.run_at, clock_timestamp()), case when w.run_at > now() then p_reason else 'waiting' end
   from (
     select u.tenant_id, min(u.run_at) as run_at
     from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
@@ -6749,15 +6837,21 @@ comment on function "jobs"."guards_of"(text) is 'The class of the advisory locks
 
 comment on function "jobs"."health"() is 'Healthy or not, and why: {"healthy","reasons","checked_at"}. Names no tenant. Definer: looks at what pg_cron and the engine have, which no API role may.';
 
+comment on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamp
+  with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
+
 comment on function "jobs"."judge"(jobs.definitions, uuid[], timestamp
   with time zone) is 'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now.';
+
+comment on function "jobs"."judge_lanes"(jobs.definitions, uuid[], boolean[], bigint, timestamp
+  with time zone) is 'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now. No lease of the job is older than p_oldest_batch.';
 
 comment on function "jobs"."latest_slot"(text, text, timestamp with time zone, timestamp
   with time zone) is 'The latest slot of a schedule between two moments, or null.';
 
 comment on function "jobs"."list"() is 'All jobs with their last run. Definer: reads definitions and history without a grant on each.';
 
-comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp
+comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, jobs.items[], timestamp
   with time zone) is 'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
 
 comment on function "jobs"."make_partitions"(timestamp with time zone) is 'History partitions: today and three days ahead are there, those older than 30 days are dropped.';
@@ -6793,8 +6887,8 @@ comment on function "jobs"."parse_cron_value"(text, text, integer, integer, text
 
 comment on function "jobs"."pause"(text, uuid) is 'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."pick"(jobs.definitions, bigint, integer, integer, timestamp
-  with time zone) is 'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. Returns how many; null when no lane is awake.';
+comment on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp
+  with time zone) is 'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. Returns how many and which; picked is null when no lane is awake.';
 
 comment on function "jobs"."platform_id"() is 'The tenant_id of items and lanes that belong to the platform itself.';
 
@@ -6802,9 +6896,6 @@ comment on function "jobs"."provider_is_down"(public.provider) is 'True while th
 
 comment on function "jobs"."provider_room"(public.provider, integer, timestamp
   with time zone) is 'How many items may go to a provider for all tenants together now; 0 while its breaker is open or its limit is used up.';
-
-comment on function "jobs"."put_to_sleep"(jobs.definitions, uuid[], timestamp
-  with time zone) is 'Puts lanes to sleep with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
 
 comment on function "jobs"."queue_state"(uuid[]) is 'Every lane with its state, its waiting, ready, running and dead items, and the age of the oldest ready one.';
 
@@ -6874,7 +6965,7 @@ comment on function "jobs"."unpark"(uuid, public.provider) is 'The credential of
 
 comment on function "jobs"."wake_blocked"(text, uuid[], text) is 'Wakes lanes of a job (of these tenants, or of all) that sleep for this reason.';
 
-comment on function "jobs"."wake_due_lanes"(jobs.definitions, timestamp
+comment on function "jobs"."wake_due_lanes"(jobs.definitions, jobs.clocks, timestamp
   with time zone, integer) is 'Wakes sleeping lanes whose wake_at has come, at most p_limit; returns how many.';
 
 comment on function "jobs"."wake_job"() is 'Trigger: a job that may use the platform''s credential from now on wakes the lanes that had none. Definer: lanes belong to the engine.';
@@ -7102,7 +7193,7 @@ comment on table "jobs"."batches" is 'Open batches. lease_until is database time
 
 comment on table "jobs"."breakers" is 'Closed: calls pass, failures in a row are counted. Open: none until open_until, then one probe. Parked: none until the credential changes. Recovering: the provider as a whole (tenant_id of jobs.everyone_id()) is back for less than a minute, service grows slowly.';
 
-comment on table "jobs"."clocks" is 'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum.';
+comment on table "jobs"."clocks" is 'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum. And from where on a claim looks: no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch. These keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';
 
 comment on table "jobs"."dead_items" is 'Items that ended without being done, with the reason; they can be replayed.';
 
@@ -7262,7 +7353,16 @@ revoke all on function "jobs"."health"() from public;
 
 grant execute on function "jobs"."health"() to "service_role";
 
+revoke all
+  on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamp
+    with time zone[], timestamp with time zone)
+  from public;
+
 revoke all on function "jobs"."judge"(jobs.definitions, uuid[], timestamp with time zone) from public;
+
+revoke all
+  on function "jobs"."judge_lanes"(jobs.definitions, uuid[], boolean[], bigint, timestamp with time zone)
+  from public;
 
 revoke all
   on function "jobs"."latest_slot"(text, text, timestamp with time zone, timestamp with time zone)
@@ -7273,7 +7373,7 @@ revoke all on function "jobs"."list"() from public;
 grant execute on function "jobs"."list"() to "service_role";
 
 revoke all
-  on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp with time zone)
+  on function "jobs"."load_batch"(jobs.definitions, jobs.batches, jobs.items[], timestamp with time zone)
   from public;
 
 revoke all on function "jobs"."make_partitions"(timestamp with time zone) from public;
@@ -7317,7 +7417,7 @@ revoke all on function "jobs"."pause"(text, uuid) from public;
 grant execute on function "jobs"."pause"(text, uuid) to "service_role";
 
 revoke all
-  on function "jobs"."pick"(jobs.definitions, bigint, integer, integer, timestamp with time zone)
+  on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone)
   from public;
 
 revoke all on function "jobs"."platform_id"() from public;
@@ -7325,8 +7425,6 @@ revoke all on function "jobs"."platform_id"() from public;
 revoke all on function "jobs"."provider_is_down"(public.provider) from public;
 
 revoke all on function "jobs"."provider_room"(public.provider, integer, timestamp with time zone) from public;
-
-revoke all on function "jobs"."put_to_sleep"(jobs.definitions, uuid[], timestamp with time zone) from public;
 
 revoke all on function "jobs"."queue_state"(uuid[]) from public;
 
@@ -7433,7 +7531,7 @@ revoke all on function "jobs"."unpark"(uuid, public.provider) from public;
 revoke all on function "jobs"."wake_blocked"(text, uuid[], text) from public;
 
 revoke all
-  on function "jobs"."wake_due_lanes"(jobs.definitions, timestamp with time zone, integer)
+  on function "jobs"."wake_due_lanes"(jobs.definitions, jobs.clocks, timestamp with time zone, integer)
   from public;
 
 revoke all on function "jobs"."wake_job"() from public;
