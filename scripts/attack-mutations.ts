@@ -17,7 +17,7 @@ export interface MutationOptions {
   /** How many are tried; `Infinity` for all there are. */
   count: number;
   seed: number;
-  /** Only this kind of defence. */
+  /** Only those with this in their kind or name. */
   kind: string | undefined;
 }
 
@@ -33,7 +33,9 @@ export async function mutate(options: MutationOptions): Promise<Outcome> {
   await using copies = await openCopies({ from: options.from });
   const admin = postgres(copies.templateUrl, { max: 1, onnotice: () => {} });
   const found = await mutationsOf(admin, copies.templateUrl).finally(() => admin.end());
-  const all = found.filter((each) => options.kind === undefined || each.kind === options.kind);
+  const all = found.filter(
+    ({ kind, what }) => options.kind === undefined || `${kind}: ${what}`.includes(options.kind),
+  );
   if (all.length === 0) {
     throw new UsageError(
       `There is no "${options.kind}". There are: ${[...new Set(found.map((each) => each.kind))].join(', ')}.`,

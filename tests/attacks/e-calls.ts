@@ -304,6 +304,26 @@ export const rpcs: Group = {
         );
       },
     ),
+    attack('63d', 'the list of one’s tenants has one’s own and nobody else’s', async (trial) => {
+      const { b } = trial.ids;
+      const listOf = async (who: string) => rowsOf(await trial.rpc(who, 'my_tenants', {}));
+      await trial.control('the owner of B has B', async () =>
+        (await listOf('ownerB')).some((row) => row.tenant_id === b.tenant),
+      );
+      for (const who of [
+        'ownerA',
+        'participantA',
+        'participantB',
+        'stranger',
+        'removed',
+        'deleted',
+        'ofClosed',
+      ]) {
+        const strange = (await listOf(who)).filter((row) => row.tenant_id === b.tenant);
+        trial.expect(strange.length === 0, `${who} works for B`);
+      }
+      trial.refused(await trial.rpc('anon', 'my_tenants', {}), 'anon asks for tenants');
+    }),
     attack('64', 'role checks with no membership, and roles that do not exist', async (trial) => {
       const { a, b } = trial.ids;
       const args = calls.set_credential;
