@@ -4,11 +4,11 @@
  * stack running. Exits with 0 when every promise was kept, else with 1. Ctrl-C cleans up at any moment.
  */
 import { parseArgs } from 'node:util';
-import { assertNobodyIsHome } from './demo/guest.ts';
 import { createPrinter } from './demo/print.ts';
 import type { Report } from './demo/report.ts';
 import { play } from './demo/story.ts';
 import { connect } from './local/database.ts';
+import { assertNobodyIsHome } from './local/guest.ts';
 import { type Stack, type StackInfo, startStack } from './local/stack.ts';
 
 const usage = `Usage: npm run demo [-- [--json] [--keep]]
@@ -52,7 +52,7 @@ async function main(): Promise<number> {
   const tail: string[] = [];
   try {
     const databaseUrl = process.env.DATABASE_URL;
-    if (databaseUrl) await assertNobodyIsHome(databaseUrl);
+    if (databaseUrl) await assertNobodyIsHome(databaseUrl, 'the demo');
     printer.line('Starting PostgreSQL, the API, the functions and the simulated providers …', 'dim');
     stack = await startStack({
       dataDir: 'temporary',

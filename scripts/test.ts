@@ -1,6 +1,7 @@
 /**
  * `npm test`: every test, SQL and TypeScript, closing with one line `N passed, N failed`.
  * `npm test -- <part of a path> …` runs the files that match; `--leg sql` or `--leg ts` one of the two kinds.
+ * With DATABASE_URL the SQL tests run on that server, in a database that they empty if only a stack of ours filled it.
  */
 import { glob, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -38,18 +39,21 @@ async function runTypeScript(files: string[]): Promise<Tally> {
 async function runSql(files: string[]): Promise<Tally> {
   // Loaded here: a fault in the local stack fails these tests, and the others still run.
   const { startStack } = await import('./local/stack.ts');
+  const { assertNobodyIsHome } = await import('./local/guest.ts');
   const { runSqlTests } = await import('./test-sql.ts');
   const dataDir = await mkdtemp(join(tmpdir(), 'onecron-test-'));
   const log = (line: string) => void process.stdout.write(`${line}\n`);
   const databaseUrl = process.env.DATABASE_URL;
   try {
+    if (databaseUrl) await assertNobodyIsHome(databaseUrl, 'the tests');
     const stack = await startStack({
       // The tests make their own tenants.
       seed: false,
       dataDir,
       functions: false,
       simulators: false,
-      ...(databaseUrl ? { databaseUrl } : {}),
+      // The demo leaves its tenants on a server of somebody's, and the tests want the same names.
+      ...(databaseUrl ? { databaseUrl, reset: true } : {}),
     });
     try {
       const { passed, failed, skipped } = await runSqlTests({ url: stack.adminUrl, files, log });

@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, mkdtempSync, readdirSync, rmSync } f
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import postgres from 'postgres';
 import { createAuthTables } from './api.ts';
@@ -24,7 +25,7 @@ export interface Database {
   standIns: StandIn[];
   /** The url of another role of this database, e.g. `authenticator`. */
   urlOf(role: string): string;
-  /** Stops our own server. A server given by DATABASE_URL goes on. */
+  /** Stops our own server. A server given by DATABASE_URL goes on, with its entries of pg_cron at rest. */
   stop(): Promise<void>;
 }
 
@@ -59,7 +60,15 @@ export async function startDatabase(options: DatabaseOptions = {}): Promise<Data
   try {
     if (options.databaseUrl) {
       const database = await prepare(options.databaseUrl, { keys, reset: options.reset ?? false, log });
-      return { ...database, stop: async () => cleanUp() };
+      await wakeCron(database);
+      const stop = async () => {
+        // A server that is gone has nothing that ticks.
+        await restCron(database, log).catch((error: unknown) => {
+          log(`pg_cron of DATABASE_URL goes on: ${error instanceof Error ? error.message : String(error)}`);
+        });
+        cleanUp();
+      };
+      return { ...database, stop };
     }
     if (options.reset) await removeCluster(dataDir, log);
     const guard = options.guard ?? startGuard();
@@ -227,7 +236,78 @@ async function empty(sql: postgres.Sql, stamp: string | undefined, name: string)
     create schema public authorization pg_database_owner;
     grant usage on schema public to public;
     alter database ${quote(name)} reset onecron.prepared;
+    alter database ${quote(name)} reset onecron.resting;
   `);
+}
+
+/**
+ * Switches the entries of a real pg_cron off, which goes on when the stack stops: every tick would ring for a worker that is
+ * not there. Notes which, for `wakeCron`. Leaves them on while another stack uses the database.
+ */
+async function restCron(
+  { adminUrl, standIns }: Omit<Database, 'stop'>,
+  log: (line: string) => void,
+): Promise<void> {
+  if (standIns.includes('pg_cron')) return;
+  const sql = connect(adminUrl);
+  try {
+    const [there] = await sql`select where to_regclass('cron.job') is not null`;
+    if (!there) return;
+    if (await isUsed(sql)) {
+      log('Another stack uses the database: pg_cron goes on there.');
+      return;
+    }
+    await sql.unsafe(`
+      do $$
+      declare
+        entry bigint;
+        resting bigint[];
+      begin
+        for entry in select j.jobid from cron.job j where j.active and j.database = current_database() loop
+          perform cron.alter_job(entry, active := false);
+          resting := resting || entry;
+        end loop;
+        if resting is not null then
+          execute format('alter database %I set onecron.resting = %L', current_database(), array_to_string(resting, ' '));
+        end if;
+      end $$`);
+  } finally {
+    await sql.end();
+  }
+}
+
+/** Switches the entries on again that the last stack left at rest. */
+async function wakeCron({ adminUrl, standIns }: Omit<Database, 'stop'>): Promise<void> {
+  if (standIns.includes('pg_cron')) return;
+  // A new connection has the setting as it stands now.
+  const sql = connect(adminUrl);
+  try {
+    await sql.unsafe(`
+      do $$
+      declare
+        resting bigint[] := string_to_array(current_setting('onecron.resting', true), ' ');
+        entry bigint;
+      begin
+        for entry in select j.jobid from cron.job j where j.jobid = any (resting) and not j.active loop
+          perform cron.alter_job(entry, active := true);
+        end loop;
+        execute format('alter database %I reset onecron.resting', current_database());
+      end $$`);
+  } finally {
+    await sql.end();
+  }
+}
+
+/** Whether an API is connected. The sessions of one that has just stopped get a moment to go. */
+async function isUsed(sql: postgres.Sql): Promise<boolean> {
+  for (let left = 20; ; left -= 1) {
+    const [session] = await sql`
+      select from pg_catalog.pg_stat_activity a
+      where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin') limit 1`;
+    if (!session) return false;
+    if (left === 0) return true;
+    await delay(100);
+  }
 }
 
 async function installAll(directory: string): Promise<StandIn[]> {

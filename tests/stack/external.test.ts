@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect, startDatabase } from '../../scripts/local/database.ts';
 import { choosePort } from '../../scripts/local/env.ts';
+import { assertNobodyIsHome } from '../../scripts/local/guest.ts';
 import { startStack } from '../../scripts/local/stack.ts';
 import { client, fixture, until } from './support.ts';
 
@@ -142,14 +143,33 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
     await until(async () => (await owner`select from net._http_response where status_code = 200`).length > 0);
     await until(async () => (await owner`select from public.ticks`).length > 0, 75_000);
     await owner.end();
+    await expect(assertNobodyIsHome(url(), 'the tests')).rejects.toThrow(/Another stack uses/);
     await stack.stop();
 
-    expect(await run('select 1 as one')).toEqual([{ one: 1 }]);
+    // The server goes on, and nothing ticks there without a stack.
+    const entries = () => run('select jobname, active from cron.job');
+    expect(await entries()).toEqual([{ jobname: 'tick', active: false }]);
     const again = await startStack(options);
+    expect(await entries()).toEqual([{ jobname: 'tick', active: true }]);
     expect((await client(again.info, 'secret').from('notes').select('body')).data).toEqual([
       { body: 'hello' },
     ]);
     await again.stop();
+
+    // The demo and the tests would empty it, so what somebody may miss stops them.
+    const asGuest = () => assertNobodyIsHome(url(), 'the tests');
+    await expect(asGuest()).rejects.toThrow(
+      /private\.hidden, which no migration.*the tests would empty it.*--reset/,
+    );
+    await run('drop schema private, public cascade; create schema public');
+    await asGuest();
+    await run("update auth.users set email = 'ada@shop.example.org.de'");
+    await expect(asGuest()).rejects.toThrow(/people who are not made up/);
+    await run('update auth.users set email = null');
+    await expect(asGuest()).rejects.toThrow(/people who are not made up/);
+    await run("update auth.users set email = 'ada@shop.example'");
+    await asGuest();
+
     const fresh = await startStack({ ...options, reset: true });
     expect((await client(fresh.info, 'secret').from('notes').select('body')).data).toEqual([]);
     await fresh.stop();
