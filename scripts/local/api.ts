@@ -8,6 +8,8 @@ import { App, ConsoleEmailDriver } from '@supabase/lite';
 import { createPostgresConnection } from '@supabase/lite/postgres';
 import type { MiddlewareHandler } from 'hono';
 import postgres from 'postgres';
+import { z } from 'zod';
+import { largestBody, tooLarge } from './gateway.ts';
 
 export interface ApiOptions {
   /** Connects as `authenticator`, which switches to each request's role. */
@@ -18,6 +20,8 @@ export interface ApiOptions {
   ownerUrl: string;
   /** Exposed schemas; the first is the default. */
   schemas: string[];
+  /** At most so many rows in one answer, whatever `limit` asks for. */
+  maxRows: number;
   jwtSecret: string;
   jwtExpirySeconds: number;
   publishableKey: string;
@@ -97,7 +101,9 @@ function listen(answer: (request: Request) => Promise<Response>, log: (line: str
   return getRequestListener(
     (request) =>
       requests.run({ printed: [] }, async () => {
-        const response = await answer(request);
+        const whole = await withWholeBody(request);
+        if (!whole) return Response.json(tooLarge, { status: 413 });
+        const response = await answer(whole);
         if (response.status >= 500) {
           const words = requests.getStore()?.printed.join('; ');
           log(`${request.method} ${new URL(request.url).pathname} answered ${response.status}: ${words}`);
@@ -106,6 +112,22 @@ function listen(answer: (request: Request) => Promise<Response>, log: (line: str
       }),
     { overrideGlobalObjects: false },
   );
+}
+
+/** A body that came without its length, read as far as it may go; undefined when it goes on. The gateway saw the others. */
+async function withWholeBody(request: Request): Promise<Request | undefined> {
+  if (!request.body || request.headers.has('content-length')) return request;
+  const reader = request.body.getReader();
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let bytes = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    bytes += part.value.byteLength;
+    // The rest is the gateway's to throw away.
+    if (bytes > largestBody) return undefined;
+    chunks.push(part.value);
+  }
+  const { url, method, headers } = request;
+  return new Request(url, { method, headers, body: new Blob(chunks) });
 }
 
 /**
@@ -147,20 +169,40 @@ const statusOf: Record<string, number> = {
 };
 
 /** Gives a database error the words and the status that PostgREST would. */
-function asPostgrest(response: Response): Response {
+async function asPostgrest(response: Response): Promise<Response> {
   const error = requests.getStore()?.error;
+  if (!error && response.status >= 500) return withoutInternals(response);
   if (!error || response.status < 400 || /^(PT|PGRST)/.test(error.code)) return response;
   const status =
     error.code === '42501'
       ? response.status
       : (statusOf[error.code] ?? statusOf[error.code.slice(0, 2)] ?? 400);
+  return rewritten(response, status, {
+    code: error.code,
+    details: error.detail ?? null,
+    hint: error.hint ?? null,
+    message: error.message,
+  });
+}
+
+/** What went wrong inside of the package (`RangeError: …`) is for the log. */
+async function withoutInternals(response: Response): Promise<Response> {
+  const body: unknown = await response
+    .clone()
+    .json()
+    .catch(() => undefined);
+  const stumble = z.object({ code: z.literal('SUP'), message: z.string() }).safeParse(body);
+  if (!stumble.success) return response;
+  requests.getStore()?.printed.push(stumble.data.message);
+  const message = 'The request could not be answered. The log says why.';
+  return rewritten(response, response.status, { code: 'SUP', details: null, hint: null, message });
+}
+
+function rewritten(response: Response, status: number, body: Record<string, unknown>): Response {
   const headers = new Headers(response.headers);
   headers.delete('content-length');
   headers.set('content-type', 'application/json; charset=utf-8');
-  return Response.json(
-    { code: error.code, details: error.detail ?? null, hint: error.hint ?? null, message: error.message },
-    { status, headers },
-  );
+  return Response.json(body, { status, headers });
 }
 
 type Catalogue = Awaited<ReturnType<ReturnType<typeof connection>['introspect']>>;
@@ -249,7 +291,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     secret_key: options.secretKey,
     minimum_password_length: 8,
   };
-  const api = { schemas: options.schemas, external_url: options.apiUrl };
+  const api = { schemas: options.schemas, max_rows: options.maxRows, external_url: options.apiUrl };
   const restConnection = connection(options.authenticatorUrl, 20);
   const authConnection = connection(options.authUrl, 5);
   // It asks the information schema, which shows `authenticator` nothing; PostgREST reads the system catalogues.
@@ -291,7 +333,17 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       const prepared = await withJsonStrings(request, known, options.schemas[0] ?? 'public');
       return asPostgrest(await restApp.fetch(prepared));
     }, options.log),
-    auth: listen(async (request) => authApp.fetch(request), options.log),
+    auth: listen(async (request) => {
+      const response = await authApp.fetch(request);
+      // To a path that Auth does not have the package answers with a page of its own.
+      if (response.ok && response.headers.get('content-type')?.startsWith('text/html')) {
+        return Response.json(
+          { code: 404, error_code: 'not_found', msg: 'Auth has no such path.' },
+          { status: 404 },
+        );
+      }
+      return response;
+    }, options.log),
     stop: async () => {
       clearTimeout(reload);
       await Promise.all([

@@ -14,14 +14,19 @@ export interface FunctionConfig {
 }
 
 export interface Config {
-  api: { port: number; schemas: string[] };
+  /** `max_rows`: how many rows the Data API gives at most in one answer. */
+  api: { port: number; schemas: string[]; max_rows: number };
   db: { port: number };
   auth: { jwtExpirySeconds: number };
   functions: FunctionConfig[];
 }
 
 const schema = z.object({
-  api: z.object({ port: z.number().int(), schemas: z.array(z.string()).min(1) }),
+  api: z.object({
+    port: z.number().int(),
+    schemas: z.array(z.string()).min(1),
+    max_rows: z.number().int().min(1).default(1000),
+  }),
   db: z.object({ port: z.number().int() }),
   auth: z.object({ jwt_expiry: z.number().int().default(3600) }).prefault({}),
   functions: z

@@ -26,14 +26,19 @@ export interface Gateway {
   stop(): Promise<void>;
 }
 
+/** The largest body of a request. No app's is as large, and what is larger would be held in memory. */
+export const largestBody = 10 * 1024 * 1024;
+
 /** Listens on one port and hands requests on by path, as the platform's gateway does. */
 export async function startGateway(preferredPort?: number): Promise<Gateway> {
   let routes: Routes | undefined;
   const server = createServer((request, response) => {
-    if (routes) route(routes, request, response);
+    response.once('finish', () => linger(request));
+    if (Number(request.headers['content-length'] ?? 0) > largestBody) answer(response, 413, tooLarge);
+    else if (routes) route(routes, request, response);
     else answer(response, 503, { code: 'STARTING', message: 'The stack is starting' });
   });
-  // Long bodies and long answers are the business of whoever answers.
+  // Slow bodies and long answers are the business of whoever answers.
   server.requestTimeout = 0;
   await listen(server, preferredPort);
   const { port } = server.address() as AddressInfo;
@@ -123,13 +128,39 @@ function forward(port: number, request: IncomingMessage, response: ServerRespons
     upstream.on('error', () => response.destroy());
     upstream.pipe(response);
   });
+  let refused = false;
   onward.on('error', () => {
+    if (refused) return;
     if (response.headersSent) response.destroy();
     else answerDown(response);
   });
   response.on('close', () => onward.destroy());
+  // A body of unknown length shows only on its way that it is too large.
+  let bytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= largestBody || refused || response.headersSent) return;
+    refused = true;
+    request.unpipe(onward);
+    answer(response, 413, tooLarge);
+    onward.destroy();
+  });
   request.pipe(onward);
 }
+
+/** Who was answered before the whole body was there may go on sending for a moment, or would miss the answer. */
+function linger(request: IncomingMessage): void {
+  if (request.complete) return;
+  request.resume();
+  const late = setTimeout(() => request.socket.destroy(), 5_000).unref();
+  for (const end of ['end', 'close']) request.once(end, () => clearTimeout(late));
+}
+
+/** The body of an answer with status 413. */
+export const tooLarge = {
+  code: 'BODY_TOO_LARGE',
+  message: `Send a body of at most ${largestBody} bytes.`,
+};
 
 function answerDown(response: ServerResponse): void {
   answer(response, 503, {

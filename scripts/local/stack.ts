@@ -147,6 +147,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
         authUrl: database.urlOf('supabase_auth_admin'),
         ownerUrl: database.url,
         schemas: config.api.schemas,
+        maxRows: config.api.max_rows,
         jwtSecret: keys.jwtSecret,
         jwtExpirySeconds: config.auth.jwtExpirySeconds,
         publishableKey: keys.publishableKey,

@@ -19,15 +19,18 @@ create index memberships_user_id_idx on public.memberships (user_id, role, tenan
 -- the set is computed once per query and the index on tenant_id serves (0.3 ms; a helper called per row takes seconds).
 create function private.tenant_ids(p_role public.member_role default 'viewer')
 returns setof uuid
-language sql stable security definer
+language plpgsql stable security definer rows 10
 set search_path = ''
 as $$
+begin
+  return query
   select m.tenant_id
   from public.memberships m
   join public.tenants t on t.id = m.tenant_id
   where m.user_id = (select auth.uid()) and m.role >= p_role
     -- A suspended tenant can be read, a closed one is gone for its members.
-    and (t.status = 'active' or (t.status = 'suspended' and p_role = 'viewer'))
+    and (t.status = 'active' or (t.status = 'suspended' and p_role = 'viewer'));
+end
 $$;
 
 grant execute on function private.tenant_ids(public.member_role) to authenticated, service_role;

@@ -26,24 +26,30 @@ create unique index participants_tenant_id_instagram_username_idx on public.part
 
 create function private.participant_ids()
 returns setof uuid
-language sql stable security definer
+language plpgsql stable security definer rows 10
 set search_path = ''
 as $$
+begin
+  return query
   select p.id
   from public.participants p
   join public.tenants t on t.id = p.tenant_id
-  where p.user_id = (select auth.uid()) and t.status <> 'closed'
+  where p.user_id = (select auth.uid()) and t.status <> 'closed';
+end
 $$;
 
 create function private.participant_tenant_ids()
 returns setof uuid
-language sql stable security definer
+language plpgsql stable security definer rows 10
 set search_path = ''
 as $$
+begin
+  return query
   select p.tenant_id
   from public.participants p
   join public.tenants t on t.id = p.tenant_id
-  where p.user_id = (select auth.uid()) and t.status <> 'closed'
+  where p.user_id = (select auth.uid()) and t.status <> 'closed';
+end
 $$;
 
 grant execute on function private.participant_ids() to authenticated, service_role;

@@ -179,6 +179,7 @@ async function serve(server: Server): Promise<{ stop(): Promise<void> }> {
       authUrl: server.authUrl,
       ownerUrl: server.ownerUrl,
       schemas: config.api.schemas,
+      maxRows: config.api.max_rows,
       jwtSecret: server.jwtSecret,
       jwtExpirySeconds: config.auth.jwtExpirySeconds,
       publishableKey: server.publishableKey,
