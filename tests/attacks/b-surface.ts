@@ -1,6 +1,6 @@
 /** B. The surface of the Data API, as anybody finds it with the publishable key or a session of their own. */
 import { attack, codeOf, type Group, inWords, isDone, rowsOf } from './harness.ts';
-import { apiFunctions, apiTables, surfaceOf, tenantTables, updatable } from './tables.ts';
+import { apiFunctions, apiTables, neverShown, surfaceOf, tenantTables, updatable } from './tables.ts';
 
 const strangers = ['anon', 'outsider', 'ownerA', 'stranger'];
 
@@ -284,11 +284,11 @@ export const surface: Group = {
       });
       for (const table of tables) {
         const { rights } = table;
-        const hidden =
+        const ungranted =
           rights.select === 'all'
             ? []
             : table.columns.filter((column) => !(rights.select ?? []).includes(column));
-        for (const column of hidden) {
+        for (const column of new Set([...ungranted, ...(neverShown[table.name] ?? [])])) {
           for (const query of [
             `select=${column}`,
             `select=x:${column}`,

@@ -114,6 +114,15 @@ export const insertable: Record<string, (ids: TenantIds) => Record<string, unkno
   }),
 };
 
+/**
+ * Columns that nobody may read over the API, whatever the catalog says of the day: where a secret lies in Vault, what an
+ * invitation's token must match. The other columns without a grant are found in the catalog.
+ */
+export const neverShown: Record<string, readonly string[]> = {
+  credentials: ['secret_id'],
+  invitations: ['token_hash'],
+};
+
 /** A change that its rightful owner could make, and who may make it; tables that people may update need an entry here. */
 export const updatable: Record<
   string,

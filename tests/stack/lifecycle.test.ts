@@ -26,7 +26,8 @@ function npmStart(...args: string[]): {
 } {
   const child = spawn('node', ['scripts/run.mjs', 'start', '--json', ...args], {
     cwd: root,
-    env: { ...process.env, ONECRON_DATA_DIR: dataDir },
+    // What these tests kill is a server of the stack's own.
+    env: { ...process.env, ONECRON_DATA_DIR: dataDir, DATABASE_URL: undefined },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [output, errors] = ['', ''];
