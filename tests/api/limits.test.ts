@@ -144,6 +144,45 @@ describe('a page', () => {
   });
 });
 
+describe('a count', () => {
+  /** With the header as often as it is given, which fetch would join to one. */
+  const count = (...preferences: string[]): Promise<{ status: number; range: string | undefined }> =>
+    new Promise((resolve, reject) => {
+      const request = send(
+        `${stack.info.api_url}/rest/v1/campaigns?select=id&limit=1`,
+        {
+          headers: {
+            apikey: stack.info.publishable_key,
+            authorization: `Bearer ${token}`,
+            prefer: preferences,
+          },
+        },
+        (response) => {
+          response.resume();
+          resolve({ status: response.statusCode ?? 0, range: response.headers['content-range'] });
+        },
+      );
+      request.once('error', reject).end();
+    });
+
+  test('is exact or none, in whichever of several headers it is asked for', async () => {
+    expect(await count('count=exact')).toMatchObject({ range: expect.stringMatching(/^0-0\/\d+$/) });
+    expect(await count('handling=lenient', 'count=exact')).toMatchObject({
+      range: expect.stringMatching(/^0-0\/\d+$/),
+    });
+    for (const kind of ['count=planned', 'count=estimated']) {
+      for (const preferences of [
+        [kind],
+        [kind, 'count=exact'],
+        ['count=exact', kind],
+        [kind, 'handling=lenient'],
+      ]) {
+        expect([preferences, (await count(...preferences)).status]).toEqual([preferences, 400]);
+      }
+    }
+  });
+});
+
 describe('a body', () => {
   const insert = '/rest/v1/campaigns';
   const padded = (bytes: number) => {
