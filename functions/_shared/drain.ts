@@ -1,5 +1,5 @@
 // The drain: batch after batch of one job, until nothing is awake or its time is up.
-import type { Batch, Engine, Item, TenantWork } from './engine.ts';
+import type { Batch, Engine, Item, PostReading, TenantWork } from './engine.ts';
 import { EngineError } from './engine.ts';
 import { describeError, nameOfError } from './errors.ts';
 import type { Log } from './log.ts';
@@ -20,6 +20,8 @@ export interface JobContext {
   within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
   beginEffects(itemIds: readonly number[]): Promise<number[]>;
+  /** Tells the database what was read of a post, before the outcomes of its claims. Best effort: it only saves calls. */
+  recordComments(post: PostReading): Promise<void>;
   /** Hands in outcomes as soon as they are known: what a crash must not lose. */
   report(...outcomes: ItemOutcome[]): void;
   log: Log;
@@ -184,6 +186,13 @@ export function createDrain(options: DrainOptions): Drain {
             beginEffects: (itemIds) => {
               for (const itemId of itemIds) begun.add(itemId);
               return engine.beginEffects(batch.batch_id, itemIds);
+            },
+            recordComments: async (post) => {
+              try {
+                await engine.recordComments(batch.batch_id, work.tenant_id, post);
+              } catch (thrown) {
+                tenantLog.warn('record_comments failed', describeError(thrown));
+              }
             },
             report: (...outcomes) => sink.report(outcomes),
             log: tenantLog,

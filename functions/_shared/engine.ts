@@ -91,6 +91,22 @@ export class EngineError extends Error {
   }
 }
 
+/** What was read of one post, newest first. No text: ids, names, times, and the codes found in it. */
+export interface PostReading {
+  surface: 'instagram' | 'facebook';
+  post_id: string;
+  comments: {
+    id: string;
+    at: string | null;
+    author_id: string | null;
+    username: string | null;
+    codes: string[];
+  }[];
+  newest: { id: string; at: string | null } | null;
+  /** Down to the mark of the last complete reading, to the beginning of the claims, or to the end. */
+  complete: boolean;
+}
+
 export interface Engine {
   /** Null: the ticket is unknown, used, or too old. */
   answerDoorbell(ticket: string): Promise<{ drainId: string; job: string } | null>;
@@ -105,6 +121,8 @@ export interface Engine {
     outcomes: readonly ItemOutcome[],
     next: boolean,
   ): Promise<{ closed: number; stale: number; next: Batch | null }>;
+  /** Stores what was read of a post, so that it is not read again: how many comments are new. */
+  recordComments(batchId: number, tenantId: string, post: PostReading): Promise<number>;
   endDrain(drainId: string, error: string | null): Promise<void>;
   /** Throws an EngineError: P0002 when there is no such job, 55000 when it is paused. `kind` says who drains it. */
   runNow(job: string): Promise<{ runId: number; drainId: string; kind: string }>;
@@ -198,6 +216,12 @@ export function createEngine(options: EngineOptions): Engine {
       const data = await repeated('close_batch', { batch_id: batchId, outcomes, next });
       const closed = read('close_batch', closedSchema, data);
       return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
+    },
+    async recordComments(batchId, tenantId, post) {
+      // Once only and not for long: it saves calls, and the outcomes wait behind it.
+      const args = { batch_id: batchId, tenant_id: tenantId, post };
+      const data = await once('record_comments', args, Math.min(timeoutMs, 5_000));
+      return read('record_comments', id.nullable(), data) ?? 0;
     },
     async endDrain(drainId, error) {
       await repeated('end_drain', { drain_id: drainId, error });

@@ -43,10 +43,15 @@ const messages: Record<number, string> = {
   613: '(#613) Calls to this api have exceeded the rate limit.',
   1705: '(#1705) The user must be an administrator of the page.',
   2500: 'Unknown path components',
+  80000: `(#80000) There have been too many calls from this ad-account. ${tryAgain}`,
   80001: `(#80001) There have been too many calls to this Page account. ${tryAgain}`,
   80002: `(#80002) There have been too many calls to this Instagram account. ${tryAgain}`,
+  80003: `(#80003) There have been too many calls to this ad-account's custom audiences. ${tryAgain}`,
+  80004: `(#80004) There have been too many calls to this ad-account. ${tryAgain}`,
+  80005: `(#80005) There have been too many leadgen api calls to this Page account. ${tryAgain}`,
   80006: `(#80006) There have been too many calls to this Messenger account. ${tryAgain}`,
   80007: '(#80007) Rate limit issues',
+  80008: `(#80008) There have been too many calls to this WhatsApp Business account. ${tryAgain}`,
   130429: '(#130429) Rate limit hit',
   130472: "(#130472) User's number is part of an experiment",
   131000: '(#131000) Something went wrong',
@@ -87,7 +92,7 @@ const sessionMessages: Record<number, string> = {
 };
 
 export const throttleCodes: ReadonlySet<number> = new Set([
-  4, 17, 32, 341, 613, 80001, 80002, 80006, 80007, 80008, 130429, 131048, 131056,
+  4, 17, 32, 341, 613, 80000, 80001, 80002, 80003, 80004, 80005, 80006, 80007, 80008, 130429, 131048, 131056,
 ]);
 
 // The HTTP status of a code is not documented (400 is usual): a client that branches on it is wrong.

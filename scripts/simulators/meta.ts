@@ -1,5 +1,5 @@
 // The Graph API as graph.facebook.com and graph.instagram.com answer it, for what Onecron reads: comments of
-// Instagram media and Page posts, tags, mentions, profiles, tokens, batches.
+// Instagram media and Page posts, reactions, tags, mentions, profiles, tokens, subscriptions, batches.
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import {
   type Field,
@@ -30,12 +30,14 @@ import {
   callsIn,
   charge,
   countBefore,
+  isHidden,
   type MetaAccount,
   type MetaApp,
   type MetaComment,
   type MetaPost,
   type MetaToken,
   type MetaWorld,
+  mentions,
   type Usage,
 } from './world.ts';
 
@@ -138,7 +140,8 @@ const actsAsPage = (token: MetaToken): boolean => token.kind === 'page' || token
 export function createMeta(world: MetaWorld): Provider {
   function ownerOf(id: string): string | null {
     const post = world.posts.get(id) ?? world.posts.get(world.comments.get(id)?.post_id ?? '');
-    return post?.account.tenant ?? world.accounts.get(id)?.tenant ?? null;
+    const account = post?.person === null ? post.account : world.accounts.get(id);
+    return account?.tenant ?? null;
   }
 
   function read(request: SimulatedRequest): Reading {
@@ -226,8 +229,8 @@ export function createMeta(world: MetaWorld): Provider {
         media_product_type: () => 'FEED',
         permalink: () => `https://www.instagram.com/p/${Buffer.from(post.id).toString('base64url')}/`,
         timestamp: () => graphTime(post.at),
-        username: () => post.account.username,
-        owner: () => ({ id: post.account.id }),
+        username: () => post.person?.username ?? post.account.username,
+        owner: () => (post.person === null ? { id: post.account.id } : undefined),
         like_count: () => post.like_count,
         comments_count: () => post.comments.filter((comment) => comment.omitted === undefined).length,
         is_comment_enabled: () => !post.comments_disabled,
@@ -260,6 +263,12 @@ export function createMeta(world: MetaWorld): Provider {
     };
   }
 
+  /** Fields that only the Facebook Login route has. */
+  function notThroughInstagram(call: Call, field: string): void {
+    if (call.token.kind !== 'instagram') return;
+    fail({ code: 100, message: `(#100) Tried accessing nonexisting field (${field}) on node type (IGUser)` });
+  }
+
   function instagramUser(call: Call, account: MetaAccount): GraphNode {
     const media = () => [...world.posts.values()].filter((post) => post.account_id === account.id);
     return {
@@ -287,21 +296,20 @@ export function createMeta(world: MetaWorld): Provider {
           return render(instagramUser(call, other), field?.fields ?? []);
         },
         mentioned_media: (field) => {
+          notThroughInstagram(call, 'mentioned_media');
           const post = world.posts.get(field?.modifiers.get('media_id') ?? '');
-          if (!post?.caption.toLowerCase().includes(`@${account.username.toLowerCase()}`)) {
+          if (!post || isHidden(post) || !mentions(post.caption, account)) {
             throw new GraphFailure(noSuchObject(field?.modifiers.get('media_id') ?? '', 'GET'));
           }
           const stripped = { ...post, caption: post.caption.replaceAll('@', '') };
           return render(instagramMedia(call, stripped), field?.fields ?? []);
         },
         mentioned_comment: (field) => {
+          notThroughInstagram(call, 'mentioned_comment');
           const comment = world.comments.get(field?.modifiers.get('comment_id') ?? '');
-          const disabled = comment && world.posts.get(comment.post_id)?.comments_disabled;
-          if (
-            !comment ||
-            disabled ||
-            !comment.text.toLowerCase().includes(`@${account.username.toLowerCase()}`)
-          ) {
+          const under = comment && world.posts.get(comment.post_id);
+          const isOpen = under !== undefined && !under.comments_disabled && !isHidden(under);
+          if (!comment || comment.omitted || !isOpen || !mentions(comment.text, account)) {
             throw new GraphFailure(noSuchObject(field?.modifiers.get('comment_id') ?? '', 'GET'));
           }
           const stripped = { ...comment, text: comment.text.replaceAll('@', '') };
@@ -480,13 +488,17 @@ export function createMeta(world: MetaWorld): Provider {
 
   function profile(call: Call, igsid: string): Answer {
     const person = world.people.get(igsid);
-    const account = [...world.accounts.values()].find(
+    const visible = [...world.accounts.values()].filter(
       (candidate) => candidate.kind === 'instagram' && sees(call.token, candidate.id),
     );
+    // The id is scoped to one business: for agency access that is the one that the person wrote to.
+    const account =
+      visible.find((candidate) => person !== undefined && world.hasConsented(person, candidate.id)) ??
+      visible[0];
     if (!person || !account || call.token.kind === 'user') throw new GraphFailure(noSuchObject(igsid, 'GET'));
     call.charged = account;
     if (person.blocks.includes(account.id)) throw new GraphFailure(noSuchObject(igsid, 'GET'));
-    if (!person.consented_to.includes(account.id)) fail({ code: 230, type: 'IGApiException' });
+    if (!world.hasConsented(person, account.id)) fail({ code: 230, type: 'IGApiException' });
     const node: GraphNode = {
       type: 'IGBusinessScopedID',
       id: igsid,
@@ -497,16 +509,22 @@ export function createMeta(world: MetaWorld): Provider {
         profile_pic: () => null,
         follower_count: () => person.follower_count,
         is_user_follow_business: () => person.follows.includes(account.id),
-        is_business_follow_user: () => false,
+        is_business_follow_user: () => person.followed_by.includes(account.id),
         is_verified_user: () => false,
       },
     };
     return ok(render(node, fieldsOf(call.parameters)));
   }
 
+  /** Media of people are never addressed directly, only through tags and mentions. */
+  function ownPost(id: string): MetaPost | undefined {
+    const post = world.posts.get(id);
+    return post?.person === null ? post : undefined;
+  }
+
   function getObject(call: Call, id: string): Answer {
     const fields = fieldsOf(call.parameters);
-    const post = world.posts.get(id);
+    const post = ownPost(id);
     if (post) {
       check(post.account, call, id);
       return ok(
@@ -514,7 +532,7 @@ export function createMeta(world: MetaWorld): Provider {
       );
     }
     const comment = world.comments.get(id);
-    const commented = comment && world.posts.get(comment.post_id);
+    const commented = comment && ownPost(comment.post_id);
     if (comment && commented) {
       check(commented.account, call, id);
       if (comment.omitted !== undefined) throw new GraphFailure(noSuchObject(id, 'GET'));
@@ -529,8 +547,72 @@ export function createMeta(world: MetaWorld): Provider {
     return profile(call, id);
   }
 
+  /** How many reacted; and who, where the world says that Meta tells the Page. */
+  function reactionPage(call: Call, post: MetaPost): Answer {
+    const type = call.parameters.get('type');
+    const wanted = post.reactions.filter((reaction) => type === null || reaction.type === type);
+    const lists = post.account.reactions === 'list' && actsAsPage(call.token);
+    const nodes = (lists ? wanted : []).map(
+      (reaction): GraphNode => ({
+        type: 'Profile',
+        id: reaction.from.id,
+        defaults: ['name', 'type'],
+        values: { name: () => reaction.from.name, type: () => reaction.type },
+      }),
+    );
+    const total = wanted.length + (type === null || type === 'LIKE' ? post.like_count : 0);
+    const summary = call.parameters.has('summary')
+      ? { summary: { total_count: total, viewer_reaction: 'NONE' } }
+      : {};
+    return ok({ ...plainList(call, nodes, true), ...summary });
+  }
+
+  /** Pages that a user likes: told to that user's own token only. */
+  function likesOfUser(call: Call): Answer {
+    const { token } = call;
+    if (!has(token, 'user_likes')) fail({ code: 200, message: '(#200) Requires user_likes permission' });
+    const target = call.parameters.get('target_id');
+    const liked = [...world.accounts.values()].filter(
+      ({ id, kind }) => kind === 'page' && token.likes.includes(id) && (target === null || target === id),
+    );
+    return ok(
+      plainList(
+        call,
+        liked.map((other) => page(call, other)),
+        true,
+      ),
+    );
+  }
+
+  /** Webhook fields of a Page (by its token) or of an Instagram account (by its own login). */
+  function subscribedApps(call: Call, id: string): Answer {
+    const account =
+      id === 'me' ? [...world.accounts.values()].find(isOwnOf(call.token)) : world.accounts.get(id);
+    if (!account) throw new GraphFailure(noSuchObject(id, call.request.method));
+    check(account, call, id);
+    if (account.kind === 'page' && !actsAsPage(call.token)) {
+      fail({ code: 210, message: '(#210) A page access token is required to request this resource.' });
+    }
+    const { method } = call.request;
+    if (method === 'POST') {
+      const fields = call.parameters.get('subscribed_fields') ?? '';
+      if (fields === '') fail({ code: 100, message: '(#100) Param subscribed_fields must be non-empty.' });
+      const names = fields.replace(/[[\]"\s]/g, '').split(',');
+      world.subscriptions.set(account.id, names);
+      return ok({ success: true });
+    }
+    const fields = world.subscriptions.get(account.id);
+    if (method === 'DELETE') {
+      world.subscriptions.delete(account.id);
+      return ok({ success: true });
+    }
+    return ok({
+      data: fields === undefined ? [] : [{ id: call.token.app_id, subscribed_fields: fields }],
+    });
+  }
+
   function getEdge(call: Call, id: string, edge: string): Answer {
-    const post = world.posts.get(id);
+    const post = ownPost(id);
     if (post) {
       check(post.account, call, id);
       const onPage = post.account.kind === 'page';
@@ -538,16 +620,16 @@ export function createMeta(world: MetaWorld): Provider {
         if (!onPage || actsAsPage(call.token)) needScopes(call, post.account);
         return ok(commentPage(call, post, call.parameters, fieldsOf(call.parameters)));
       }
-      if (onPage && (edge === 'reactions' || edge === 'likes')) {
-        // Who reacted is not told, only how many did; and that only with `summary`.
-        const summary = call.parameters.has('summary')
-          ? { summary: { total_count: post.like_count, viewer_reaction: 'NONE' } }
-          : {};
-        return ok({ data: [], ...summary });
+      if (onPage && edge === 'reactions') return reactionPage(call, post);
+      if (onPage && edge === 'likes') {
+        // Who liked a post is never told, only how many did; and that only with `summary`.
+        const likes = post.reactions.filter((reaction) => reaction.type === 'LIKE');
+        const summary = { total_count: post.like_count + likes.length, has_liked: false };
+        return ok({ data: [], ...(call.parameters.has('summary') ? { summary } : {}) });
       }
     }
     const comment = world.comments.get(id);
-    const commented = comment && world.posts.get(comment.post_id);
+    const commented = comment && ownPost(comment.post_id);
     if (comment && commented && edge === (commented.account.kind === 'page' ? 'comments' : 'replies')) {
       check(commented.account, call, id);
       const node = commented.account.kind === 'page' ? pageComment : instagramComment;
@@ -575,7 +657,9 @@ export function createMeta(world: MetaWorld): Provider {
         );
       }
       if (account.kind === 'instagram' && edge === 'tags' && call.token.kind !== 'instagram') {
-        const tagged = [...world.posts.values()].filter((other) => other.tags.includes(id)).reverse();
+        const tagged = [...world.posts.values()]
+          .filter((other) => other.tags.includes(id) && !isHidden(other))
+          .reverse();
         return ok(
           plainList(
             call,
@@ -594,12 +678,18 @@ export function createMeta(world: MetaWorld): Provider {
           ),
         );
       }
+      // Pages that this Page likes, not the people who like it.
       if (edge === 'likes') return ok({ data: [] });
       const message = `(#100) Tried accessing nonexisting field (${edge}) on node type (${account.kind === 'page' ? 'Page' : 'IGUser'})`;
       fail({ code: 100, message });
     }
+    if (edge === 'likes' && call.token.kind === 'user' && id === call.token.user_id) return likesOfUser(call);
     throw new GraphFailure(noSuchObject(id, call.request.method));
   }
+
+  /** The account that a token stands for. */
+  const isOwnOf = (token: MetaToken) => (account: MetaAccount) =>
+    account.kind === (token.kind === 'instagram' ? 'instagram' : 'page') && sees(token, account.id);
 
   function me(call: Call, edge: string | undefined): Answer {
     const { token } = call;
@@ -621,9 +711,8 @@ export function createMeta(world: MetaWorld): Provider {
         ),
       );
     }
-    const own = [...world.accounts.values()].find(
-      (other) => other.kind === (token.kind === 'instagram' ? 'instagram' : 'page') && sees(token, other.id),
-    );
+    if (edge === 'likes' && token.kind === 'user') return likesOfUser(call);
+    const own = [...world.accounts.values()].find(isOwnOf(token));
     if (token.kind === 'user' || token.kind === 'system' || !own) {
       const node: GraphNode = {
         type: 'User',
@@ -709,6 +798,9 @@ export function createMeta(world: MetaWorld): Provider {
       path === 'oauth/access_token' && grant === 'fb_exchange_token' && old.kind !== 'instagram';
     const rightHost = host === 'any' || host === (facebook ? 'facebook' : 'instagram');
     if ((!refresh && !instagram && !facebook) || !rightHost) return graphError({ code: 100 });
+    if (facebook && query.has('client_id') && query.get('client_id') !== old.app_id) {
+      return graphError({ code: 101, message: 'Error validating application. Cannot get application info.' });
+    }
     if (!refresh && app?.app_secret !== undefined && query.get('client_secret') !== app.app_secret) {
       return graphError(
         { code: 1, message: 'Error validating client secret.', type: 'OAuthException' },
@@ -850,7 +942,7 @@ export function createMeta(world: MetaWorld): Provider {
         message: 'Unsupported get request. Please read the Graph API documentation',
       });
     }
-    if (request.method === 'POST' && second === 'subscribed_apps') return ok({ success: true });
+    if (second === 'subscribed_apps' && segments.length === 2) return subscribedApps(call, first);
     if (request.method !== 'GET') {
       return graphError({
         code: 100,
@@ -931,7 +1023,7 @@ export function createMeta(world: MetaWorld): Provider {
 
   /** The account that an object belongs to: its use is what the token's budget is charged for. */
   function accountOf(id: string, token: MetaToken): MetaAccount | undefined {
-    const post = world.posts.get(id) ?? world.posts.get(world.comments.get(id)?.post_id ?? '');
+    const post = ownPost(id) ?? ownPost(world.comments.get(id)?.post_id ?? '');
     if (post) return post.account;
     const account = world.accounts.get(id);
     if (account) return account;

@@ -68,6 +68,8 @@ const tokenInput = z.strictObject({
   /** Calls per window before code 80001 or 80002. */
   budget: z.int().min(1).default(1_000_000),
   window_seconds: z.int().min(1).default(3600),
+  /** User token: the Pages that this user likes. */
+  likes: z.array(id).default([]),
 });
 
 const accountInput = z.strictObject({
@@ -80,11 +82,14 @@ const accountInput = z.strictObject({
   /** Instagram: the Page that it is connected to. */
   page_id: id.optional(),
   followers_count: z.int().min(0).default(0),
+  /** Page: whether `/reactions` tells a Page token who reacted. Meta's documents leave that open. */
+  reactions: z.enum(['list', 'counts']).default('counts'),
 });
 
 const postInput = z.strictObject({
   /** Left out: made up. A Page post's id is `{page}_{post}`. */
   id: id.optional(),
+  /** The account, or the person (IGSID) whose Instagram media it is. */
   account_id: id,
   caption: z.string().default(''),
   at: time,
@@ -92,6 +97,32 @@ const postInput = z.strictObject({
   like_count: z.int().min(0).default(0),
   /** Instagram: users tagged in it; it appears under `/tags` of these accounts. */
   tags: z.array(id).default([]),
+  /** Left out of every answer: media of a private account. */
+  is_private: z.boolean().default(false),
+});
+
+const reactionInput = z.strictObject({
+  post_id: id,
+  /** Page-scoped id and name. */
+  from: z.strictObject({ id, name: z.string() }),
+  type: z.enum(['LIKE', 'LOVE', 'WOW', 'HAHA', 'SAD', 'ANGRY', 'CARE']).default('LIKE'),
+  at: time,
+});
+
+const messageInput = z.strictObject({
+  mid: id.optional(),
+  /** IGSID or PSID of the person. */
+  from: id,
+  /** The account that it is written to. */
+  to: id,
+  text: z.string().optional(),
+  /** The `ref` of an ig.me or m.me link through which the person came. */
+  ref: z.string().optional(),
+  /** The account was mentioned in the person's story. */
+  story_mention: z.boolean().default(false),
+  /** Whether the profile may be read from now on. Left out: a message opens it, a story mention does not. */
+  consents: z.boolean().optional(),
+  at: time,
 });
 
 const commentInput = z.strictObject({
@@ -120,8 +151,12 @@ const personInput = z.strictObject({
   consented_to: z.array(id).default([]),
   /** Follows these accounts. */
   follows: z.array(id).default([]),
+  /** Is followed by these accounts. */
+  followed_by: z.array(id).default([]),
   /** Has blocked these accounts. */
   blocks: z.array(id).default([]),
+  /** A private account: its media and mentions are not told to anybody. */
+  is_private: z.boolean().default(false),
 });
 
 const usageInput = z
@@ -144,6 +179,8 @@ export const metaWorldSchema = z.strictObject({
   posts: z.array(postInput).default([]),
   comments: z.array(commentInput).default([]),
   people: z.array(personInput).default([]),
+  reactions: z.array(reactionInput).default([]),
+  messages: z.array(messageInput).default([]),
   /** Sets how much of a budget is used in the current window. */
   usage: z.array(usageInput).default([]),
   remove: z
@@ -178,10 +215,25 @@ export interface MetaPost extends Omit<z.output<typeof postInput>, 'id' | 'at'> 
   id: string;
   at: number;
   account: MetaAccount;
+  /** The person who owns it; null for an account's own. */
+  person: MetaPerson | null;
   /** Oldest first, replies among them. */
   comments: MetaComment[];
+  reactions: z.output<typeof reactionInput>[];
 }
 export type MetaPerson = z.output<typeof personInput>;
+
+/** Something happened that Meta tells subscribers of: what a webhook's `changes[]` or `messaging[]` entry says. */
+export interface MetaEvent {
+  object: 'instagram' | 'page';
+  account_id: string;
+  tenant: string;
+  /** Unix time in ms. */
+  at: number;
+  /** `messages`: `value` is an entry of `messaging[]`; else `{field, value}` is one of `changes[]`. */
+  field: 'comments' | 'mentions' | 'feed' | 'messages';
+  value: Record<string, unknown>;
+}
 
 export interface MetaWorld {
   apps: Map<string, MetaApp>;
@@ -190,8 +242,21 @@ export interface MetaWorld {
   posts: Map<string, MetaPost>;
   comments: Map<string, MetaComment>;
   people: Map<string, MetaPerson>;
-  apply(change: unknown): { posts: string[]; comments: string[] };
+  /** Webhook fields by account id, as `subscribed_apps` set them. */
+  subscriptions: Map<string, string[]>;
+  /** Whether the person's profile may be read by this account. */
+  hasConsented(person: MetaPerson, accountId: string): boolean;
+  /** Calls `listener` for everything that happens from now on, in its order; answers how to stop that. */
+  listen(listener: (event: MetaEvent) => void): () => void;
+  apply(change: unknown): Created;
   show(): unknown;
+}
+
+/** Ids of what a change of the world made. */
+export interface Created {
+  posts: string[];
+  comments: string[];
+  messages: string[];
 }
 
 /** Calls so far in the current window. */
@@ -240,6 +305,17 @@ export function countBefore(
   return low;
 }
 
+/** Media that no answer shows: of a private account, or private itself. */
+export function isHidden(post: MetaPost): boolean {
+  return post.is_private || post.person?.is_private === true;
+}
+
+/** Whether a text names this account with `@`. */
+export function mentions(text: string, account: MetaAccount): boolean {
+  const at = text.toLowerCase().indexOf(`@${account.username.toLowerCase()}`);
+  return account.username !== '' && at >= 0 && !/[\w.]/.test(text[at + account.username.length + 1] ?? '');
+}
+
 function issue(path: string, message: string): z.ZodError {
   return new z.ZodError([{ code: 'custom', path: [path], message, input: undefined }]);
 }
@@ -252,15 +328,47 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
   const posts = new Map<string, MetaPost>();
   const comments = new Map<string, MetaComment>();
   const people = new Map<string, MetaPerson>();
+  const subscriptions = new Map<string, string[]>();
+  /** `igsid account` of everybody who wrote. Apart from `people`: a person who is described anew has still written. */
+  const wrote = new Set<string>();
+  const listeners = new Set<(event: MetaEvent) => void>();
   let ordinal = 0;
+
+  function tell(
+    account: MetaAccount,
+    at: number,
+    field: MetaEvent['field'],
+    value: MetaEvent['value'],
+  ): void {
+    const { id: account_id, tenant, kind: object } = account;
+    for (const listener of listeners) listener({ object, account_id, tenant, at, field, value });
+  }
+
+  /** Accounts other than the post's own that a text of it names. Private media tell nobody. */
+  function tellMentions(post: MetaPost, text: string, at: number, value: Record<string, unknown>): void {
+    if (listeners.size === 0 || post.account.kind !== 'instagram' || isHidden(post)) return;
+    for (const account of accounts.values()) {
+      if (account.kind !== 'instagram' || account === post.account) continue;
+      if (mentions(text, account)) tell(account, at, 'mentions', value);
+    }
+  }
 
   const nextId = (start: bigint): string => {
     ordinal += 1;
     return String(start + BigInt(ordinal));
   };
 
+  /** A person's media hang on an account that is in nobody's list and belongs to no tenant. */
+  function accountOfPerson(igsid: string): { account: MetaAccount; person: MetaPerson } | null {
+    const person = people.get(igsid);
+    if (!person) return null;
+    const known = { id: igsid, kind: 'instagram', tenant: 'nobody', username: person.username };
+    return { account: accountInput.parse({ ...known, name: person.name ?? '' }), person };
+  }
+
   function addPost(input: z.output<typeof postInput>): string {
-    const account = accounts.get(input.account_id);
+    const owner = accountOfPerson(input.account_id);
+    const account = accounts.get(input.account_id) ?? owner?.account;
     if (!account) throw issue('posts', `there is no account ${input.account_id}`);
     const made =
       account.kind === 'page'
@@ -271,11 +379,17 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
       id: input.id ?? made,
       at: input.at ?? Date.now(),
       account,
+      person: accounts.has(input.account_id) ? null : (owner?.person ?? null),
       comments: [],
+      reactions: [],
     };
     const old = posts.get(post.id);
-    if (old) post.comments = old.comments;
+    if (old) {
+      post.comments = old.comments;
+      post.reactions = old.reactions;
+    }
     posts.set(post.id, post);
+    tellMentions(post, post.caption, post.at, { media_id: post.id });
     return post.id;
   }
 
@@ -308,7 +422,73 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
     }
     post.comments.splice(countBefore(post.comments, comment), 0, comment);
     comments.set(commentId, comment);
+    if (listeners.size > 0 && comment.omitted === undefined) tellComment(post, comment);
     return commentId;
+  }
+
+  function tellComment(post: MetaPost, comment: MetaComment): void {
+    const { at, from } = comment;
+    if (post.account.kind === 'page') {
+      tell(post.account, at, 'feed', { ...feedItem(post, at, 'add'), ...feedComment(comment) });
+      return;
+    }
+    if (post.person === null) {
+      const own = from.id === post.account.id ? { self_ig_scoped_id: from.id } : {};
+      tell(post.account, at, 'comments', {
+        from: { id: from.id, username: from.username, ...own },
+        id: comment.id,
+        text: comment.text,
+        ...(comment.parent_id === undefined ? {} : { parent_id: comment.parent_id }),
+        media: { id: post.id, media_product_type: 'FEED' },
+      });
+    }
+    tellMentions(post, comment.text, at, { media_id: post.id, comment_id: comment.id });
+  }
+
+  function feedItem(post: MetaPost, at: number, verb: 'add' | 'remove'): Record<string, unknown> {
+    return { post_id: post.id, parent_id: post.id, verb, created_time: Math.floor(at / 1000) };
+  }
+
+  function feedComment(comment: MetaComment): Record<string, unknown> {
+    return {
+      item: 'comment',
+      comment_id: comment.id,
+      ...(comment.parent_id === undefined ? {} : { parent_id: comment.parent_id }),
+      ...(comment.from_withheld ? {} : { from: { id: comment.from.id, name: comment.from.name } }),
+      message: comment.text,
+    };
+  }
+
+  function addReaction(input: z.output<typeof reactionInput>): void {
+    const post = posts.get(input.post_id);
+    if (post?.account.kind !== 'page') throw issue('reactions', `no Page post ${input.post_id}`);
+    post.reactions = [...post.reactions.filter((other) => other.from.id !== input.from.id), input];
+    const at = input.at ?? Date.now();
+    const value = { ...feedItem(post, at, 'add'), item: 'reaction', from: input.from };
+    tell(post.account, at, 'feed', { ...value, reaction_type: input.type.toLowerCase() });
+  }
+
+  function addMessage(input: z.output<typeof messageInput>): string {
+    const account = accounts.get(input.to);
+    if (!account) throw issue('messages', `there is no account ${input.to}`);
+    const mid = input.mid ?? `m_${nextId(1_000_000_000n)}`;
+    const at = input.at ?? Date.now();
+    if (input.consents ?? !input.story_mention) wrote.add(`${input.from} ${account.id}`);
+    const url = `https://lookaside.example/story/${mid}`;
+    tell(account, at, 'messages', {
+      sender: { id: input.from },
+      recipient: { id: account.id },
+      timestamp: at,
+      message: {
+        mid,
+        ...(input.text === undefined ? {} : { text: input.text }),
+        ...(input.story_mention ? { attachments: [{ type: 'story_mention', payload: { url } }] } : {}),
+      },
+      ...(input.ref === undefined
+        ? {}
+        : { referral: { ref: input.ref, source: 'SHORTLINK', type: 'OPEN_THREAD' } }),
+    });
+    return mid;
   }
 
   function removeComment(commentId: string): void {
@@ -319,9 +499,17 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
     if (post) post.comments = post.comments.filter((other) => other !== comment);
     const parent = comment.parent_id === undefined ? undefined : comments.get(comment.parent_id);
     if (parent) parent.replies = parent.replies.filter((other) => other !== comment);
+    if (post?.account.kind === 'page') {
+      const at = Date.now();
+      tell(post.account, at, 'feed', {
+        ...feedItem(post, at, 'remove'),
+        item: 'comment',
+        comment_id: commentId,
+      });
+    }
   }
 
-  function apply(change: unknown): { posts: string[]; comments: string[] } {
+  function apply(change: unknown): Created {
     const input = metaWorldSchema.parse(change);
     for (const app of input.apps)
       apps.set(app.app_id, { ...app, usage: fresh(app.budget, app.window_seconds) });
@@ -336,8 +524,18 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
       accounts.set(account.id, account);
       for (const post of posts.values()) if (post.account_id === account.id) post.account = account;
     }
-    for (const person of input.people) people.set(person.igsid, person);
-    const created = { posts: input.posts.map(addPost), comments: input.comments.map(addComment) };
+    for (const person of input.people) {
+      // In place: media that are there already belong to the person as described last.
+      const known = people.get(person.igsid);
+      if (known) Object.assign(known, person);
+      else people.set(person.igsid, person);
+    }
+    const created = {
+      posts: input.posts.map(addPost),
+      comments: input.comments.map(addComment),
+      messages: input.messages.map(addMessage),
+    };
+    input.reactions.forEach(addReaction);
     for (const wanted of input.usage) {
       const owner = wanted.token === undefined ? apps.get(wanted.app_id ?? '') : tokens.get(wanted.token);
       if (!owner) throw issue('usage', 'there is no such token or app');
@@ -362,6 +560,14 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
     posts,
     comments,
     people,
+    subscriptions,
+    hasConsented(person, accountId) {
+      return person.consented_to.includes(accountId) || wrote.has(`${person.igsid} ${accountId}`);
+    },
+    listen(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
     apply,
     show() {
       const now = Date.now();
@@ -377,16 +583,18 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
           calls: callsIn(usage, now),
         })),
         accounts: [...accounts.values()],
-        posts: [...posts.values()].map(({ account, comments: list, ...post }) => ({
+        posts: [...posts.values()].map(({ account, person, comments: list, reactions, ...post }) => ({
           ...post,
-          tenant: account.tenant,
+          tenant: person === null ? account.tenant : null,
           comments: list.length,
+          reactions: reactions.length,
         })),
         comments: [...comments.values()].map(({ replies, ...comment }) => ({
           ...comment,
           replies: replies.length,
         })),
         people: [...people.values()],
+        subscriptions: Object.fromEntries(subscriptions),
       };
     },
   };

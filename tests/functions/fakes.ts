@@ -4,6 +4,7 @@ import type { Batch, Credential, Engine, Item, TenantWork } from '../../function
 import { createHttp, type Fetch, type Http } from '../../functions/_shared/http.ts';
 import { createLog, type Log } from '../../functions/_shared/log.ts';
 import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
+import type { Meta } from '../../functions/_shared/providers/meta.ts';
 
 export const databaseNow = '2026-11-22T12:00:00.000Z';
 export const nowMs = Date.parse(databaseNow);
@@ -86,8 +87,25 @@ export function jobContext(changes: Partial<JobContext> = {}): JobContext & { ou
     leftMs: () => 60_000,
     within: (_items, work) => work(),
     beginEffects: async (itemIds) => [...itemIds],
+    recordComments: async () => {},
     report: (...reported) => outcomes.push(...reported),
     log: memoryLog().log,
+    ...changes,
+  };
+}
+
+/** A Meta client whose calls are all refused unless the test gives them. */
+export function metaClient(changes: Partial<Meta> = {}): Meta {
+  const unexpected = (name: string) => async (): Promise<never> => {
+    throw new Error(`unexpected call of ${name}`);
+  };
+  return {
+    commentPage: unexpected('commentPage'),
+    tagPage: unexpected('tagPage'),
+    mentions: unexpected('mentions'),
+    profiles: unexpected('profiles'),
+    reactionPage: unexpected('reactionPage'),
+    whoAmI: unexpected('whoAmI'),
     ...changes,
   };
 }
@@ -103,6 +121,7 @@ export function engine(changes: Partial<Engine> = {}): Engine {
     beginEffects: unexpected('beginEffects'),
     extendBatch: unexpected('extendBatch'),
     closeBatch: unexpected('closeBatch'),
+    recordComments: unexpected('recordComments'),
     endDrain: unexpected('endDrain'),
     runNow: unexpected('runNow'),
     workBatch: unexpected('workBatch'),

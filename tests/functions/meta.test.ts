@@ -138,6 +138,7 @@ describe('Meta: answers', () => {
         comments: [
           {
             id: '1',
+            nested: false,
             text: 'CODE-7F3K',
             at: Date.parse('2026-11-20T18:10:30Z'),
             authorId: '125',
@@ -145,6 +146,7 @@ describe('Meta: answers', () => {
           },
           {
             id: '2',
+            nested: true,
             text: 'me too',
             at: Date.parse('2026-11-20T19:10:30Z'),
             authorId: null,
@@ -152,6 +154,7 @@ describe('Meta: answers', () => {
           },
           {
             id: '3',
+            nested: false,
             text: 'no author',
             at: Date.parse('2017-08-31T19:16:02Z'),
             authorId: null,

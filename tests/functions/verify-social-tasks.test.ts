@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Credential } from '../../functions/_shared/engine.ts';
 import type { ProviderOutcome } from '../../functions/_shared/outcome.ts';
-import type { Comment, CommentPage, Meta } from '../../functions/_shared/providers/meta.ts';
-import { containsCode, createVerifySocialTasks } from '../../functions/worker/jobs/verify-social-tasks.ts';
-import { item, jobContext, metaCredential, nowMs, work } from './fakes.ts';
+import type { Comment, CommentPage } from '../../functions/_shared/providers/meta.ts';
+import { createVerifySocialTasks } from '../../functions/worker/jobs/verify-social-tasks.ts';
+import { codesIn, containsCode } from '../../functions/worker/verify/text.ts';
+import { item, jobContext, metaClient, metaCredential, nowMs, work } from './fakes.ts';
 
 const hour = 3_600_000;
 const iso = (ms: number) => new Date(ms).toISOString();
@@ -30,6 +31,7 @@ const comment = (id: string, changes: Partial<Comment> = {}): Comment => ({
   at: nowMs - hour,
   authorId: `a${id}`,
   username: `user${id}`,
+  nested: false,
   ...changes,
 });
 const page = (comments: Comment[], after: string | null = null): ProviderOutcome<CommentPage> => ({
@@ -44,7 +46,7 @@ function meta(
 ) {
   const requests: Request[] = [];
   const asked: string[] = [];
-  const fake: Meta = {
+  const fake = metaClient({
     async commentPage(credential, { postId, after }) {
       const request = { postId, after, credential };
       requests.push(request);
@@ -54,7 +56,7 @@ function meta(
       asked.push('me');
       return whoAmI;
     },
-  };
+  });
   return { requests, asked, job: createVerifySocialTasks({ meta: fake, maximumPages: 3 }) };
 }
 async function verify(

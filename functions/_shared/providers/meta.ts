@@ -1,13 +1,18 @@
-// Meta Graph API: the comments of an Instagram medium and of a Facebook Page post, one page at a time.
+// Meta Graph API, for what a claimed task can be proven with: comments, photo tags, mentions, profiles, reactions.
 // https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/reference/ig-media/comments
 // https://developers.facebook.com/docs/graph-api/reference/object/comments
+// https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+// https://developers.facebook.com/docs/graph-api/batch-requests
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
-import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
+import { describeFailure, type Http, parseJson } from '../http.ts';
 import type { Failure, ProviderOutcome, ThrottleHint } from '../outcome.ts';
-import { createRedactor, oneLine, type Redact } from '../redact.ts';
+import { createRedactor, type Redact } from '../redact.ts';
 import { hmacHex } from '../signature.ts';
-import { type CodeRow, describeGraphError, graphErrorIn, graphVersion, rowFor } from './graph.ts';
+import { graphErrorIn, graphVersion } from './graph.ts';
+import { failureOf, isConsentMissing, usageHint } from './meta-errors.ts';
+
+export { metaErrors, usageHint } from './meta-errors.ts';
 
 export interface Comment {
   id: string;
@@ -18,6 +23,8 @@ export interface Comment {
   authorId: string | null;
   /** Instagram only. */
   username: string | null;
+  /** Listed under the comment that it answers, out of the order by time: replies on Instagram. */
+  nested: boolean;
 }
 
 export interface CommentPage {
@@ -28,100 +35,83 @@ export interface CommentPage {
 
 export type Surface = 'instagram' | 'facebook';
 
+/** A medium of somebody else that names the account. Instagram tells the name of its owner, never the id. */
+export interface Media {
+  id: string;
+  username: string | null;
+  at: number | null;
+}
+
+export interface TagPage {
+  media: Media[];
+  /** Cursor of the next page; this edge never says whether there is one: the last page is the empty one. */
+  after: string | null;
+}
+
+/** Where the account was mentioned: in the caption of a medium, or in a comment under it. */
+export interface MentionPlace {
+  mediaId: string;
+  commentId: string | null;
+}
+
+export interface Mention extends Media {
+  text: string;
+}
+
+export type Profile =
+  /** The person has never written to the business: nothing can be read until that happens. */
+  | { consent: false }
+  /** `follows` is null when Meta did not say. */
+  | { consent: true; username: string | null; follows: boolean | null };
+
+export interface ReactionPage {
+  reactions: { authorId: string; type: string | null }[];
+  /** How many there are in all; null when Meta did not say. */
+  total: number | null;
+  after: string | null;
+}
+
+/** One outcome for each part of a call, in the order of the parts. */
+export type Parts<T> = ProviderOutcome<ProviderOutcome<T>[]>;
+
+interface Asked {
+  nowMs: number;
+}
+
 export interface Meta {
   /** Newest comments first; replies are included. */
   commentPage(
     credential: Credential,
-    request: { surface: Surface; postId: string; after: string | null; nowMs: number },
+    request: Asked & { surface: Surface; postId: string; after: string | null },
   ): Promise<ProviderOutcome<CommentPage>>;
+  /** Public media in which the Instagram account is tagged. */
+  tagPage(
+    credential: Credential,
+    request: Asked & { accountId: string; after: string | null },
+  ): Promise<ProviderOutcome<TagPage>>;
+  /** At most `batchSize` places. */
+  mentions(
+    credential: Credential,
+    request: Asked & { accountId: string; places: readonly MentionPlace[] },
+  ): Promise<Parts<Mention>>;
+  /** Who these people (Instagram-scoped ids) are to the business; at most `batchSizeOf` of them. */
+  profiles(credential: Credential, request: Asked & { ids: readonly string[] }): Promise<Parts<Profile>>;
+  /** Who reacted to a Page post, as far as Meta tells. */
+  reactionPage(
+    credential: Credential,
+    request: Asked & { postId: string; after: string | null },
+  ): Promise<ProviderOutcome<ReactionPage>>;
   /** The id of the account that the token stands for. A Page token answers the page's id. */
-  whoAmI(credential: Credential, request: { nowMs: number }): Promise<ProviderOutcome<{ id: string }>>;
+  whoAmI(credential: Credential, request: Asked): Promise<ProviderOutcome<{ id: string }>>;
 }
 
-/**
- * What an error code means for us. `absent`: this object can't be read; that proves nothing about its comments.
- * `permission`: this credential may not read this account. A tenant's own is then broken; the platform's is only not
- * allowed in here, and goes on working for all the others.
- */
-type MetaClass = 'retry' | 'throttled' | 'credentialBroken' | 'permission' | 'absent';
+/** Meta takes at most 50 parts in a batch call. */
+export const batchSize = 50;
 
-/** https://developers.facebook.com/docs/graph-api/guides/error-handling and …/overview/rate-limiting */
-export const metaErrors: readonly CodeRow<MetaClass>[] = [
-  { code: 1, class: 'retry', says: 'an unknown error at Meta' },
-  { code: 2, class: 'retry', says: 'the service is down for the moment' },
-  { code: 3, class: 'credentialBroken', says: 'the app lacks this capability; change it in the Meta app' },
-  { code: 4, class: 'throttled', says: 'the app’s call limit is reached', seconds: 300 },
-  {
-    code: 10,
-    class: 'permission',
-    says: 'the permission is missing or was removed; reconnect the account',
-  },
-  { code: 17, class: 'throttled', says: 'the user’s call limit is reached', seconds: 300 },
-  { code: 32, class: 'throttled', says: 'the page’s call limit is reached', seconds: 300 },
-  { code: 100, class: 'absent', says: 'Meta did not accept a parameter of the request' },
-  { code: 100, subcode: 33, class: 'absent', says: 'the post does not exist or this account may not see it' },
-  { code: 102, class: 'credentialBroken', says: 'the session ended; reconnect the account' },
-  { code: 190, class: 'credentialBroken', says: 'the token expired or is not valid; reconnect the account' },
-  { code: 190, subcode: 458, class: 'credentialBroken', says: 'the app was removed; reconnect the account' },
-  {
-    code: 190,
-    subcode: 459,
-    class: 'credentialBroken',
-    says: 'the user must log in at facebook.com and pass a check',
-  },
-  {
-    code: 190,
-    subcode: 460,
-    class: 'credentialBroken',
-    says: 'the password was changed; reconnect the account',
-  },
-  { code: 190, subcode: 463, class: 'credentialBroken', says: 'the token expired; reconnect the account' },
-  {
-    code: 190,
-    subcode: 464,
-    class: 'credentialBroken',
-    says: 'the user is not confirmed; confirm it at facebook.com',
-  },
-  {
-    code: 190,
-    subcode: 467,
-    class: 'credentialBroken',
-    says: 'the token is not valid; reconnect the account',
-  },
-  {
-    code: 190,
-    subcode: 492,
-    class: 'permission',
-    says: 'the user lost the role on the page; restore the role',
-  },
-  { code: [200, 299], class: 'permission', says: 'a permission is missing; reconnect the account' },
-  { code: 230, class: 'absent', says: 'the person has not consented to share the profile' },
-  { code: 341, class: 'throttled', says: 'the application’s limit is reached', seconds: 300 },
-  {
-    code: 368,
-    class: 'credentialBroken',
-    says: 'blocked for a policy violation; see the account’s status at Meta',
-  },
-  { code: 613, class: 'throttled', says: 'a custom call limit is reached', seconds: 300 },
-  { code: 613, subcode: 1996, class: 'throttled', says: 'the call volume is inconsistent', seconds: 300 },
-  { code: 1705, class: 'absent', says: 'called as a person, not as the Page; connect a Page token' },
-  { code: 80000, class: 'throttled', says: 'the ads insights limit is reached', seconds: 300 },
-  { code: 80001, class: 'throttled', says: 'too many calls to this Page', seconds: 300 },
-  { code: 80002, class: 'throttled', says: 'too many calls to this Instagram account', seconds: 300 },
-  { code: 80003, class: 'throttled', says: 'the custom audience limit is reached', seconds: 300 },
-  { code: 80004, class: 'throttled', says: 'the ads management limit is reached', seconds: 300 },
-  {
-    code: 80004,
-    subcode: 2446079,
-    class: 'throttled',
-    says: 'the ads management limit is reached',
-    seconds: 300,
-  },
-  { code: 80005, class: 'throttled', says: 'the lead limit is reached', seconds: 300 },
-  { code: 80006, class: 'throttled', says: 'the Messenger limit is reached', seconds: 300 },
-  { code: 80007, class: 'throttled', says: 'the WhatsApp account’s limit is reached', seconds: 300 },
-  { code: 80008, class: 'throttled', says: 'the WhatsApp management limit is reached', seconds: 300 },
-];
+/** How many profiles one call of `profiles` takes: batches are not documented for Instagram's own host. */
+export function batchSizeOf(credential: Credential): number {
+  return credential.kind === 'instagram_login' ? 5 : batchSize;
+}
 
 const credentialParts = z.object({
   kind: z.enum(['facebook_login', 'instagram_login']),
@@ -133,43 +123,6 @@ const credentialParts = z.object({
     app_secret: z.string().min(1).nullish(),
   }),
 });
-
-/** Usage of a limit, in percent, from which on we stop by ourselves. At 100 Meta stops us, and for longer. */
-const usageCeiling = 95;
-const usagePause = 60;
-const longestPause = 86_400;
-
-const usage = z.looseObject({
-  call_count: z.number().optional(),
-  total_time: z.number().optional(),
-  total_cputime: z.number().optional(),
-  estimated_time_to_regain_access: z.number().optional(),
-});
-const businessUsage = z.record(z.string(), z.array(usage));
-
-/** Reads `X-App-Usage` and `X-Business-Use-Case-Usage`; the time to regain access is given in minutes. */
-export function usageHint(headers: Headers): ThrottleHint | undefined {
-  const app = usage.safeParse(parseJson(headers.get('x-app-usage') ?? ''));
-  const business = businessUsage.safeParse(parseJson(headers.get('x-business-use-case-usage') ?? ''));
-  const all = [
-    ...(app.success ? [app.data] : []),
-    ...(business.success ? Object.values(business.data).flat() : []),
-  ];
-  let hint: ThrottleHint | undefined;
-  for (const one of all) {
-    const percent = Math.max(one.call_count ?? 0, one.total_time ?? 0, one.total_cputime ?? 0);
-    const regainSeconds = (one.estimated_time_to_regain_access ?? 0) * 60;
-    if (percent < usageCeiling && regainSeconds <= 0) continue;
-    const seconds = Math.min(
-      longestPause,
-      Math.max(1, Math.ceil(regainSeconds > 0 ? regainSeconds : usagePause)),
-    );
-    if (hint === undefined || seconds > hint.seconds) {
-      hint = { seconds, reason: `Meta reports ${percent} % of a call limit used` };
-    }
-  }
-  return hint;
-}
 
 // "2026-11-20T18:10:30+0000": not the form that Date.parse is bound to read.
 const metaTime = z.string().transform((value) => {
@@ -203,99 +156,165 @@ const instagramPage = z.object({
 });
 const facebookPage = z.object({ data: z.array(facebookComment), paging: paging.nullish() });
 
+const mediaSchema = z.object({ id: idText, username: z.string().nullish(), timestamp: metaTime.nullish() });
+const tagsSchema = z.object({ data: z.array(mediaSchema), paging: paging.nullish() });
+const mentionSchema = z.object({
+  mentioned_media: mediaSchema.extend({ caption: z.string().nullish() }).nullish(),
+  mentioned_comment: mediaSchema.extend({ text: z.string().nullish() }).nullish(),
+});
+const profileSchema = z.object({
+  id: idText,
+  username: z.string().nullish(),
+  is_user_follow_business: z.boolean().nullish(),
+});
+const reactionsSchema = z.object({
+  data: z.array(z.object({ id: idText, type: z.string().nullish() })),
+  paging: paging.nullish(),
+  summary: z.object({ total_count: z.number().int().nullish() }).nullish(),
+});
+const partSchema = z.object({
+  code: z.number().int(),
+  headers: z.array(z.object({ name: z.string(), value: z.string() })).nullish(),
+  body: z.string(),
+});
+
 const instagramFields =
   'id,text,timestamp,username,from{id,username},replies{id,text,timestamp,username,from}';
 const facebookFields = 'id,message,created_time,from{id,name}';
+const profileFields = 'username,is_user_follow_business';
 
-function toComment(comment: z.infer<typeof instagramComment>): Comment {
+function toComment(comment: z.infer<typeof instagramComment>, nested: boolean): Comment {
   return {
     id: comment.id,
     text: comment.text ?? '',
     at: comment.timestamp ?? null,
     authorId: comment.from?.id ?? null,
     username: comment.username ?? comment.from?.username ?? null,
+    nested,
   };
+}
+
+/** Null: there is another page, but no way to it. `next` is never followed, the URL is rebuilt from the cursor. */
+function nextOf(page: {
+  paging?: z.infer<typeof paging> | null | undefined;
+}): { after: string | null } | null {
+  const after = page.paging?.cursors?.after ?? null;
+  if (typeof page.paging?.next !== 'string') return { after: null };
+  return after === null || after === '' ? null : { after };
 }
 
 function parsePage(surface: Surface, text: string): CommentPage | null {
   const body = parseJson(text);
-  const page = (surface === 'instagram' ? instagramPage : facebookPage).safeParse(body);
-  if (!page.success) return null;
-  // `next` says that there is more; its URL is never followed, the cursor is taken and the URL rebuilt.
-  const more = typeof page.data.paging?.next === 'string';
-  const after = page.data.paging?.cursors?.after ?? null;
-  if (more && (after === null || after === '')) return null;
-  let comments: Comment[];
   if (surface === 'instagram') {
-    const data = instagramPage.parse(body).data;
-    comments = data.flatMap((comment) => [
-      toComment(comment),
-      ...(comment.replies?.data ?? []).map(toComment),
+    const page = instagramPage.safeParse(body);
+    const next = page.success ? nextOf(page.data) : null;
+    if (!page.success || next === null) return null;
+    const comments = page.data.data.flatMap((comment) => [
+      toComment(comment, false),
+      ...(comment.replies?.data ?? []).map((reply) => toComment(reply, true)),
     ]);
-  } else {
-    comments = facebookPage.parse(body).data.map((comment) => ({
-      id: comment.id,
-      text: comment.message ?? '',
-      at: comment.created_time ?? null,
-      authorId: comment.from?.id ?? null,
-      username: null,
-    }));
+    return { comments, ...next };
   }
-  return { comments, after: more ? after : null };
+  const page = facebookPage.safeParse(body);
+  const next = page.success ? nextOf(page.data) : null;
+  if (!page.success || next === null) return null;
+  const comments = page.data.data.map((comment) => ({
+    id: comment.id,
+    text: comment.message ?? '',
+    at: comment.created_time ?? null,
+    authorId: comment.from?.id ?? null,
+    username: null,
+    nested: false,
+  }));
+  return { comments, ...next };
+}
+
+function toMedia(media: z.infer<typeof mediaSchema>): Media {
+  return { id: media.id, username: media.username ?? null, at: media.timestamp ?? null };
+}
+
+function parseTags(text: string): TagPage | null {
+  const page = tagsSchema.safeParse(parseJson(text));
+  if (!page.success) return null;
+  const after = page.data.data.length === 0 ? null : page.data.paging?.cursors?.after || null;
+  return { media: page.data.data.map(toMedia), after };
+}
+
+function parseMention(text: string): Mention | null {
+  const parsed = mentionSchema.safeParse(parseJson(text));
+  if (!parsed.success) return null;
+  const { mentioned_comment: comment, mentioned_media: media } = parsed.data;
+  if (comment) return { ...toMedia(comment), text: comment.text ?? '' };
+  return media ? { ...toMedia(media), text: media.caption ?? '' } : null;
+}
+
+function parseProfile(text: string): Profile | null {
+  const parsed = profileSchema.safeParse(parseJson(text));
+  if (!parsed.success) return null;
+  const { username, is_user_follow_business: follows } = parsed.data;
+  return { consent: true, username: username ?? null, follows: follows ?? null };
+}
+
+function parseReactions(text: string): ReactionPage | null {
+  const page = reactionsSchema.safeParse(parseJson(text));
+  const next = page.success ? nextOf(page.data) : null;
+  if (!page.success || next === null) return null;
+  const reactions = page.data.data.map(({ id, type }) => ({ authorId: id, type: type ?? null }));
+  return { reactions, total: page.data.summary?.total_count ?? null, ...next };
+}
+
+/** A tenant gives ids, never paths. */
+const isMetaId = (id: string): boolean => /^[A-Za-z0-9_-]{1,100}$/.test(id);
+
+function notAnId(what: string): Failure {
+  return { kind: 'refused', error: `${what} is not a Meta id. Correct it in the task.` };
+}
+
+const onlyFacebookLogin =
+  'The credential is an Instagram login; connect the account through Facebook Login for this';
+
+function longer(a: ThrottleHint | undefined, b: ThrottleHint | undefined): ThrottleHint | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return a.seconds >= b.seconds ? a : b;
+}
+
+function withHint<T>(value: T, hint: ThrottleHint | undefined): ProviderOutcome<T> {
+  return hint === undefined ? { kind: 'ok', value } : { kind: 'ok', value, hint };
+}
+
+/** Only those that are read here: a value that no header may have would make the whole batch unreadable. */
+function headersOf(part: z.infer<typeof partSchema>): Headers {
+  const headers = new Headers();
+  for (const { name, value } of part.headers ?? []) {
+    const known = /^(x-app-usage|x-business-use-case-usage|retry-after)$/i.test(name);
+    if (known && /^[\x20-\x7e]*$/.test(value)) headers.set(name, value);
+  }
+  return headers;
+}
+
+/** One read, alone or as a part of a batch. */
+interface Read<T> {
+  path: string;
+  query: Record<string, string>;
+  /** See `FailedRequest.optional`. */
+  optional?: boolean;
+  parse: (text: string) => T | null;
+  /** What an error means that is an answer here. */
+  asAnswer?: (text: string) => T | null;
+}
+
+/** A credential made ready for one call. */
+interface Access {
+  source: Credential['source'];
+  token: string;
+  host: string;
+  /** https://developers.facebook.com/docs/graph-api/guides/secure-requests: valid for five minutes. */
+  proof: Record<string, string>;
+  redact: Redact;
 }
 
 export function createMeta(options: { http: Http; graphUrl: string; instagramUrl: string }): Meta {
-  function failureOf(
-    source: Credential['source'],
-    status: number,
-    headers: Headers,
-    text: string,
-    redact: Redact,
-    nowMs: number,
-  ): Failure {
-    const hint = usageHint(headers);
-    const pause = (fallback: number) =>
-      Math.max(retryAfterSeconds(headers.get('retry-after'), nowMs, { fallback }), hint?.seconds ?? 0);
-    const error = graphErrorIn(text);
-    if (error === null) {
-      // Not the Graph API that speaks: a proxy, a login page, a cut body. It proves nothing.
-      const said = `Meta answered ${status} without an error that can be read`;
-      if (status === 429) return { kind: 'throttled', seconds: pause(60), error: said };
-      if (status === 401) return { kind: 'credentialBroken', error: `${said}; reconnect the account` };
-      return { kind: 'retry', error: said };
-    }
-    const row = rowFor(metaErrors, error);
-    const words = describeGraphError(
-      'Meta',
-      error,
-      row?.says ?? 'a code that is not known here',
-      oneLine(error.message, redact, 200),
-    );
-    switch (row?.class) {
-      case 'throttled':
-        return { kind: 'throttled', seconds: pause(row.seconds ?? 300), error: words };
-      case 'credentialBroken':
-        return { kind: 'credentialBroken', error: words };
-      case 'permission':
-        return { kind: source === 'platform' ? 'refused' : 'credentialBroken', error: words };
-      case 'absent':
-        return { kind: 'refused', error: words };
-      case 'retry':
-        return { kind: 'retry', error: words };
-      case undefined:
-        return status === 429
-          ? { kind: 'throttled', seconds: pause(60), error: words }
-          : { kind: 'retry', error: words };
-    }
-  }
-
-  async function get<T>(
-    credential: Credential,
-    path: string,
-    query: Record<string, string>,
-    nowMs: number,
-    parse: (text: string) => T | null,
-  ): Promise<ProviderOutcome<T>> {
+  async function accessOf(credential: Credential, nowMs: number): Promise<Access | Failure> {
     const parts = credentialParts.safeParse({ kind: credential.kind, secret: credential.secret });
     if (!parts.success) {
       const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
@@ -303,39 +322,118 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
     }
     const { access_token: token, app_secret: appSecret } = parts.data.secret;
     const secrets = [token];
-    const params = new URLSearchParams(query);
+    const proof: Record<string, string> = {};
     if (appSecret) {
-      // https://developers.facebook.com/docs/graph-api/guides/secure-requests: valid for five minutes.
-      const time = String(Math.trunc(nowMs / 1000));
-      const proof = await hmacHex(appSecret, `${token}|${time}`);
-      params.set('appsecret_proof', proof);
-      params.set('appsecret_time', time);
-      secrets.push(appSecret, proof);
+      proof.appsecret_time = String(Math.trunc(nowMs / 1000));
+      proof.appsecret_proof = await hmacHex(appSecret, `${token}|${proof.appsecret_time}`);
+      secrets.push(appSecret, proof.appsecret_proof);
     }
-    const redact = createRedactor(secrets);
     const host = parts.data.kind === 'instagram_login' ? options.instagramUrl : options.graphUrl;
+    return { source: credential.source, token, host, proof, redact: createRedactor(secrets) };
+  }
+
+  function judge<T>(
+    access: Access,
+    read: Read<T>,
+    answer: { status: number; headers: Headers; text: string },
+    nowMs: number,
+  ): ProviderOutcome<T> {
+    const { status, headers, text } = answer;
+    if (status < 200 || status >= 300 || graphErrorIn(text) !== null) {
+      const meant = read.asAnswer?.(text) ?? null;
+      if (meant !== null) return withHint(meant, usageHint(headers));
+      const { source, redact } = access;
+      return failureOf({ source, optional: read.optional === true, status, headers, text, redact, nowMs });
+    }
+    const value = read.parse(text);
+    if (value === null)
+      return { kind: 'retry', error: `Meta answered ${status} with a body that is not understood` };
+    return withHint(value, usageHint(headers));
+  }
+
+  async function get<T>(credential: Credential, read: Read<T>, nowMs: number): Promise<ProviderOutcome<T>> {
+    const access = await accessOf(credential, nowMs);
+    if ('kind' in access) return access;
+    const query = new URLSearchParams({ ...read.query, ...access.proof });
     const result = await options.http({
       method: 'GET',
-      url: `${host}/${graphVersion}/${path}?${params}`,
-      headers: { authorization: `Bearer ${token}`, accept: 'application/json' },
+      url: `${access.host}/${graphVersion}/${read.path}?${query}`,
+      headers: { authorization: `Bearer ${access.token}`, accept: 'application/json' },
     });
     if (result.kind === 'failure') return { kind: 'retry', error: describeFailure('Meta', result.reason) };
-    if (result.status < 200 || result.status >= 300 || graphErrorIn(result.text) !== null) {
-      return failureOf(credential.source, result.status, result.headers, result.text, redact, nowMs);
+    return judge(access, read, result, nowMs);
+  }
+
+  /** Several reads in one call. Each counts for the limits; what is saved is the way. */
+  async function batch<T>(
+    credential: Credential,
+    reads: readonly Read<T>[],
+    nowMs: number,
+  ): Promise<Parts<T>> {
+    const access = await accessOf(credential, nowMs);
+    if ('kind' in access) return access;
+    const parts = reads.map((read) => ({
+      method: 'GET',
+      relative_url: `${read.path}?${new URLSearchParams(read.query)}`,
+    }));
+    // Usage is told in the headers of the parts: they are asked for, by not switching them off.
+    const form = { access_token: access.token, ...access.proof, batch: JSON.stringify(parts) };
+    const result = await options.http({
+      method: 'POST',
+      url: `${access.host}/${graphVersion}/`,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+      body: new URLSearchParams(form).toString(),
+    });
+    if (result.kind === 'failure') return { kind: 'retry', error: describeFailure('Meta', result.reason) };
+    const answers = z.array(z.unknown()).safeParse(parseJson(result.text));
+    if (result.status < 200 || result.status >= 300 || !answers.success) {
+      const failed: Read<never> = { path: '', query: {}, parse: () => null };
+      const failure = judge(access, failed, result, nowMs);
+      // The parse above never has a value.
+      return failure.kind === 'ok' ? { kind: 'retry', error: 'Meta answered without a list' } : failure;
     }
-    const value = parse(result.text);
-    if (value === null)
-      return { kind: 'retry', error: `Meta answered ${result.status} with a body that is not understood` };
-    const hint = usageHint(result.headers);
-    return hint === undefined ? { kind: 'ok', value } : { kind: 'ok', value, hint };
+    let hint = usageHint(result.headers);
+    const outcomes = reads.map((read, index): ProviderOutcome<T> => {
+      const part = partSchema.safeParse(answers.data[index] ?? null);
+      if (!part.success) return { kind: 'retry', error: 'Meta did not finish this part of the batch' };
+      const headers = headersOf(part.data);
+      hint = longer(hint, usageHint(headers));
+      return judge(access, read, { status: part.data.code, headers, text: part.data.body }, nowMs);
+    });
+    return withHint(outcomes, hint);
+  }
+
+  /** The reads whose ids are none stay at home; the others go in one batch, or one by one where there are no batches. */
+  async function many<T>(
+    credential: Credential,
+    reads: readonly (Read<T> | Failure)[],
+    nowMs: number,
+  ): Promise<Parts<T>> {
+    const going = reads.filter((read): read is Read<T> => !('kind' in read));
+    if (going.length === 0) {
+      return { kind: 'ok', value: reads.filter((read): read is Failure => 'kind' in read) };
+    }
+    let answered: Parts<T>;
+    if (credential.kind === 'instagram_login') {
+      const outcomes = await Promise.all(going.map((read) => get(credential, read, nowMs)));
+      const hint = outcomes.reduce<ThrottleHint | undefined>(
+        (most, outcome) => longer(most, outcome.kind === 'ok' ? outcome.hint : undefined),
+        undefined,
+      );
+      answered = withHint(outcomes, hint);
+    } else {
+      answered = await batch(credential, going, nowMs);
+    }
+    if (answered.kind !== 'ok') return answered;
+    const next = answered.value.values();
+    const lost: Failure = { kind: 'retry', error: 'Meta did not finish this part of the batch' };
+    const value = reads.map((read) => ('kind' in read ? read : (next.next().value ?? lost)));
+    return { ...answered, value };
   }
 
   return {
     async commentPage(credential, { surface, postId, after, nowMs }) {
-      // A tenant gives ids, never paths.
-      if (!/^[A-Za-z0-9_-]{1,100}$/.test(postId)) {
-        return { kind: 'refused', error: 'The post’s id is not a Meta id. Correct it in the task.' };
-      }
+      if (!isMetaId(postId)) return notAnId('The post’s id');
       if (surface === 'facebook' && credential.kind === 'instagram_login') {
         return {
           kind: 'refused',
@@ -347,13 +445,59 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
           ? { fields: instagramFields, limit: '50' }
           : { fields: facebookFields, filter: 'stream', order: 'reverse_chronological', limit: '100' };
       if (after !== null) query.after = after;
-      return await get(credential, `${postId}/comments`, query, nowMs, (text) => parsePage(surface, text));
+      const parse = (text: string) => parsePage(surface, text);
+      return await get(credential, { path: `${postId}/comments`, query, parse }, nowMs);
+    },
+    async tagPage(credential, { accountId, after, nowMs }) {
+      if (!isMetaId(accountId)) return notAnId('The Instagram account’s id');
+      if (credential.kind === 'instagram_login') return { kind: 'refused', error: onlyFacebookLogin };
+      const query: Record<string, string> = { fields: 'id,username,timestamp', limit: '100' };
+      if (after !== null) query.after = after;
+      const read = { path: `${accountId}/tags`, query, optional: true, parse: parseTags };
+      return await get(credential, read, nowMs);
+    },
+    async mentions(credential, { accountId, places, nowMs }) {
+      if (!isMetaId(accountId)) return notAnId('The Instagram account’s id');
+      if (credential.kind === 'instagram_login') return { kind: 'refused', error: onlyFacebookLogin };
+      const reads = places.map((place): Read<Mention> | Failure => {
+        const { mediaId, commentId } = place;
+        if (!isMetaId(commentId ?? mediaId)) return notAnId('What the mention names');
+        const fields =
+          commentId === null
+            ? `mentioned_media.media_id(${mediaId}){id,username,timestamp,caption}`
+            : `mentioned_comment.comment_id(${commentId}){id,username,timestamp,text}`;
+        return { path: accountId, query: { fields }, optional: true, parse: parseMention };
+      });
+      return await many(credential, reads, nowMs);
+    },
+    async profiles(credential, { ids, nowMs }) {
+      const asAnswer = (text: string): Profile | null => (isConsentMissing(text) ? { consent: false } : null);
+      const reads = ids.map((id): Read<Profile> | Failure =>
+        isMetaId(id)
+          ? { path: id, query: { fields: profileFields }, optional: true, parse: parseProfile, asAnswer }
+          : notAnId('The person’s id'),
+      );
+      return await many(credential, reads, nowMs);
+    },
+    async reactionPage(credential, { postId, after, nowMs }) {
+      if (!isMetaId(postId)) return notAnId('The post’s id');
+      if (credential.kind === 'instagram_login') {
+        return {
+          kind: 'refused',
+          error: 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.',
+        };
+      }
+      const query: Record<string, string> = { fields: 'id,type', summary: 'total_count', limit: '100' };
+      if (after !== null) query.after = after;
+      const read = { path: `${postId}/reactions`, query, optional: true, parse: parseReactions };
+      return await get(credential, read, nowMs);
     },
     async whoAmI(credential, { nowMs }) {
-      return await get(credential, 'me', { fields: 'id' }, nowMs, (text) => {
+      const parse = (text: string) => {
         const parsed = z.object({ id: idText }).safeParse(parseJson(text));
         return parsed.success ? parsed.data : null;
-      });
+      };
+      return await get(credential, { path: 'me', query: { fields: 'id' }, parse }, nowMs);
     },
   };
 }
