@@ -3,6 +3,7 @@ import { createClient } from '@supabase/supabase-js';
 import { createAlertEmail } from '../worker/jobs/alert-email.ts';
 import { createAlertWebhook } from '../worker/jobs/alert-webhook.ts';
 import { createRawCommand } from '../worker/jobs/raw-command.ts';
+import { createSendEmails } from '../worker/jobs/send-emails.ts';
 import { createSendNotifications } from '../worker/jobs/send-notifications.ts';
 import { createVerifySocialTasks } from '../worker/jobs/verify-social-tasks.ts';
 import type { Resolve } from './addresses.ts';
@@ -59,6 +60,7 @@ export function createJobHandlers(outside: Outside): Record<string, JobHandler> 
   return {
     'verify-social-tasks': createVerifySocialTasks({ meta }),
     'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi } }),
+    'send-emails': createSendEmails({ senders: { resend } }),
     'alert-webhook': createAlertWebhook({
       http: via('alert webhook'),
       allowedHosts: outside.alertWebhookHosts,

@@ -6,13 +6,14 @@ import { parseArgs } from 'node:util';
 import { openLog, type ProviderName, providerNames, type RequestLog } from './log.ts';
 import { createMeta } from './meta.ts';
 import { createResend } from './resend.ts';
-import { type Provider, type Simulator, startServer } from './server.ts';
+import { type OnEvent, type Provider, type Simulator, startServer } from './server.ts';
 import { createStripe } from './stripe.ts';
 import { createWaapi } from './waapi.ts';
 import { createWhatsApp } from './whatsapp.ts';
 import { createMetaWorld, demo } from './world.ts';
 
 export type { LogEntry, ProviderName, RequestLog } from './log.ts';
+export type { OnEvent, SimulatedEvent } from './server.ts';
 export type { MetaWorldInput } from './world.ts';
 export { demo } from './world.ts';
 
@@ -29,6 +30,8 @@ export interface SimulatorOptions {
   only?: ProviderName[];
   /** Entries that each provider keeps in memory; default 200,000. */
   logLimit?: number;
+  /** Told what the real services would push to a webhook. */
+  onEvent?: OnEvent;
   log?: (line: string) => void;
 }
 
@@ -52,7 +55,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
   const content = options.world ?? 'demo';
   const make: Record<ProviderName, () => Provider> = {
     meta: () => createMeta(createMetaWorld(content)),
-    whatsapp: () => createWhatsApp(content),
+    whatsapp: () => createWhatsApp(content, options.onEvent),
     waapi: () => createWaapi(content),
     stripe: () => createStripe(content),
     resend: () => createResend(content),

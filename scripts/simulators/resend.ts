@@ -21,6 +21,10 @@ const accountInput = z.strictObject({
   requests_per_second: z.int().min(1).nullable().default(2),
   /** Mails until `daily_quota_exceeded`; null: no limit. */
   daily_quota: z.int().min(0).nullable().default(null),
+  /** Mails until `monthly_quota_exceeded`; null: no limit. */
+  monthly_quota: z.int().min(0).nullable().default(null),
+  /** The key may not send: 401 `restricted_api_key`. */
+  restricted: z.boolean().default(false),
   /** Domains that it may send from, or `*`. */
   domains: z.union([z.literal('*'), z.array(z.string())]).default('*'),
 });
@@ -43,6 +47,7 @@ type Account = z.output<typeof accountInput> & {
   windowAt: number;
   requests: number;
   sentToday: number;
+  sentThisMonth: number;
   keys: Map<string, Kept>;
 };
 
@@ -53,6 +58,8 @@ export interface ResendEmail {
   from: string;
   to: string[];
   subject: string;
+  text: string | null;
+  html: string | null;
   idempotency_key: string | null;
 }
 
@@ -116,7 +123,14 @@ export function createResend(content: 'demo' | 'empty'): Provider {
     const input = worldSchema.parse(change);
     for (const account of input.accounts) {
       const keys = accounts.get(account.api_key)?.keys ?? new Map<string, Kept>();
-      accounts.set(account.api_key, { ...account, windowAt: 0, requests: 0, sentToday: 0, keys });
+      accounts.set(account.api_key, {
+        ...account,
+        windowAt: 0,
+        requests: 0,
+        sentToday: 0,
+        sentThisMonth: 0,
+        keys,
+      });
     }
     for (const account of accounts.values()) {
       for (const kept of account.keys.values()) kept.at -= input.age_keys_seconds * 1000;
@@ -136,9 +150,11 @@ export function createResend(content: 'demo' | 'empty'): Provider {
     if (Array.isArray(body)) {
       about.emails = body.length;
       about.to = body.map((email) => (isRecord(email) ? email.to : null));
+      about.subject = body.map((email) => (isRecord(email) ? email.subject : null));
     } else if (isRecord(body) && body.to !== undefined) {
       about.to = body.to;
       about.subject = body.subject ?? null;
+      about.from = body.from ?? null;
     }
     return { token: bearer(request.headers), about };
   }
@@ -163,6 +179,10 @@ export function createResend(content: 'demo' | 'empty'): Provider {
       return failed('validation_error', `The ${domain} domain is not verified.`, 403);
     }
     const to = Array.isArray(email.to) ? email.to : [email.to];
+    // Such a line would end a header and begin another one.
+    if ([email.from, email.subject, ...to].some((line) => typeof line === 'string' && /[\r\n]/.test(line))) {
+      return failed('validation_error', 'A header must not contain line breaks.');
+    }
     if (
       to.length === 0 ||
       to.length > maxRecipients ||
@@ -192,11 +212,14 @@ export function createResend(content: 'demo' | 'empty'): Provider {
       from: String(email.from ?? ''),
       to: (Array.isArray(email.to) ? email.to : [email.to]).map(String),
       subject: String(email.subject ?? ''),
+      text: typeof email.text === 'string' ? email.text : null,
+      html: typeof email.html === 'string' ? email.html : null,
       idempotency_key: key,
     };
     emails.push(sent);
     if (emails.length > 110_000) emails = emails.slice(-100_000);
     account.sentToday += 1;
+    account.sentThisMonth += 1;
     return sent;
   }
 
@@ -210,6 +233,9 @@ export function createResend(content: 'demo' | 'empty'): Provider {
     }
     if (account.daily_quota !== null && account.sentToday + list.length > account.daily_quota) {
       return failed('daily_quota_exceeded', 'You have reached your daily email sending quota.');
+    }
+    if (account.monthly_quota !== null && account.sentThisMonth + list.length > account.monthly_quota) {
+      return failed('monthly_quota_exceeded', 'You have reached your monthly email sending quota.');
     }
     const permissive = batch && request.headers['x-batch-validation'] === 'permissive';
     const errors: { index: number; message: string }[] = [];
@@ -245,6 +271,9 @@ export function createResend(content: 'demo' | 'empty'): Provider {
       return failed('missing_api_key', 'Missing API key in the authorization header');
     const account = accounts.get(reading.token);
     if (!account) return failed('invalid_api_key', 'API key is invalid');
+    if (account.restricted) {
+      return failed('restricted_api_key', 'This API key is restricted to other actions.');
+    }
     if (now - account.windowAt >= 1000) {
       account.windowAt = now;
       account.requests = 0;

@@ -2,6 +2,10 @@
 import { z } from 'zod';
 import { fingerprint } from './log.ts';
 
+/** What WhatsApp tells about a message after it was accepted. */
+export const messageStatuses = ['sent', 'delivered', 'read', 'played', 'failed'] as const;
+export type MessageStatus = (typeof messageStatuses)[number];
+
 const match = z.strictObject({
   /** A raw token; only its fingerprint is kept. */
   token: z.string().min(1).optional(),
@@ -37,6 +41,8 @@ function behaviour<E extends z.ZodType>(error: E) {
       empty_page: z.literal(true).optional(),
       /** WhatsApp only: accept, then fail with this code. */
       then_fail: z.int().optional(),
+      /** WhatsApp only: these states, in this order, as often as they are named; none: nothing is ever told. */
+      statuses: z.array(z.enum(messageStatuses)).max(20).optional(),
     })
     .superRefine((wanted, context) => {
       const complain = (message: string) => context.addIssue({ code: 'custom', message });
@@ -73,6 +79,7 @@ export interface Behaviour {
   effect?: boolean | undefined;
   empty_page?: true | undefined;
   then_fail?: number | undefined;
+  statuses?: MessageStatus[] | undefined;
 }
 
 export interface ScriptView {

@@ -1,5 +1,5 @@
 // The frame that all simulators share: read, log, script, answer, and the control paths (`/_log`, `/_script`,
-// `/_world`, `/_messages`). A provider only says what a request means and what the real service would answer.
+// `/_world`, `/_messages`, `/_events`). A provider only says what a request means and what the real service would answer.
 import { hash } from 'node:crypto';
 import {
   createServer,
@@ -12,7 +12,7 @@ import type { AddressInfo } from 'node:net';
 import { z } from 'zod';
 import type { Effect, LogEntry, ProviderName, RequestLog } from './log.ts';
 import { fingerprint } from './log.ts';
-import { type Behaviour, createScripts, type Scripts } from './script.ts';
+import { type Behaviour, createScripts, type MessageStatus, type Scripts } from './script.ts';
 
 export interface SimulatedRequest {
   method: string;
@@ -45,10 +45,30 @@ export interface Answer {
   settle?: () => void;
 }
 
+/** What the real service would push to a webhook: one change. `scripts/simulators` only says that it happened. */
+export interface SimulatedEvent {
+  provider: ProviderName;
+  /** Owner of the account that it happened to. */
+  tenant: string;
+  /** The webhook's `object`, e.g. `whatsapp_business_account`. */
+  object: string;
+  /** `entry[].id`: the WhatsApp Business account, the Page, the Instagram account. */
+  entryId: string;
+  /** `entry[].changes[].field`. */
+  field: string;
+  /** `entry[].changes[].value`. */
+  value: Record<string, unknown>;
+}
+
+/** Called at once; must not throw. Whoever takes the event decides whether, when and how often it is delivered. */
+export type OnEvent = (event: SimulatedEvent) => void;
+
 /** What a script asks of the provider's own logic. */
 export interface Wanted {
   emptyPage: boolean;
   thenFail: number | null;
+  /** The states of a message in the order in which they are told; null: the usual ones. */
+  statuses: readonly MessageStatus[] | null;
 }
 
 export interface Context {
@@ -77,6 +97,8 @@ export interface Provider {
   show(): unknown;
   /** What left through this provider, oldest first; empty for one that only reads. */
   messages(): unknown[];
+  /** What it told `onEvent`, oldest first; left out by one that tells nothing. */
+  events?(): SimulatedEvent[];
 }
 
 const latency = z.strictObject({ latency_ms: z.int().min(0).max(60_000) }).partial();
@@ -174,7 +196,11 @@ export async function startServer(provider: Provider, options: ServerOptions): P
     return {
       now: Date.now(),
       seq,
-      wanted: { emptyPage: wanted?.empty_page === true, thenFail: wanted?.then_fail ?? null },
+      wanted: {
+        emptyPage: wanted?.empty_page === true,
+        thenFail: wanted?.then_fail ?? null,
+        statuses: wanted?.statuses ?? null,
+      },
       inner,
     };
   }
@@ -347,6 +373,7 @@ export async function startServer(provider: Provider, options: ServerOptions): P
       return { created };
     }
     if (path === '/_messages' && method === 'GET') return { messages: provider.messages() };
+    if (path === '/_events' && method === 'GET') return { events: provider.events?.() ?? [] };
     return undefined;
   }
 
@@ -354,7 +381,8 @@ export async function startServer(provider: Provider, options: ServerOptions): P
     try {
       const body = control(request);
       if (body === undefined) {
-        const paths = 'GET|DELETE /_log, GET|POST|DELETE /_script, GET|POST /_world, GET /_messages';
+        const paths =
+          'GET|DELETE /_log, GET|POST|DELETE /_script, GET|POST /_world, GET /_messages, GET /_events';
         send(response, {
           status: 404,
           body: { error: `no such control; there are ${paths}` },

@@ -20,6 +20,10 @@ const instanceInput = z.strictObject({
   token: z.string().min(1),
   /** false: the outer envelope says error, and nothing is sent. */
   ready: z.boolean().default(true),
+  /** true: 409, the instance has another action under way, and nothing is sent. */
+  busy: z.boolean().default(false),
+  /** How deep `_serialized` lies in the answer: it varies between versions of the gateway. */
+  id_depth: z.int().min(0).max(6).default(0),
   /** Requests per minute before 429; null: no limit. */
   requests_per_minute: z.int().min(1).nullable().default(null),
 });
@@ -52,6 +56,16 @@ const scriptedError = z.strictObject({
   message: z.string(),
   explanation: z.string().optional(),
 });
+
+const statusWords: Record<number, string> = {
+  400: 'The action was rejected.',
+  401: 'Unauthenticated.',
+  403: 'This action is unauthorized.',
+  404: 'Not Found',
+  409: 'Another action is running on this instance.',
+  422: 'The given data was invalid.',
+  429: 'Too Many Attempts.',
+};
 
 const suffixes = ['c.us', 'lid', 'g.us', 'newsletter'];
 
@@ -172,9 +186,11 @@ export function createWaapi(content: 'demo' | 'empty'): Provider {
       reason,
     });
     if (messages.length > 110_000) messages = messages.slice(-100_000);
-    const answer = done(instance.instance_id, {
-      _data: { id: { fromMe: true, remote: to, _serialized: id } },
-    });
+    let data: Record<string, unknown> = { _data: { id: { fromMe: true, remote: to, _serialized: id } } };
+    for (let depth = 0; depth < instance.id_depth; depth += 1) {
+      data = { from: { _serialized: 'the.sender@c.us' }, message: data };
+    }
+    const answer = done(instance.instance_id, data);
     return { ...answer, effects: [{ kind: 'message', id, to, delivered: reason === null }] };
   }
 
@@ -209,6 +225,7 @@ export function createWaapi(content: 'demo' | 'empty'): Provider {
     const body = parseBody(request);
     if (!isRecord(body)) return failed(400, 'The body is not a JSON object.');
     if (!instance.ready) return notReady('instance not ready');
+    if (instance.busy) return failed(409, 'Another action is running on this instance.');
     if (way.action === 'send-message') return sendMessage(instance, body, context);
     if (way.action === 'get-number-id') {
       if (typeof body.number !== 'string' && typeof body.number !== 'number')
@@ -235,10 +252,7 @@ export function createWaapi(content: 'demo' | 'empty'): Provider {
           ? notReady(given.message)
           : refused(given.message, given.explanation);
       }
-      return failed(
-        status ?? 429,
-        given?.message ?? (status === 401 ? 'Unauthenticated.' : 'Too Many Attempts.'),
-      );
+      return failed(status ?? 429, given?.message ?? statusWords[status ?? 429] ?? 'Server Error');
     },
     apply,
     show: () => ({

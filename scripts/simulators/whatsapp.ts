@@ -1,16 +1,19 @@
 // The WhatsApp Cloud API: `POST /{version}/{phone-number-id}/messages`. 200 means accepted, not delivered: what
-// became of a message is in `GET /_messages`.
+// became of a message is in `GET /_messages`, and told to `onEvent` as the `value` of the webhook that would follow.
 import { z } from 'zod';
 import { type GraphErrorInput, graphError, graphErrorSchema, noSuchObject, route } from './graph.ts';
 import { fingerprint } from './log.ts';
+import { type MessageStatus, messageStatuses } from './script.ts';
 import {
   type Answer,
   bearer,
   type Context,
   isRecord,
+  type OnEvent,
   type Provider,
   parseBody,
   type Reading,
+  type SimulatedEvent,
   type SimulatedRequest,
 } from './server.ts';
 import { demo } from './world.ts';
@@ -20,6 +23,8 @@ const pairLimit = z.strictObject({ every_ms: z.int().min(1), burst: z.int().min(
 const numberInput = z.strictObject({
   phone_number_id: z.string().min(1),
   tenant: z.string().min(1),
+  /** `entry[].id` of its webhooks; `9` and the phone number id unless given. */
+  waba_id: z.string().min(1).optional(),
   /** Digits, with the country code. */
   display_phone_number: z.string().regex(/^\d+$/).default('4930000000'),
   country_code: z
@@ -30,7 +35,19 @@ const numberInput = z.strictObject({
   window: z.enum(['enforce', 'open']).default('open'),
   /** Where a violation of the window shows: in the answer, or accepted and then failed. */
   window_answer: z.enum(['sync', 'status']).default('sync'),
-  /** Messages per second of the number, and its burst; null: no limit. */
+  /** The account's state: every message is refused with this code (131031 locked, 131042 payment, 368 policy, …). */
+  refuses_with: z.int().nullable().default(null),
+  /** A test number reaches only these (digits), others are 131030; null: everybody. */
+  allowed: z.array(z.string().regex(/^\d+$/)).nullable().default(null),
+  /** Marketing templates per recipient and 24 hours, more are 131049; null: no cap. */
+  marketing_per_day: z.int().min(0).nullable().default(null),
+  /** Where 131049 and 131050 show: accepted and then failed, or in the answer. */
+  marketing_answer: z.enum(['status', 'sync']).default('status'),
+  /** The states of a message that arrives, in the order in which they are told. */
+  statuses: z.array(z.enum(messageStatuses)).max(20).default(['sent', 'delivered']),
+  /** When they are told: once the answer has left, before it leaves, or not at all (lost). */
+  callbacks: z.enum(['after', 'before', 'never']).default('after'),
+  /** Messages per second of the number, in and out, and its burst; null: no limit. */
   messages_per_second: z.int().min(1).nullable().default(80),
   /** Messages to one recipient; null: no limit. */
   pair: pairLimit.nullable().default({ every_ms: 6000, burst: 45 }),
@@ -39,10 +56,21 @@ const numberInput = z.strictObject({
 const templateInput = z.strictObject({
   name: z.string().min(1),
   language: z.string().min(1),
-  /** Number of body parameters. */
+  category: z.enum(['utility', 'marketing', 'authentication']).default('utility'),
+  /** Number of body parameters, which go by position. */
   parameters: z.int().min(0).default(0),
-  status: z.enum(['approved', 'pending', 'paused', 'disabled']).default('approved'),
+  /** Their names, where they have names; then `parameters` follows from it. */
+  named: z.array(z.string().min(1)).optional(),
+  /** The text with `{{1}}` or `{{name}}`: what the message says then. */
+  body: z.string().min(1).optional(),
+  status: z.enum(['approved', 'pending', 'rejected', 'paused', 'disabled']).default('approved'),
+  /** Accepted messages are kept back for a look at the template's quality. */
+  held: z.boolean().default(false),
 });
+
+const digits = z.string().regex(/^\d+$/);
+const userId = z.string().regex(/^[A-Z]{2}\.[A-Za-z0-9]{1,128}$/);
+const time = z.iso.datetime({ offset: true });
 
 const worldSchema = z.strictObject({
   numbers: z.array(numberInput).default([]),
@@ -58,17 +86,59 @@ const worldSchema = z.strictObject({
     )
     .default([]),
   templates: z.array(templateInput).default([]),
-  /** What becomes of accepted messages to a recipient (digits): fails with this code; null: delivered again. */
+  /**
+   * What becomes of accepted messages to a recipient: fails with this code (null: delivered again), or these states
+   * in this order, as often as they are named.
+   */
   recipients: z
-    .array(z.strictObject({ wa_id: z.string().regex(/^\d+$/), fails_with: z.int().nullable() }))
+    .array(
+      z.strictObject({
+        wa_id: z.union([digits, userId]),
+        fails_with: z.int().nullable().default(null),
+        statuses: z.array(z.enum(messageStatuses)).max(20).nullable().default(null),
+      }),
+    )
     .default([]),
-  /** A message from a person, which opens the 24-hour window. */
+  /** A message from a person, which opens the 24-hour window. One whose number is not shown has a `user_id` only. */
   inbound: z
+    .array(
+      z
+        .strictObject({
+          phone_number_id: z.string(),
+          from: digits.optional(),
+          user_id: userId.optional(),
+          text: z.string().default('hi'),
+          name: z.string().default('Someone'),
+          /** The same one twice is the same message twice. */
+          id: z.string().min(1).optional(),
+          at: time.optional(),
+        })
+        .refine(
+          ({ from, user_id }) => from !== undefined || user_id !== undefined,
+          'from or user_id is needed',
+        ),
+    )
+    .default([]),
+  /** A person stops or resumes marketing messages from this business. */
+  preferences: z
     .array(
       z.strictObject({
         phone_number_id: z.string(),
-        from: z.string().regex(/^\d+$/),
-        at: z.iso.datetime({ offset: true }).optional(),
+        wa_id: digits,
+        value: z.enum(['stop', 'resume']),
+        at: time.optional(),
+      }),
+    )
+    .default([]),
+  /** One more state of a message, told now: late, again, or of a message that nobody knows. */
+  statuses: z
+    .array(
+      z.strictObject({
+        phone_number_id: z.string(),
+        message_id: z.string().min(1),
+        status: z.enum(messageStatuses),
+        code: z.int().optional(),
+        at: time.optional(),
       }),
     )
     .default([]),
@@ -79,6 +149,7 @@ export type WhatsAppWorldInput = z.input<typeof worldSchema>;
 type Sender = z.output<typeof numberInput>;
 type Token = z.output<typeof worldSchema>['tokens'][number];
 type Template = z.output<typeof templateInput>;
+type Fate = z.output<typeof worldSchema>['recipients'][number];
 
 export interface WhatsAppMessage {
   id: string;
@@ -89,16 +160,30 @@ export interface WhatsAppMessage {
   sent_with: string;
   input: string;
   wa_id: string | null;
+  /** Who got it, where the number is not known. */
+  user_id: string | null;
   type: string;
+  /** Of a template: its text with the parameters, if the world gave it a text. */
   text: string | null;
   template: string | null;
+  /** What it is billed as: a template's category, or `service`. */
+  category: string;
   biz_opaque_callback_data: string | null;
-  /** In the order in which they happened; the last one is the state. */
-  statuses: { status: 'accepted' | 'sent' | 'delivered' | 'failed'; at: string; code?: number }[];
+  /** In the order in which they are told, which need not be the one in which they happened. */
+  statuses: { status: 'accepted' | MessageStatus; at: string; code?: number }[];
 }
 
 const windowMs = 24 * 3600 * 1000;
 const maxText = 4096;
+const maxTemplateText = 1024;
+const titles: Record<number, string> = {
+  131026: 'Message undeliverable',
+  131047: 'Re-engagement message',
+  131049: 'This message was not delivered to maintain healthy ecosystem engagement.',
+  131050: 'User has stopped receiving marketing messages from this business',
+};
+/** States happen in this order, a second apart, in whatever order they are told. */
+const secondsUntil: Record<MessageStatus, number> = { sent: 0, delivered: 1, read: 2, played: 3, failed: 1 };
 
 /** A limiter that fills up again: `burst` at once, then one every `everyMs`. */
 interface Bucket {
@@ -137,35 +222,172 @@ export function waIdOf(input: string, countryCode: string): string | null {
 
 const refuse = (error: GraphErrorInput): Answer => graphError(error, { whatsapp: true });
 
-export function createWhatsApp(content: 'demo' | 'empty'): Provider {
+export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Provider {
   const numbers = new Map<string, Sender>();
   const tokens = new Map<string, Token>();
   const templates = new Map<string, Template>();
-  const failing = new Map<string, number>();
+  const fates = new Map<string, Fate>();
+  const optedOut = new Set<string>();
+  /** When marketing templates went to a recipient, by number and recipient. */
+  const marketing = new Map<string, number[]>();
   const lastInbound = new Map<string, number>();
   const pairs = new Map<string, Bucket>();
   const throughput = new Map<string, Bucket>();
   let messages: WhatsAppMessage[] = [];
   let count = 0;
 
-  function apply(change: unknown): { numbers: string[] } {
+  let told: SimulatedEvent[] = [];
+
+  function tell(sender: Sender, field: string, value: Record<string, unknown>): void {
+    const metadata = {
+      display_phone_number: sender.display_phone_number,
+      phone_number_id: sender.phone_number_id,
+    };
+    const event: SimulatedEvent = {
+      provider: 'whatsapp',
+      tenant: sender.tenant,
+      object: 'whatsapp_business_account',
+      entryId: sender.waba_id ?? `9${sender.phone_number_id}`,
+      field,
+      value: { messaging_product: 'whatsapp', metadata, ...value },
+    };
+    told.push(event);
+    if (told.length > 110_000) told = told.slice(-100_000);
+    onEvent?.(event);
+  }
+
+  const seconds = (ms: number): number => Math.floor(ms / 1000);
+
+  function tellStatus(
+    sender: Sender,
+    id: string,
+    { status, at, code }: WhatsAppMessage['statuses'][number],
+    message?: WhatsAppMessage,
+  ): void {
+    if (status === 'accepted') return;
+    const title = code === undefined ? '' : (titles[code] ?? `Error ${code}`);
+    const billed = status === 'sent' || status === 'delivered';
+    tell(sender, 'messages', {
+      statuses: [
+        {
+          id,
+          status,
+          timestamp: String(seconds(Date.parse(at))),
+          ...(message?.wa_id == null ? {} : { recipient_id: message.wa_id }),
+          ...(message?.user_id == null ? {} : { recipient_user_id: message.user_id }),
+          ...(message?.biz_opaque_callback_data == null
+            ? {}
+            : { biz_opaque_callback_data: message.biz_opaque_callback_data }),
+          ...(billed && message
+            ? {
+                pricing: {
+                  billable: true,
+                  pricing_model: 'PMP',
+                  type: 'regular',
+                  category: message.category,
+                },
+              }
+            : {}),
+          ...(code === undefined
+            ? {}
+            : {
+                errors: [
+                  {
+                    code,
+                    title,
+                    message: title,
+                    error_data: { details: title },
+                    href: '/documentation/business-messaging/whatsapp/support/error-codes',
+                  },
+                ],
+              }),
+        },
+      ],
+    });
+  }
+
+  function receive(sender: Sender, inbound: z.output<typeof worldSchema>['inbound'][number]): string {
+    const { from, user_id, text, name } = inbound;
+    const at = inbound.at === undefined ? Date.now() : Date.parse(inbound.at);
+    for (const key of [from, user_id]) {
+      if (key !== undefined) lastInbound.set(`${sender.phone_number_id}:${key}`, at);
+    }
+    // What comes in counts against the number's throughput as well.
+    const perSecond = sender.messages_per_second;
+    if (perSecond !== null) {
+      takeFrom(throughput, sender.phone_number_id, 1000 / perSecond, perSecond, Date.now());
+    }
+    count += 1;
+    const id = inbound.id ?? `wamid.${Buffer.from(`in:${from ?? user_id}:${count}`).toString('base64')}`;
+    tell(sender, 'messages', {
+      contacts: [
+        {
+          profile: { name },
+          ...(from === undefined ? {} : { wa_id: from }),
+          ...(user_id === undefined ? {} : { user_id }),
+        },
+      ],
+      messages: [
+        {
+          ...(from === undefined ? {} : { from }),
+          ...(user_id === undefined ? {} : { from_user_id: user_id }),
+          id,
+          timestamp: String(seconds(at)),
+          type: 'text',
+          text: { body: text },
+        },
+      ],
+    });
+    return id;
+  }
+
+  function apply(change: unknown): { numbers: string[]; inbound: string[] } {
     const input = worldSchema.parse(change);
     for (const number of input.numbers) {
       numbers.set(number.phone_number_id, number);
       throughput.delete(number.phone_number_id);
-      for (const key of pairs.keys()) if (key.startsWith(`${number.phone_number_id}:`)) pairs.delete(key);
+      for (const known of [pairs, marketing]) {
+        for (const key of known.keys()) if (key.startsWith(`${number.phone_number_id}:`)) known.delete(key);
+      }
     }
     for (const token of input.tokens) tokens.set(token.token, token);
     for (const template of input.templates) templates.set(`${template.name}:${template.language}`, template);
-    for (const { wa_id, fails_with } of input.recipients) {
-      if (fails_with === null) failing.delete(wa_id);
-      else failing.set(wa_id, fails_with);
+    for (const fate of input.recipients) {
+      if (fate.fails_with === null && fate.statuses === null) fates.delete(fate.wa_id);
+      else fates.set(fate.wa_id, fate);
     }
-    for (const { phone_number_id, from, at } of input.inbound) {
-      lastInbound.set(`${phone_number_id}:${from}`, at === undefined ? Date.now() : Date.parse(at));
+    const known = (path: string, index: number, phone: string): Sender => {
+      const sender = numbers.get(phone);
+      if (sender) return sender;
+      const message = `there is no number ${phone}`;
+      throw new z.ZodError([
+        { code: 'custom', path: [path, index, 'phone_number_id'], message, input: phone },
+      ]);
+    };
+    const received = input.inbound.map((inbound, index) =>
+      receive(known('inbound', index, inbound.phone_number_id), inbound),
+    );
+    for (const [index, { phone_number_id, wa_id, value, at }] of input.preferences.entries()) {
+      const sender = known('preferences', index, phone_number_id);
+      if (value === 'stop') optedOut.add(`${phone_number_id}:${wa_id}`);
+      else optedOut.delete(`${phone_number_id}:${wa_id}`);
+      const timestamp = seconds(at === undefined ? Date.now() : Date.parse(at));
+      const detail = `User requested to ${value} marketing messages`;
+      tell(sender, 'user_preferences', {
+        contacts: [{ profile: { name: 'Someone' }, wa_id }],
+        user_preferences: [{ wa_id, detail, category: 'marketing_messages', value, timestamp }],
+      });
+    }
+    for (const [index, wanted] of input.statuses.entries()) {
+      const { phone_number_id, message_id, status, code, at } = wanted;
+      const sender = known('statuses', index, phone_number_id);
+      const message = messages.find((one) => one.id === message_id);
+      const state = { status, at: at ?? new Date().toISOString(), ...(code === undefined ? {} : { code }) };
+      message?.statuses.push(state);
+      tellStatus(sender, message_id, state, message);
     }
     for (const token of input.remove?.tokens ?? []) tokens.delete(token);
-    return { numbers: input.numbers.map((number) => number.phone_number_id) };
+    return { numbers: input.numbers.map((number) => number.phone_number_id), inbound: received };
   }
 
   if (content === 'demo') {
@@ -203,14 +425,14 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
     refuse({ code: 131008, details: `Required parameter is missing: ${name}` });
   const invalid = (details: string): Answer => refuse({ code: 131009, details });
 
-  /** What is wrong with a template message, if anything is. */
-  function templateTrouble(value: unknown): Answer | null {
+  /** The template that a message names and what it says, or what is wrong with it. */
+  function templateOf(value: unknown): { template: Template; text: string | null } | Answer {
     if (!isRecord(value)) return missing('template');
     if (typeof value.name !== 'string' || value.name === '') return missing("template['name']");
     if (!isRecord(value.language) || typeof value.language.code !== 'string')
       return missing("template['language']");
     const template = templates.get(`${value.name}:${value.language.code}`);
-    if (!template || template.status === 'pending') {
+    if (!template || template.status === 'pending' || template.status === 'rejected') {
       const details = `template name (${value.name}) does not exist in ${value.language.code}`;
       return refuse({ code: 132001, details });
     }
@@ -218,20 +440,49 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
     if (template.status === 'disabled') return refuse({ code: 132016 });
     const components = Array.isArray(value.components) ? value.components : [];
     const body = components.find((component) => isRecord(component) && component.type === 'body');
-    const parameters = isRecord(body) && Array.isArray(body.parameters) ? body.parameters : [];
-    if (parameters.length !== template.parameters) {
-      const details = `body: number of localizable_params (${parameters.length}) does not match the expected number of params (${template.parameters})`;
+    const parameters: unknown[] = isRecord(body) && Array.isArray(body.parameters) ? body.parameters : [];
+    const expected = template.named?.length ?? template.parameters;
+    if (parameters.length !== expected) {
+      const details = `body: number of localizable_params (${parameters.length}) does not match the expected number of params (${expected})`;
       return refuse({ code: 132000, details });
     }
-    const text = (parameter: unknown) =>
-      isRecord(parameter) && parameter.type === 'text' && typeof parameter.text === 'string';
-    if (!parameters.every(text))
-      return refuse({ code: 132012, details: 'body: expected parameters of type text' });
+    let text = template.body ?? null;
+    for (const [index, parameter] of parameters.entries()) {
+      if (!isRecord(parameter) || parameter.type !== 'text' || typeof parameter.text !== 'string')
+        return refuse({ code: 132012, details: 'body: expected parameters of type text' });
+      const name = parameter.parameter_name;
+      if (template.named === undefined ? name !== undefined : !template.named.includes(String(name)))
+        return refuse({
+          code: 132012,
+          details: `body: parameter_name ${String(name)} is not of this template`,
+        });
+      if (parameter.text === '') return missing(`body['parameters'][${index}]['text']`);
+      if (/[\n\t]| {5}/.test(parameter.text)) {
+        const details = 'Param text cannot have new-line/tab characters or more than 4 consecutive spaces';
+        return refuse({ code: 132007, details });
+      }
+      text = text?.replaceAll(`{{${name === undefined ? index + 1 : String(name)}}}`, parameter.text) ?? null;
+    }
+    const names = new Set(parameters.map((parameter) => isRecord(parameter) && parameter.parameter_name));
+    if (template.named !== undefined && names.size !== template.named.length)
+      return refuse({ code: 132012, details: 'body: a parameter_name comes twice' });
+    if (text !== null && text.length > maxTemplateText) return refuse({ code: 132005 });
+    return { template, text };
+  }
+
+  /** The code with which a marketing template will not reach this person, or null. */
+  function marketingTrouble(sender: Sender, pairKey: string, now: number): number | null {
+    if (optedOut.has(pairKey)) return 131050;
+    if (sender.marketing_per_day === null) return null;
+    const sent = (marketing.get(pairKey) ?? []).filter((at) => now - at < windowMs);
+    if (sent.length >= sender.marketing_per_day) return 131049;
+    marketing.set(pairKey, [...sent, now]);
     return null;
   }
 
   function send(sender: Sender, token: Token, body: Record<string, unknown>, context: Context): Answer {
     const { now } = context;
+    if (sender.refuses_with !== null) return refuse({ code: sender.refuses_with });
     if (body.messaging_product === undefined) return missing('messaging_product');
     if (body.messaging_product !== 'whatsapp') return invalid("messaging_product must be 'whatsapp'");
     const to = body.to ?? body.recipient;
@@ -248,6 +499,7 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
       return invalid('biz_opaque_callback_data must be a string of at most 512 characters');
     }
     let text: string | null = null;
+    let template: Template | null = null;
     if (type === 'text') {
       if (!isRecord(body.text)) return missing('text');
       if (body.text.body === undefined || body.text.body === '') return missing("text['body']");
@@ -257,14 +509,16 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
       }
       text = body.text.body;
     } else if (type === 'template') {
-      const trouble = templateTrouble(body.template);
-      if (trouble) return trouble;
+      const found = templateOf(body.template);
+      if ('status' in found) return found;
+      ({ template, text } = found);
     } else {
       return refuse({ code: 131051 });
     }
 
     const recipient = waId ?? to;
     const pairKey = `${sender.phone_number_id}:${recipient}`;
+    if (sender.allowed !== null && !sender.allowed.includes(recipient)) return refuse({ code: 131030 });
     const perSecond = sender.messages_per_second;
     if (
       perSecond !== null &&
@@ -279,7 +533,13 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
           'Too many messages sent from the sender phone number to the same recipient phone number in a short period of time.',
       });
     }
-    let failsWith = context.wanted.thenFail ?? failing.get(recipient) ?? null;
+    const fate = fates.get(recipient);
+    let failsWith = context.wanted.thenFail ?? fate?.fails_with ?? null;
+    if (template?.category === 'marketing') {
+      const code = marketingTrouble(sender, pairKey, now);
+      if (code !== null && sender.marketing_answer === 'sync') return refuse({ code });
+      failsWith ??= code;
+    }
     const open = now - (lastInbound.get(pairKey) ?? Number.NEGATIVE_INFINITY) < windowMs;
     if (sender.window === 'enforce' && type === 'text' && !open) {
       const details =
@@ -290,7 +550,13 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
     count += 1;
     const id = `wamid.${Buffer.from(`${recipient}:${context.seq}:${count}`).toString('base64')}`;
     const at = new Date(now).toISOString();
-    messages.push({
+    const fateful = failsWith === null ? (fate?.statuses ?? sender.statuses) : (['failed'] as const);
+    const statuses = (context.wanted.statuses ?? fateful).map((status) => ({
+      status,
+      at: new Date(now + secondsUntil[status] * 1000).toISOString(),
+      ...(status === 'failed' ? { code: failsWith ?? 131026 } : {}),
+    }));
+    const message: WhatsAppMessage = {
       id,
       at,
       phone_number_id: sender.phone_number_id,
@@ -298,30 +564,32 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
       sent_with: token.tenant,
       input: to,
       wa_id: waId,
+      user_id: byUserId ? to : null,
       type,
       text,
-      template: isRecord(body.template) && typeof body.template.name === 'string' ? body.template.name : null,
+      template: template?.name ?? null,
+      category: template?.category ?? 'service',
       biz_opaque_callback_data: callback ?? null,
-      statuses: [
-        { status: 'accepted', at },
-        ...(failsWith === null
-          ? [
-              { status: 'sent' as const, at },
-              { status: 'delivered' as const, at },
-            ]
-          : [{ status: 'failed' as const, at, code: failsWith }]),
-      ],
-    });
+      statuses: [{ status: 'accepted', at }, ...statuses],
+    };
+    messages.push(message);
     if (messages.length > 110_000) messages = messages.slice(-100_000);
+    const tellAll = () => {
+      for (const state of statuses) tellStatus(sender, id, state, message);
+    };
+    if (sender.callbacks === 'before') tellAll();
+    const held = template?.held === true ? 'held_for_quality_assessment' : 'accepted';
+    const delivered = !statuses.some(({ status }) => status === 'failed');
     return {
       status: 200,
       body: {
         messaging_product: 'whatsapp',
         contacts: [waId === null ? { input: to, user_id: to } : { input: to, wa_id: waId }],
-        messages: [{ id, ...(type === 'template' ? { message_status: 'accepted' } : {}) }],
+        messages: [{ id, ...(type === 'template' ? { message_status: held } : {}) }],
       },
       kind: 'ok',
-      effects: [{ kind: 'message', id, to: recipient, delivered: failsWith === null }],
+      effects: [{ kind: 'message', id, to: recipient, delivered }],
+      ...(sender.callbacks === 'after' ? { settle: tellAll } : {}),
     };
   }
 
@@ -378,9 +646,11 @@ export function createWhatsApp(content: 'demo' | 'empty'): Provider {
       numbers: [...numbers.values()],
       tokens: [...tokens.values()].map(({ token, ...rest }) => ({ token: fingerprint(token), ...rest })),
       templates: [...templates.values()],
-      recipients: [...failing].map(([wa_id, fails_with]) => ({ wa_id, fails_with })),
+      recipients: [...fates.values()],
+      opted_out: [...optedOut],
       messages: messages.length,
     }),
     messages: () => messages,
+    events: () => told,
   };
 }

@@ -128,7 +128,7 @@ describe('alert-email', () => {
     ]);
   });
 
-  test('waits for as long as Resend says, and a used-up quota for an hour', async () => {
+  test('waits for as long as Resend says, and a used-up quota until the next day', async () => {
     const seconds = async (response: Response) => (await send(() => response)).outcomes[0];
     expect(await seconds(error(429, 'rate_limit_exceeded', { 'retry-after': '3' }))).toMatchObject({
       seconds: 3,
@@ -138,7 +138,7 @@ describe('alert-email', () => {
     });
     expect(await seconds(error(429, 'rate_limit_exceeded'))).toMatchObject({ seconds: 1 });
     const quota = error(429, 'daily_quota_exceeded', { 'retry-after': '1' });
-    expect(await seconds(quota)).toMatchObject({ seconds: 3600 });
+    expect(await seconds(quota)).toMatchObject({ seconds: 12 * 3600 });
   });
 
   test.each([

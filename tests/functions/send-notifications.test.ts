@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../functions/_shared/engine.ts';
-import type { ProviderOutcome } from '../../functions/_shared/outcome.ts';
-import type { MessageSender, Sent } from '../../functions/_shared/providers/messages.ts';
+import type { MessageSender, SendOutcome } from '../../functions/_shared/providers/messages.ts';
 import { createSendNotifications } from '../../functions/worker/jobs/send-notifications.ts';
 import { item, jobContext, nowMs, waapiCredential, whatsappCredential, work } from './fakes.ts';
 
@@ -17,7 +16,7 @@ const items = (count: number, changes: Record<string, unknown> = {}) =>
     item(index + 1, data({ outbox_id: `o${index + 1}`, ...changes })),
   );
 
-function sender(answer: (outboxId: string) => ProviderOutcome<Sent> | Promise<ProviderOutcome<Sent>>) {
+function sender(answer: (outboxId: string) => SendOutcome | Promise<SendOutcome>) {
   const sent: string[] = [];
   const fake: MessageSender = {
     async sendText(_credential, message) {
@@ -30,7 +29,7 @@ function sender(answer: (outboxId: string) => ProviderOutcome<Sent> | Promise<Pr
     job: createSendNotifications({ senders: { whatsapp_cloud: fake, waapi: fake }, concurrency: 2 }),
   };
 }
-const ok = (outboxId: string): ProviderOutcome<Sent> => ({
+const ok = (outboxId: string): SendOutcome => ({
   kind: 'ok',
   value: { messageId: `wamid.${outboxId}` },
 });
@@ -44,7 +43,7 @@ describe('send-notifications', () => {
     expect(context.outcomes[2]).toEqual({
       item_id: 3,
       outcome: 'done',
-      result: { status: 'sent', provider_message_id: 'wamid.o3' },
+      result: { status: 'sent', provider_message_id: 'wamid.o3', as: 'text' },
     });
   });
 
@@ -102,7 +101,11 @@ describe('send-notifications', () => {
     const context = jobContext();
     await job(work(items(1), waapiCredential), context);
     expect(context.outcomes).toEqual([
-      { item_id: 1, outcome: 'done', result: { status: 'unknown', reason: 'did not answer in time' } },
+      {
+        item_id: 1,
+        outcome: 'done',
+        result: { status: 'unknown', reason: 'did not answer in time', as: 'text' },
+      },
     ]);
   });
 
@@ -116,7 +119,7 @@ describe('send-notifications', () => {
   });
 
   test('refused and retry concern one message, the others go on', async () => {
-    const answers: Record<string, ProviderOutcome<Sent>> = {
+    const answers: Record<string, SendOutcome> = {
       o1: { kind: 'refused', error: 'no' },
       o2: { kind: 'retry', error: 'later', afterSeconds: 60 },
     };
@@ -216,6 +219,11 @@ describe('send-notifications', () => {
     ['4,097 characters', { text: '😀'.repeat(4097) }],
     ['no outbox id', { outbox_id: '' }],
     ['a send_before that is no time', { send_before: 'soon' }],
+    ['a user id for a gateway', { to: 'US.123456789' }],
+    ['callback data that is too long', { callback: 'x'.repeat(513) }],
+    ['a template with a name of somewhere else', { template: { name: '../x', language: 'de' } }],
+    ['a template without a language', { template: { name: 'x', language: '' } }],
+    ['a window that is ajar', { window: 'ajar' }],
   ])('%s is refused before anything is begun', async (_name, changes) => {
     const { job, sent } = sender(ok);
     const context = jobContext({ beginEffects: () => Promise.reject(new Error('must not be called')) });
@@ -250,5 +258,225 @@ describe('send-notifications', () => {
       { outcome: 'credential_broken' },
       { outcome: 'credential_broken' },
     ]);
+  });
+
+  describe('the 24-hour window of the Cloud API', () => {
+    const template = { name: 'task_approved', language: 'de', parameters: [{ name: 'first', text: 'Ana' }] };
+    const closed: SendOutcome = { kind: 'windowClosed', error: 'WhatsApp 131047: closed' };
+
+    /** A sender with templates that writes down what it was asked for. */
+    function cloud(answer: (form: string, outboxId: string) => SendOutcome, gateway = false) {
+      const calls: string[] = [];
+      const answering = async (form: string, outboxId: string) => {
+        calls.push(`${form} ${outboxId}`);
+        return answer(form, outboxId);
+      };
+      const fake: MessageSender = {
+        sendText: (_credential, message) => answering('text', message.outboxId),
+        sendTemplate: (_credential, message) =>
+          answering(`${message.template.name}/${message.template.language}`, message.outboxId),
+      };
+      const { sendText } = fake;
+      const senders: Record<string, MessageSender> = gateway
+        ? { waapi: { sendText } }
+        : { whatsapp_cloud: fake };
+      return { calls, job: createSendNotifications({ senders, concurrency: 1 }) };
+    }
+    const credential = { ...whatsappCredential, source: 'tenant' as const };
+    const accept = (_form: string, outboxId: string) => ok(outboxId);
+
+    test.each([
+      ['open', { window: 'open' }, ['text o1']],
+      [
+        'open until later',
+        { window: 'open', window_open_until: new Date(nowMs + 1).toISOString() },
+        ['text o1'],
+      ],
+      [
+        'open until now',
+        { window: 'open', window_open_until: new Date(nowMs).toISOString() },
+        ['task_approved/de o1'],
+      ],
+      ['not known', { window: 'not_known' }, ['text o1']],
+      ['not spoken of', {}, ['text o1']],
+      ['closed', { window: 'closed' }, ['task_approved/de o1']],
+    ])('a window that is %s', async (_name, changes, calls) => {
+      const one = cloud(accept);
+      const context = jobContext();
+      await one.job(work(items(1, { ...changes, template }), credential), context);
+      expect(one.calls).toEqual(calls);
+      const as = calls[0]?.startsWith('text') ? 'text' : 'template';
+      expect(context.outcomes).toMatchObject([{ outcome: 'done', result: { status: 'sent', as } }]);
+    });
+
+    test('closed and without a template it is refused before anything is begun', async () => {
+      const one = cloud(accept);
+      const context = jobContext({ beginEffects: () => Promise.reject(new Error('must not be called')) });
+      await one.job(work(items(1, { window: 'closed' }), credential), context);
+      expect(one.calls).toEqual([]);
+      expect(context.outcomes).toEqual([
+        {
+          item_id: 1,
+          outcome: 'refused',
+          error: 'outside the 24-hour window and no approved template for it',
+        },
+      ]);
+    });
+
+    test('a gateway has no windows: always the text', async () => {
+      const one = cloud(accept, true);
+      const context = jobContext();
+      await one.job(work(items(1, { window: 'closed', template }), waapiCredential), context);
+      expect(one.calls).toEqual(['text o1']);
+      expect(context.outcomes).toMatchObject([{ outcome: 'done', result: { as: 'text' } }]);
+    });
+
+    test('131047 as a direct answer: the template goes out in its place, begun once', async () => {
+      const one = cloud((form, outboxId) => (form === 'text' ? closed : ok(outboxId)));
+      const begun: number[][] = [];
+      const context = jobContext({
+        beginEffects: async (ids) => {
+          begun.push([...ids]);
+          return [...ids];
+        },
+      });
+      await one.job(work(items(1, { window: 'not_known', template }), credential), context);
+      expect(one.calls).toEqual(['text o1', 'task_approved/de o1']);
+      expect(begun).toEqual([[1]]);
+      expect(context.outcomes).toMatchObject([
+        { outcome: 'done', result: { status: 'sent', as: 'template' } },
+      ]);
+    });
+
+    test('131047 without a template is refused in words', async () => {
+      const one = cloud(() => closed);
+      const context = jobContext();
+      await one.job(work(items(1), credential), context);
+      expect(context.outcomes).toEqual([
+        {
+          item_id: 1,
+          outcome: 'refused',
+          error: 'outside the 24-hour window and no approved template for it (WhatsApp 131047: closed)',
+        },
+      ]);
+    });
+
+    test('the template does not follow after send_before', async () => {
+      let now = nowMs;
+      const one = cloud(() => {
+        now += 10_000;
+        return closed;
+      });
+      const context = jobContext({ now: () => new Date(now) });
+      const send_before = new Date(nowMs + 5_000).toISOString();
+      await one.job(work(items(1, { template, send_before }), credential), context);
+      expect(one.calls).toEqual(['text o1']);
+      expect(context.outcomes).toMatchObject([{ outcome: 'snooze' }]);
+    });
+
+    test('a template that the answer leaves open is unknown as a template', async () => {
+      const one = cloud((form) => (form === 'text' ? closed : { kind: 'unknown', reason: 'silence' }));
+      const context = jobContext();
+      await one.job(work(items(1, { template }), credential), context);
+      expect(context.outcomes).toMatchObject([
+        { outcome: 'done', result: { status: 'unknown', reason: 'silence', as: 'template' } },
+      ]);
+    });
+
+    test('a person without a number is reached by the user id', async () => {
+      const one = cloud(accept);
+      await one.job(work(items(1, { to: 'US.123456789' }), credential), jobContext());
+      expect(one.calls).toEqual(['text o1']);
+    });
+
+    test('a failure with a code is done, so that SQL can act on the code', async () => {
+      const one = cloud(() => ({
+        kind: 'failed',
+        code: 131026,
+        error: 'WhatsApp 131026: no',
+        stops: 'nothing',
+      }));
+      const context = jobContext();
+      await one.job(work(items(2), credential), context);
+      expect(context.outcomes).toEqual(
+        [1, 2].map((id) => ({
+          item_id: id,
+          outcome: 'done',
+          result: { status: 'failed', code: 131026, reason: 'WhatsApp 131026: no', as: 'text' },
+        })),
+      );
+    });
+
+    test('a template that is not fit fails one message; the others with it wait, others go on', async () => {
+      const unfit: SendOutcome = {
+        kind: 'failed',
+        code: 132015,
+        error: 'WhatsApp 132015: paused',
+        stops: 'template',
+      };
+      const one = cloud((form, outboxId) => (form.startsWith('task') ? unfit : ok(outboxId)));
+      const context = jobContext();
+      const list = [1, 2, 3].map((id) =>
+        item(id, data({ outbox_id: `o${id}`, window: id === 3 ? 'open' : 'closed', template })),
+      );
+      await one.job(work(list, credential), context);
+      expect(one.calls).toEqual(['task_approved/de o1', 'text o3']);
+      expect(context.outcomes).toMatchObject([
+        { item_id: 1, outcome: 'done', result: { status: 'failed', code: 132015 } },
+        { item_id: 2, outcome: 'snooze', seconds: 60 },
+        { item_id: 3, outcome: 'done', result: { status: 'sent' } },
+      ]);
+    });
+
+    test('an account that is stopped fails one message; the rest is not begun and burns no attempt', async () => {
+      const one = cloud(() => ({
+        kind: 'failed',
+        code: 131031,
+        error: 'WhatsApp 131031: locked',
+        stops: 'sender',
+      }));
+      const context = jobContext();
+      await one.job(work(items(3), credential), context);
+      expect(one.calls).toEqual(['text o1']);
+      expect(context.outcomes).toMatchObject([
+        { item_id: 1, outcome: 'done', result: { status: 'failed', code: 131031 } },
+        { item_id: 2, outcome: 'snooze', reason: expect.stringContaining('131031') },
+        { item_id: 3, outcome: 'snooze' },
+      ]);
+    });
+
+    test.each([
+      [1, 6],
+      [2, 16],
+      [3, 64],
+      [6, 3600],
+      [40, 3600],
+    ])(
+      'on the %ith try a recipient who got too much waits 4^X seconds, at least 6 and at most an hour: %i',
+      async (attempt, seconds) => {
+        const one = cloud(() => ({ kind: 'recipientBusy', error: 'WhatsApp 131056: pair' }));
+        const context = jobContext();
+        await one.job(work([{ ...item(1, data()), attempt }], credential), context);
+        expect(context.outcomes).toMatchObject([{ outcome: 'snooze', seconds }]);
+      },
+    );
+
+    test('other messages to a busy recipient wait without a call, other recipients don’t', async () => {
+      const one = cloud((_form, outboxId) =>
+        outboxId === 'o1' ? { kind: 'recipientBusy', error: 'pair' } : ok(outboxId),
+      );
+      const context = jobContext();
+      const to = ['+4915100000001', '+4915100000001', '+4915100000002'];
+      const list = to.map((number, index) =>
+        item(index + 1, data({ outbox_id: `o${index + 1}`, to: number })),
+      );
+      await one.job(work(list, credential), context);
+      expect(one.calls).toEqual(['text o1', 'text o3']);
+      expect(context.outcomes).toMatchObject([
+        { item_id: 1, outcome: 'snooze', seconds: 6 },
+        { item_id: 2, outcome: 'snooze', seconds: 6 },
+        { item_id: 3, outcome: 'done' },
+      ]);
+    });
   });
 });

@@ -60,6 +60,18 @@ describe('WaAPI gateway', () => {
   });
 
   test.each([
+    [{ status: 'error', message: 'instance not ready', data: [] }],
+    [{ status: 'error', message: 'instance not ready', data: null }],
+    [{ status: 'error', message: 'instance not ready', data: { status: 'error', message: 'x' } }],
+    [{ status: 'error', message: { text: 'instance not ready' } }],
+  ])('an outer error counts in every shape: %j', async (body) => {
+    expect((await send(() => json(200, body))).outcome).toMatchObject({
+      kind: 'retry',
+      error: expect.stringContaining('instance not ready'),
+    });
+  });
+
+  test.each([
     ['no inner envelope', () => json(200, { status: 'success' })],
     ['an inner envelope of null', () => json(200, { status: 'success', data: null })],
     ['an inner status of another word', () => json(200, { status: 'success', data: { status: 'pending' } })],
@@ -70,6 +82,13 @@ describe('WaAPI gateway', () => {
     ],
     ['HTML', () => new Response('<html>', { status: 200 })],
     ['a list', () => json(200, [])],
+    ['an inner envelope that is PHP’s nothing', () => json(200, { status: 'success', data: [] })],
+    [
+      'an outer error around an inner success',
+      () => json(200, { status: 'error', data: { status: 'success' } }),
+    ],
+    ['half an answer', () => new Response('{"status":"success","data":{"sta')],
+    ['numbers for words', () => json(200, { status: 1, data: { status: 1 } })],
     ['a 201', () => json(201, success())],
     ['an HTML 502', () => new Response('<html>Bad Gateway</html>', { status: 502 })],
     ['a 500', () => json(500, { message: 'oops' })],
@@ -114,6 +133,29 @@ describe('WaAPI gateway', () => {
       kind: 'throttled',
       seconds,
     });
+  });
+
+  test('a busy instance is left alone for as long as it asks', async () => {
+    const busy = async (headers?: Record<string, string>) =>
+      (await send(() => json(409, { message: 'busy' }, headers))).outcome;
+    expect(await busy()).toMatchObject({ kind: 'retry', afterSeconds: 30 });
+    expect(await busy({ 'retry-after': '5' })).toMatchObject({ kind: 'retry', afterSeconds: 5 });
+  });
+
+  test('what the gateway found wrong is told', async () => {
+    const errors = { chatId: ['required'], message: ['too long'] };
+    expect((await send(() => json(422, { message: 'invalid', errors }))).outcome).toMatchObject({
+      kind: 'refused',
+      error: expect.stringContaining('invalid required too long'),
+    });
+  });
+
+  test('a person without a number can’t be reached, and leaves no request', async () => {
+    const { http, requests } = network(() => json(200, success()));
+    const gateway = createWaapi({ http, url: 'https://waapi.app' });
+    const outcome = await gateway.sendText(waapiCredential, { ...message, to: 'US.123456789' }, { nowMs });
+    expect(outcome.kind).toBe('refused');
+    expect(requests).toHaveLength(0);
   });
 
   test('an echoed token does not get out', async () => {

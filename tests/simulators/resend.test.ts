@@ -108,3 +108,56 @@ test('the daily quota can run out', async () => {
   expect((await send()).status).toBe(200);
   expect((await send()).json.name).toBe('daily_quota_exceeded');
 });
+
+test('the quota of the month can run out', async () => {
+  await account({ requests_per_second: null, monthly_quota: 1 });
+  expect((await send()).status).toBe(200);
+  expect(await send()).toMatchObject({ status: 429, json: { name: 'monthly_quota_exceeded' } });
+});
+
+test('a key that may not send is 401 restricted_api_key', async () => {
+  await account({ restricted: true });
+  expect(await send()).toMatchObject({ status: 401, json: { name: 'restricted_api_key' } });
+});
+
+test.each([
+  ['sender', { from: 'a\r\nBcc: x@example.com <a@example.com>' }],
+  ['subject', { subject: 'a\nBcc: x@example.com' }],
+  ['recipient', { to: ['ana@example.com\nBcc: x@example.com'] }],
+])('a %s with a line break is refused', async (_, changes) => {
+  expect(await send({ ...mail, ...changes })).toMatchObject({
+    status: 422,
+    json: { name: 'validation_error' },
+  });
+});
+
+test('a batch has an idempotency key of its own', async () => {
+  const before = await mails();
+  const once = await batch([mail, mail], { 'idempotency-key': 'batch-1' });
+  expect((await batch([mail, mail], { 'idempotency-key': 'batch-1' })).json).toEqual(once.json);
+  expect(await mails()).toBe(before + 2);
+  const turned = await batch([mail], { 'idempotency-key': 'batch-1' });
+  expect(turned).toMatchObject({ status: 409, json: { name: 'invalid_idempotent_request' } });
+  expect((await send(mail, { 'idempotency-key': 'batch-1' })).status).toBe(200);
+});
+
+test('a mail whose answer was lost is not sent again by its key', async () => {
+  const before = await mails();
+  await bench.script('resend', { do: { status: 502, html: '<h1>Bad Gateway</h1>', effect: true } });
+  const lost = await send(mail, { 'idempotency-key': 'lost' });
+  expect(lost).toMatchObject({ status: 502, json: null });
+  expect((await send(mail, { 'idempotency-key': 'lost' })).status).toBe(200);
+  expect(await mails()).toBe(before + 1);
+});
+
+test('a mail that was refused may be corrected under its key', async () => {
+  const headers = { 'idempotency-key': 'corrected' };
+  expect((await send({ ...mail, to: ['nobody'] }, headers)).status).toBe(422);
+  expect((await send(mail, headers)).status).toBe(200);
+});
+
+test('a mail can be looked at as it left', async () => {
+  await send({ ...mail, html: '<b>hi</b>' });
+  const { messages } = (await call(`${bench.url('resend')}/_messages`)).json;
+  expect(messages.at(-1)).toMatchObject({ from: mail.from, to: mail.to, text: 'hi', html: '<b>hi</b>' });
+});

@@ -116,3 +116,35 @@ test('a script refuses in the inner or the outer envelope', async () => {
   });
   expect((await send(message)).json).toEqual({ status: 'error', message: 'instance gone' });
 });
+
+test('a busy instance is 409, and nothing is sent', async () => {
+  await bench.world('waapi', { instances: [{ instance_id: '11', tenant: 'b', token: 't11', busy: true }] });
+  const before = (await messages()).length;
+  expect((await send(message, { token: 't11', instance: '11' })).status).toBe(409);
+  expect((await messages()).length).toBe(before);
+});
+
+test('the id of a message may lie deeper, beside ids of people', async () => {
+  await bench.world('waapi', { instances: [{ instance_id: '12', tenant: 'd', token: 't12', id_depth: 2 }] });
+  const { data } = (await send(message, { token: 't12', instance: '12' })).json.data;
+  expect(data.from._serialized).toBe('the.sender@c.us');
+  expect(data.message.message._data.id._serialized).toBe((await messages()).at(-1).id);
+});
+
+test.each([
+  [409, 'Another action is running on this instance.'],
+  [422, 'The given data was invalid.'],
+  [500, 'Server Error'],
+])('a script that says only %i gets its usual words', async (status, words) => {
+  await bench.script('waapi', { do: { status } });
+  expect(await send(message)).toMatchObject({ status, json: { message: words } });
+});
+
+test.each([
+  [{ status: 'error', data: { status: 'success' } }],
+  [{ status: 'success', data: [] }],
+  [{ status: 'success' }],
+])('a script gives any combination of envelopes: %j', async (body) => {
+  await bench.script('waapi', { do: { body } });
+  expect((await send(message)).json).toEqual(body);
+});

@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
-import { demo } from '../../scripts/simulators/index.ts';
+import { demo, startSimulators } from '../../scripts/simulators/index.ts';
 import { waIdOf } from '../../scripts/simulators/whatsapp.ts';
-import { call, post, useSimulators } from './helpers.ts';
+import { call, post, type Reply, useSimulators } from './helpers.ts';
 
 const bench = useSimulators();
 const { phone_number_id: phone, access_token: token } = demo.platform.whatsapp;
@@ -173,5 +173,286 @@ describe('templates', () => {
     const reply = await send(body);
     if (code === 0) expect(reply.json.messages[0].message_status).toBe('accepted');
     else expect(reply.json.error.code).toBe(code);
+  });
+});
+
+describe('templates in full', () => {
+  const template = (name: string, parameters: object[], to = '+4915100000020') => ({
+    messaging_product: 'whatsapp',
+    to,
+    type: 'template',
+    template: { name, language: { code: 'de' }, components: [{ type: 'body', parameters }] },
+  });
+  const named = (parameter_name: string, value: string) => ({ type: 'text', parameter_name, text: value });
+  const byPosition = (value: string) => ({ type: 'text', text: value });
+
+  test.each([
+    ['names that are its own', template('named', [named('first', 'Ana'), named('spins', '3')]), 0],
+    ['a name that is not its own', template('named', [named('first', 'Ana'), named('x', '3')]), 132012],
+    ['the same name twice', template('named', [named('first', 'Ana'), named('first', '3')]), 132012],
+    ['no names where it has some', template('named', [byPosition('Ana'), byPosition('3')]), 132012],
+    ['a name where it has none', template('plain', [named('first', 'Ana')]), 132012],
+    ['a parameter that is no text', template('plain', [{ type: 'currency' }]), 132012],
+    ['an empty parameter', template('plain', [byPosition('')]), 131008],
+    ['a line break', template('plain', [byPosition('a\nb')]), 132007],
+    ['five spaces', template('plain', [byPosition('a     b')]), 132007],
+    ['a text that becomes too long', template('plain', [byPosition('x'.repeat(1024))]), 132005],
+    ['a rejected one', template('rejected', []), 132001],
+    ['one that waits for its review', template('pending', []), 132001],
+    ['a disabled one', template('disabled', []), 132016],
+  ])('%s', async (_, body, code) => {
+    await bench.world('whatsapp', {
+      templates: [
+        { name: 'named', language: 'de', named: ['first', 'spins'], body: '{{first}} has {{spins}}' },
+        { name: 'plain', language: 'de', parameters: 1, body: 'Hi {{1}}' },
+        ...(['rejected', 'pending', 'disabled'] as const).map((status) => ({
+          ...{ name: status, language: 'de' },
+          status,
+        })),
+      ],
+    });
+    const reply = await send(body);
+    if (code !== 0) expect(reply.json.error.code).toBe(code);
+    else expect((await messages()).at(-1)).toMatchObject({ template: 'named', text: 'Ana has 3' });
+  });
+
+  test('one that is looked at for its quality is held', async () => {
+    await bench.world('whatsapp', { templates: [{ name: 'held', language: 'de', held: true }] });
+    const reply = await send(template('held', []));
+    expect(reply.json.messages[0].message_status).toBe('held_for_quality_assessment');
+  });
+
+  test('a template leaves outside the window as well', async () => {
+    await number({ window: 'enforce' });
+    await bench.world('whatsapp', { templates: [{ name: 'late', language: 'de' }] });
+    expect((await send(text('+4915100000021'))).json.error.code).toBe(131047);
+    expect((await send(template('late', [], '+4915100000021'))).status).toBe(200);
+    await number({});
+  });
+
+  test('marketing stops at the cap and at an opt-out, utility does not', async () => {
+    const to = '+4915100000022';
+    const state = async (reply: Reply) =>
+      (await messages()).find((one: { id: string }) => one.id === reply.json.messages[0].id).statuses.at(-1);
+    await number({ marketing_per_day: 1 });
+    await bench.world('whatsapp', {
+      templates: [
+        { name: 'offer', language: 'de', category: 'marketing' },
+        { name: 'notice', language: 'de' },
+      ],
+    });
+    expect(await state(await send(template('offer', [], to)))).toMatchObject({ status: 'delivered' });
+    expect(await state(await send(template('offer', [], to)))).toMatchObject({
+      status: 'failed',
+      code: 131049,
+    });
+    const stop = { phone_number_id: phone, wa_id: to.slice(1), value: 'stop' };
+    await bench.world('whatsapp', { preferences: [stop] });
+    expect(await state(await send(template('offer', [], to)))).toMatchObject({
+      status: 'failed',
+      code: 131050,
+    });
+    expect(await state(await send(template('notice', [], to)))).toMatchObject({ status: 'delivered' });
+    await number({ marketing_answer: 'sync' });
+    expect((await send(template('offer', [], to))).json.error.code).toBe(131050);
+    await bench.world('whatsapp', { preferences: [{ ...stop, value: 'resume' }] });
+    expect((await send(template('offer', [], to))).status).toBe(200);
+    await number({});
+  });
+});
+
+test.each([131031, 368, 131042, 131048, 131057, 133010])(
+  'an account in trouble refuses every message with %i',
+  async (code) => {
+    await number({ refuses_with: code });
+    expect((await send(text('+4915100000030'))).json.error.code).toBe(code);
+    await number({});
+    expect((await send(text('+4915100000030'))).status).toBe(200);
+  },
+);
+
+test('a test number reaches its allowed list only', async () => {
+  await number({ allowed: ['4915100000031'] });
+  expect((await send(text('+4915100000031'))).status).toBe(200);
+  expect((await send(text('+4915100000032'))).json.error.code).toBe(131030);
+  await number({});
+});
+
+describe('what is told to a webhook', () => {
+  type Told = { field: string; entryId: string; tenant: string; value: Record<string, unknown> };
+  const events = async (): Promise<Told[]> => (await call(`${bench.url('whatsapp')}/_events`)).json.events;
+  const statusesOf = async (id: string) =>
+    (await events())
+      .flatMap(({ value }) => (value.statuses ?? []) as { id: string; status: string; timestamp: string }[])
+      .filter((status) => status.id === id);
+  const idOf = (reply: Reply): string => reply.json.messages[0].id;
+
+  test('the states of a message, with the callback data, as strings of seconds', async () => {
+    const reply = await send(text('+4915100000040', { biz_opaque_callback_data: 'tenant/outbox' }));
+    await vi.waitFor(async () => expect(await statusesOf(idOf(reply))).toHaveLength(2));
+    const told = (await events()).filter(({ value }) => JSON.stringify(value).includes(idOf(reply)));
+    expect(told[0]).toEqual({
+      provider: 'whatsapp',
+      tenant: 'platform',
+      object: 'whatsapp_business_account',
+      entryId: `9${phone}`,
+      field: 'messages',
+      value: {
+        messaging_product: 'whatsapp',
+        metadata: { display_phone_number: '4930000000', phone_number_id: phone },
+        statuses: [
+          {
+            id: idOf(reply),
+            status: 'sent',
+            timestamp: expect.stringMatching(/^\d{10}$/),
+            recipient_id: '4915100000040',
+            biz_opaque_callback_data: 'tenant/outbox',
+            pricing: { billable: true, pricing_model: 'PMP', type: 'regular', category: 'service' },
+          },
+        ],
+      },
+    });
+    expect(told[1]?.value.statuses).toMatchObject([{ status: 'delivered' }]);
+  });
+
+  test.each([
+    [['read']],
+    [['read', 'sent', 'delivered']],
+    [['sent', 'sent', 'delivered', 'delivered']],
+    [['sent', 'delivered', 'read', 'played']],
+  ])('states come in the order that is wanted: %j', async (statuses) => {
+    const to = '4915100000041';
+    await bench.world('whatsapp', { recipients: [{ wa_id: to, statuses }] });
+    const reply = await send(text(`+${to}`));
+    await vi.waitFor(async () =>
+      expect((await statusesOf(idOf(reply))).map(({ status }) => status)).toEqual(statuses),
+    );
+    // The times are those at which the states happened, whatever the order.
+    const times = new Map(
+      (await statusesOf(idOf(reply))).map(({ status, timestamp }) => [status, timestamp]),
+    );
+    const [sent, read] = [times.get('sent'), times.get('read')];
+    if (sent && read) expect(Number(read)).toBeGreaterThan(Number(sent));
+    await bench.world('whatsapp', { recipients: [{ wa_id: to }] });
+  });
+
+  test('a script decides for one message; none at all are told when it says so', async () => {
+    await bench.script('whatsapp', [{ do: { statuses: [] } }, { do: { statuses: ['delivered'] } }]);
+    const silent = await send(text('+4915100000042'));
+    const next = await send(text('+4915100000042'));
+    await vi.waitFor(async () => expect(await statusesOf(idOf(next))).toHaveLength(1));
+    expect(await statusesOf(idOf(silent))).toEqual([]);
+  });
+
+  test('a message that fails afterwards says why', async () => {
+    await bench.script('whatsapp', { do: { then_fail: 131049 } });
+    const reply = await send(text('+4915100000043'));
+    await vi.waitFor(async () =>
+      expect(await statusesOf(idOf(reply))).toMatchObject([
+        { status: 'failed', errors: [{ code: 131049, error_data: { details: expect.any(String) } }] },
+      ]),
+    );
+  });
+
+  test('they may come before the answer, or never', async () => {
+    await number({ callbacks: 'before' });
+    await bench.script('whatsapp', { do: { never: true, effect: true } });
+    const before = (await events()).length;
+    const lost = AbortSignal.timeout(150);
+    await expect(
+      fetch(`${bench.url('whatsapp')}/v26.0/${phone}/messages`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        body: JSON.stringify(text('+4915100000044')),
+        signal: lost,
+      }),
+    ).rejects.toThrow();
+    expect((await events()).length).toBe(before + 2);
+    await number({ callbacks: 'never' });
+    const reply = await send(text('+4915100000044'));
+    expect(await statusesOf(idOf(reply))).toEqual([]);
+    expect((await messages()).at(-1).statuses.at(-1).status).toBe('delivered');
+    await number({});
+  });
+
+  test('late, again, and of a message that nobody knows', async () => {
+    const reply = await send(text('+4915100000045'));
+    const at = new Date(Date.now() + 7 * 24 * 3600 * 1000).toISOString();
+    await bench.world('whatsapp', {
+      statuses: [
+        { phone_number_id: phone, message_id: idOf(reply), status: 'read', at },
+        { phone_number_id: phone, message_id: 'wamid.nobody', status: 'failed', code: 131026 },
+      ],
+    });
+    expect((await events()).slice(-2).map(({ value }) => value.statuses)).toMatchObject([
+      [{ id: idOf(reply), status: 'read', recipient_id: '4915100000045' }],
+      [{ id: 'wamid.nobody', status: 'failed', errors: [{ code: 131026 }] }],
+    ]);
+  });
+
+  test('a person writes, with a number or with a user id only, which opens the window', async () => {
+    await number({ window: 'enforce' });
+    const userId = 'US.13491208655302741918';
+    const byUserId = { messaging_product: 'whatsapp', recipient: userId, type: 'text', text: { body: 'x' } };
+    expect((await send(byUserId)).json.error.code).toBe(131047);
+    const reply = await bench.world('whatsapp', {
+      inbound: [
+        { phone_number_id: phone, from: '4915100000046', text: 'OC-12345678', name: 'Ana' },
+        { phone_number_id: phone, user_id: userId, text: 'STOP', id: 'wamid.twice' },
+        { phone_number_id: phone, user_id: userId, text: 'STOP', id: 'wamid.twice' },
+      ],
+    });
+    expect(reply.json.created.inbound).toEqual([expect.any(String), 'wamid.twice', 'wamid.twice']);
+    const [first, second, third] = (await events()).slice(-3);
+    expect(first?.value).toMatchObject({
+      contacts: [{ profile: { name: 'Ana' }, wa_id: '4915100000046' }],
+      messages: [{ from: '4915100000046', type: 'text', text: { body: 'OC-12345678' } }],
+    });
+    expect(second?.value.contacts).toEqual([{ profile: { name: 'Someone' }, user_id: userId }]);
+    expect(second?.value.messages).toMatchObject([{ from_user_id: userId, id: 'wamid.twice' }]);
+    expect(JSON.stringify(second)).not.toContain('"from":');
+    expect(third).toEqual(second);
+    const accepted = await send(byUserId);
+    expect(accepted.json.contacts).toEqual([{ input: userId, user_id: userId }]);
+    await vi.waitFor(async () =>
+      expect(await statusesOf(idOf(accepted))).toMatchObject([
+        { recipient_user_id: userId },
+        { recipient_user_id: userId },
+      ]),
+    );
+    await number({});
+  });
+
+  test('a person stops marketing messages', async () => {
+    await bench.world('whatsapp', {
+      preferences: [
+        { phone_number_id: phone, wa_id: '4915100000047', value: 'stop', at: '2026-11-22T12:00:00Z' },
+      ],
+    });
+    expect((await events()).at(-1)).toMatchObject({
+      field: 'user_preferences',
+      value: {
+        user_preferences: [
+          { wa_id: '4915100000047', category: 'marketing_messages', value: 'stop', timestamp: 1795348800 },
+        ],
+      },
+    });
+  });
+
+  test('whoever started the simulators hears of each event', async () => {
+    const heard: string[] = [];
+    const own = await startSimulators({ only: ['whatsapp'], onEvent: ({ field }) => heard.push(field) });
+    try {
+      const reply = await post(`${own.urls.whatsapp}/v26.0/${phone}/messages`, token, text('+4915100000048'));
+      expect(reply.status).toBe(200);
+      await vi.waitFor(() => expect(heard).toEqual(['messages', 'messages']));
+    } finally {
+      await own.stop();
+    }
+  });
+
+  test('what happens to a number that nobody has is refused', async () => {
+    const change = { inbound: [{ phone_number_id: '0', from: '4915100000049' }] };
+    await expect(bench.world('whatsapp', change)).rejects.toThrow(/there is no number 0/);
   });
 });

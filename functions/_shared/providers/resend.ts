@@ -10,8 +10,12 @@ import { createRedactor, oneLine, type Redact } from '../redact.ts';
 export interface Email {
   /** 1 to 50 addresses. */
   to: readonly string[];
+  /** Line breaks become spaces. */
   subject: string;
   text: string;
+  html?: string;
+  /** The sender where the credential names none. */
+  from?: string;
   /** 1 to 256 characters; the same for every try of the same mail. */
   idempotencyKey: string;
 }
@@ -31,7 +35,8 @@ export interface ResendRow {
   class: 'retry' | 'throttled' | 'credentialBroken' | 'refused';
   /** In words for the person who has to do something. */
   says: string;
-  seconds?: number;
+  /** How long to leave it alone: what Resend says comes first, except for a quota, which outlasts its headers. */
+  seconds?: number | 'next day' | 'next month';
 }
 
 export const resendErrors: readonly ResendRow[] = [
@@ -83,13 +88,13 @@ export const resendErrors: readonly ResendRow[] = [
     name: 'daily_quota_exceeded',
     class: 'throttled',
     says: 'the quota of the day is used up',
-    seconds: 3600,
+    seconds: 'next day',
   },
   {
     name: 'monthly_quota_exceeded',
     class: 'throttled',
     says: 'the quota of the month is used up',
-    seconds: 3600,
+    seconds: 'next month',
   },
   { name: 'security_error', class: 'refused', says: 'Resend found a security problem in the mail' },
   { name: 'application_error', class: 'retry', says: 'an error at Resend' },
@@ -97,10 +102,19 @@ export const resendErrors: readonly ResendRow[] = [
 ];
 
 // Whether an address exists is Resend's business; what can't be one is sorted out here.
-const fromPattern = /^[^<>@\s]+@[^<>@\s]+\.[^<>@\s]+$|^[^<>\r\n]{1,200}<[^<>@\s]+@[^<>@\s]+\.[^<>@\s]+>$/;
+// A control character anywhere could begin another header.
+const fromPattern =
+  /^[^<>@\s\p{Cc}]+@[^<>@\s\p{Cc}]+\.[^<>@\s\p{Cc}]+$|^[^<>\p{Cc}\p{Zl}\p{Zp}]{1,200}<[^<>@\s\p{Cc}]+@[^<>@\s\p{Cc}]+\.[^<>@\s\p{Cc}]+>$/u;
+const toPattern = /^[^<>@\s,;\p{Cc}]+@[^<>@\s,;\p{Cc}]+$/u;
+
+const fromSchema = z.string().max(320).regex(fromPattern);
+/** One address without a name. */
+export const addressSchema = z.string().max(320).regex(toPattern);
+/** Printable, since it travels as a header. */
+export const idempotencyKeySchema = z.string().regex(/^[\x21-\x7e]{1,256}$/);
 
 const credentialParts = z.object({
-  account: z.object({ from: z.string().max(320).regex(fromPattern) }),
+  account: z.object({ from: fromSchema.nullish() }),
   secret: z.object({ api_key: z.string().regex(/^[\x21-\x7e]+$/) }),
 });
 const errorSchema = z.object({ name: z.string(), message: z.string().catch('') });
@@ -128,14 +142,19 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
     const error = cut(`Resend ${status} ${row.name}: ${row.says}${theirs === '' ? '' : ` (${theirs})`}`);
     switch (row.class) {
       case 'throttled': {
-        // A used-up quota outlasts the second that the headers speak of.
         const own = row.seconds ?? 60;
-        return { kind: 'throttled', seconds: own > 60 ? Math.max(own, pause(own)) : pause(own), error };
+        return {
+          kind: 'throttled',
+          seconds: typeof own === 'number' ? pause(own) : untilNext(own, nowMs),
+          error,
+        };
       }
-      case 'retry':
-        return row.seconds === undefined
-          ? { kind: 'retry', error }
-          : { kind: 'retry', error, afterSeconds: row.seconds };
+      case 'retry': {
+        const own = typeof row.seconds === 'number' ? row.seconds : undefined;
+        if (headers.get('retry-after') !== null)
+          return { kind: 'retry', error, afterSeconds: pause(own ?? 1) };
+        return own === undefined ? { kind: 'retry', error } : { kind: 'retry', error, afterSeconds: own };
+      }
       default:
         return { kind: row.class, error };
     }
@@ -147,6 +166,19 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
       if (!parts.success) {
         const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
         return { kind: 'credentialBroken', error: `The e-mail credential is incomplete: check ${fields}.` };
+      }
+      const from = parts.data.account.from ?? email.from;
+      if (from == null || !fromSchema.safeParse(from).success) {
+        return {
+          kind: 'credentialBroken',
+          error: 'The e-mail credential names no sender: set account.from.',
+        };
+      }
+      if (!idempotencyKeySchema.safeParse(email.idempotencyKey).success) {
+        return { kind: 'refused', error: 'The idempotency key is not 1 to 256 printable characters.' };
+      }
+      if (!z.array(addressSchema).min(1).max(50).safeParse(email.to).success) {
+        return { kind: 'refused', error: 'A recipient is not an e-mail address.' };
       }
       const key = parts.data.secret.api_key;
       const result = await options.http({
@@ -161,10 +193,11 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
         },
         // Always the same fields in the same order: a key is bound to the bytes of its body.
         body: JSON.stringify({
-          from: parts.data.account.from,
+          from,
           to: email.to,
-          subject: email.subject,
+          subject: oneLineOf(email.subject),
           text: email.text,
+          ...(email.html === undefined ? {} : { html: email.html }),
         }),
       });
       if (result.kind === 'failure') {
@@ -185,6 +218,19 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
       return { kind: 'ok', value: { messageId: accepted.data.id }, ...(hint && { hint }) };
     },
   };
+}
+
+/** A subject is one line. */
+function oneLineOf(subject: string): string {
+  return subject.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
+}
+
+/** Seconds until the quota is new, in UTC. A month is looked at once a day: a larger plan may have been bought. */
+function untilNext(unit: 'next day' | 'next month', nowMs: number): number {
+  const now = new Date(nowMs);
+  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
+  const at = unit === 'next day' ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1);
+  return Math.min(86_400, Math.max(1, Math.ceil((at - nowMs) / 1000)));
 }
 
 /** The next call would be one too many. */

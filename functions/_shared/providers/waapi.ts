@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type Http, parseJson, retryAfterSeconds } from '../http.ts';
 import type { ProviderOutcome } from '../outcome.ts';
 import { createRedactor, oneLine, stringsIn } from '../redact.ts';
-import { failedSend, type MessageSender, type Sent } from './messages.ts';
+import { failedSend, isNumber, type MessageSender, type Sent } from './messages.ts';
 
 type WaapiClass = 'retry' | 'throttled' | 'credentialBroken' | 'refused' | 'unknown';
 
@@ -42,7 +42,9 @@ const envelope = z.looseObject({
   status: z.string(),
   data: z
     .looseObject({ status: z.string(), instanceId: z.union([z.string(), z.number()]).nullish() })
-    .nullish(),
+    .nullish()
+    // PHP writes nothing as [].
+    .catch(null),
 });
 
 function textsOf(value: unknown): string {
@@ -76,6 +78,9 @@ export function createWaapi(options: { http: Http; url: string }): MessageSender
         const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
         return { kind: 'credentialBroken', error: `The gateway credential is incomplete: check ${fields}.` };
       }
+      if (!isNumber(message.to)) {
+        return { kind: 'refused', error: 'The gateway reaches numbers with plus and country code only.' };
+      }
       const instanceId = parts.data.account.instance_id;
       const token = parts.data.secret.token;
       const redact = createRedactor([token]);
@@ -105,18 +110,18 @@ export function createWaapi(options: { http: Http; url: string }): MessageSender
       if (result.status !== 200) {
         const row = waapiStatuses.find((each) => each.status === result.status);
         const words = say(row?.says ?? `it answered ${result.status}`, textsOf(body));
+        const pause = (fallback: number) =>
+          retryAfterSeconds(result.headers.get('retry-after'), nowMs, { fallback });
         switch (row?.class) {
           case 'throttled': {
-            const fallback = row.seconds ?? 60;
-            const seconds = retryAfterSeconds(result.headers.get('retry-after'), nowMs, { fallback });
-            return { kind: 'throttled', seconds, error: words };
+            return { kind: 'throttled', seconds: pause(row.seconds ?? 60), error: words };
           }
           case 'credentialBroken':
             return { kind: 'credentialBroken', error: words };
           case 'refused':
             return { kind: 'refused', error: words };
           case 'retry':
-            return { kind: 'retry', error: words, afterSeconds: row.seconds ?? 30 };
+            return { kind: 'retry', error: words, afterSeconds: pause(row.seconds ?? 30) };
           default:
             return { kind: 'unknown', reason: words };
         }
@@ -125,6 +130,9 @@ export function createWaapi(options: { http: Http; url: string }): MessageSender
       const outer = envelope.safeParse(body);
       if (!outer.success)
         return { kind: 'unknown', reason: 'The gateway answered 200 with a body that is not understood' };
+      if (outer.data.status === 'error' && outer.data.data?.status === 'success') {
+        return { kind: 'unknown', reason: 'The gateway’s two envelopes contradict each other' };
+      }
       if (outer.data.status === 'error') {
         // The request did not reach WhatsApp: usually the instance is starting or its phone is offline.
         return {
