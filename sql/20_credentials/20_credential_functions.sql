@@ -1,31 +1,5 @@
 -- Writing and using credentials. Secrets go in and never come out, except to the worker with a batch.
 
-create function private.check_credential(p_provider public.provider, p_kind text, p_secret jsonb, p_account jsonb)
-returns void
-language plpgsql immutable
-set search_path = ''
-as $$
-declare
-  v_secret_key text := case when p_kind in ('facebook_login', 'instagram_login', 'whatsapp_cloud') then 'access_token'
-    when p_kind = 'waapi' then 'token' else 'api_key' end;
-  v_account_key text := case p_kind when 'instagram_login' then 'ig_user_id' when 'whatsapp_cloud' then 'phone_number_id'
-    when 'waapi' then 'instance_id' end;
-begin
-  if jsonb_typeof(p_secret) is distinct from 'object' or coalesce(p_secret ->> v_secret_key, '') = '' then
-    raise exception 'A % credential needs the secret {"%": "…"}.', p_kind, v_secret_key using errcode = '22023';
-  end if;
-  if p_secret ->> v_secret_key ~ '[^!-~]' or octet_length(p_secret::text) > 8000 then
-    raise exception 'The secret has white space or other characters that no % token has. Copy it again.', p_kind
-      using errcode = '22023';
-  end if;
-  if v_account_key is not null and coalesce(p_account ->> v_account_key, '') !~ '^[0-9A-Za-z_-]{1,64}$' then
-    raise exception 'A % credential needs the account {"%": "…"}.', p_kind, v_account_key using errcode = '22023';
-  end if;
-end
-$$;
-
-comment on function private.check_credential(public.provider, text, jsonb, jsonb) is 'Raises 22023 unless secret and account have what this kind needs.';
-
 -- Puts a secret into Vault under a name of our making, never the caller's, and returns its id.
 create function private.keep_secret(p_name text, p_secret text)
 returns uuid
@@ -61,14 +35,20 @@ begin
     perform private.limit_calls('set_credential', p_tenant_id);
   end if;
   perform private.check_credential(p_provider, p_kind, p_secret, p_account);
+  if p_kind in ('waapi', 'gateway') then
+    perform private.require_unofficial_gateways();
+    perform private.require_acknowledgement(p_tenant_id, 'unofficial_gateway');
+  end if;
   v_secret_id := private.keep_secret(format('credential/%s/%s', p_tenant_id, p_provider), p_secret::text);
-  insert into public.credentials as c (tenant_id, provider, kind, account, secret_id, fingerprint)
-  values (p_tenant_id, p_provider, p_kind, p_account, v_secret_id, v_fingerprint)
+  insert into public.credentials as c (tenant_id, provider, kind, account, secret_id, fingerprint, secret_keys)
+  values (p_tenant_id, p_provider, p_kind, p_account, v_secret_id, v_fingerprint, array(select k from jsonb_object_keys(p_secret) k order by k))
   on conflict on constraint one_credential_per_tenant_and_provider do update
     set kind = excluded.kind, account = excluded.account, secret_id = excluded.secret_id, fingerprint = excluded.fingerprint,
-      health = 'unchecked', health_reason = null, checked_at = null, expires_at = null
+      secret_keys = excluded.secret_keys, secret_at = now(),
+      health = 'unchecked', state = 'unchecked', health_reason = null, checked_at = null, expires_at = null, scopes = null
   returning c.id into v_id;
   perform jobs.unpark(p_tenant_id, p_provider);
+  perform jobs.close_alert(p_tenant_id, format('credential %s expires', p_provider));
   perform private.audit(p_tenant_id, 'credential.set',
     jsonb_build_object('provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint));
   return jsonb_build_object('credential_id', v_id, 'provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint);
@@ -92,8 +72,9 @@ $$;
 
 grant execute on function public.set_credential(uuid, public.provider, text, jsonb, jsonb) to authenticated, service_role;
 comment on function public.set_credential(uuid, public.provider, text, jsonb, jsonb) is
-  'Stores a tenant''s access to a provider; admins only. Secrets: meta and whatsapp_cloud {"access_token", "app_secret"?}, '
-  'waapi {"token"}, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes. Errors: 42501, 22023, PT429 too many.';
+  'Stores a tenant''s access to a provider; admins only. Secrets: meta and whatsapp_cloud {"access_token", "app_secret"?, "verify_token"?}, '
+  'waapi {"token"}, gateway, stripe and email {"api_key"}. Returns the fingerprint, never the secret. Work parked on the old one wakes. '
+  'Errors: 42501, 22023 with what is wrong, PT409 a gateway that is not official needs an acknowledgement or is switched off, PT429 too many.';
 
 create function private.remove_credential(p_tenant_id uuid, p_provider public.provider)
 returns boolean
@@ -112,6 +93,7 @@ begin
   end if;
   delete from vault.secrets s where s.id = v_secret_id;
   perform jobs.unpark(p_tenant_id, p_provider);
+  perform jobs.close_alert(p_tenant_id, format('credential %s expires', p_provider));
   perform private.audit(p_tenant_id, 'credential.removed', jsonb_build_object('provider', p_provider));
   return true;
 end
@@ -143,13 +125,17 @@ declare
   v_fingerprint text := left(encode(sha256(convert_to(secret::text, 'UTF8')), 'hex'), 12);
 begin
   perform private.check_credential(set_platform_credential.provider, set_platform_credential.kind, secret, account);
+  if set_platform_credential.kind in ('waapi', 'gateway') then
+    perform private.require_unofficial_gateways();
+  end if;
   v_secret_id := private.keep_secret(format('credential/platform/%s', set_platform_credential.provider), secret::text);
   insert into private.platform_credentials as c (provider, kind, account, secret_id, fingerprint)
   values (set_platform_credential.provider, set_platform_credential.kind, set_platform_credential.account, v_secret_id, v_fingerprint)
   on conflict on constraint platform_credentials_pkey do update
     set kind = excluded.kind, account = excluded.account, secret_id = excluded.secret_id, fingerprint = excluded.fingerprint,
-      health = 'unchecked', health_reason = null, updated_at = now();
+      health = 'unchecked', state = 'unchecked', health_reason = null, checked_at = null, expires_at = null, scopes = null, updated_at = now();
   perform jobs.unpark(jobs.platform_id(), set_platform_credential.provider);
+  perform jobs.close_alert(null, format('credential %s expires', set_platform_credential.provider));
   perform private.audit(null, 'platform_credential.set',
     jsonb_build_object('provider', set_platform_credential.provider, 'kind', set_platform_credential.kind, 'fingerprint', v_fingerprint));
   return jsonb_build_object('provider', set_platform_credential.provider, 'fingerprint', v_fingerprint);

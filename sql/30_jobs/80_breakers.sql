@@ -35,10 +35,12 @@ as $$
 begin
   -- Only the credential that was refused. The row lock makes this wait for a change that is being made.
   if p_tenant_id = jobs.platform_id() then
-    update private.platform_credentials c set health = 'broken', health_reason = left(p_reason, 500)
+    update private.platform_credentials c
+    set health = 'broken', state = private.credential_state(p_reason), health_reason = left(p_reason, 500), checked_at = now()
     where c.provider = p_provider and c.fingerprint = p_fingerprint;
   else
-    update public.credentials c set health = 'broken', health_reason = left(p_reason, 500), checked_at = now()
+    update public.credentials c
+    set health = 'broken', state = private.credential_state(p_reason), health_reason = left(p_reason, 500), checked_at = now()
     where c.tenant_id = p_tenant_id and c.provider = p_provider and c.fingerprint = p_fingerprint;
   end if;
   if not found then

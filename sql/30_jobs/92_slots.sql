@@ -29,7 +29,9 @@ begin
   if (p_definition).scope = 'platform' then
     v_tenant_ids := array[jobs.platform_id()];
   elsif (p_definition).eligible_function is not null then
-    execute format('select array(select t.id from %s() e join public.tenants t on t.id = e where t.status = ''active'' order by t.id)',
+    -- The platform itself may be among them: its own credentials are looked after like any tenant's.
+    execute format('select array(select e from %s() e left join public.tenants t on t.id = e
+        where t.status = ''active'' or e = jobs.platform_id() order by e)',
       (p_definition).eligible_function::regproc) into v_tenant_ids;
   else
     v_tenant_ids := array(select t.id from public.tenants t where t.status = 'active' order by t.id);

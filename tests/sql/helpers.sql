@@ -150,6 +150,13 @@ begin
 end
 $$;
 
+-- A tenant has taken a risk upon itself.
+create function tests.acknowledge(p_slug text, p_rule text) returns void language plpgsql as $$
+begin
+  insert into public.acknowledgements (tenant_id, rule, version) values (tests.id(p_slug), p_rule, '1');
+end
+$$;
+
 -- Two tenants, each with an owner, an admin, a member, a viewer, somebody invited, and a participant who has claimed the one
 -- task and been verified: `pizza` with its people `pizza owner`, …, and `gym` likewise. `stranger` belongs to none.
 create function tests.two_tenants() returns void language plpgsql as $$

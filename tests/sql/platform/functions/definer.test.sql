@@ -8,6 +8,7 @@ select set_eq($$
 $$, array[
   -- the twins of the API: each checks the caller
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
+  'private.list_credentials', 'private.recheck_credential',
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
   'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',

@@ -12,12 +12,14 @@ $$;
 select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   -- the API
   'public.claim_task', 'public.create_tenant', 'public.join_campaign', 'public.remove_credential', 'public.set_credential',
+  'public.list_credentials', 'public.recheck_credential',
   'public.why',
   'public.accept_invitation', 'public.change_role', 'public.close_tenant', 'public.create_campaign', 'public.invite_member', 'public.leave_tenant',
   'public.list_members', 'public.my_tenants', 'public.remove_member', 'public.reopen_tenant', 'public.revoke_invitation',
   'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
   -- their twins, which check the caller themselves
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
+  'private.list_credentials', 'private.recheck_credential',
   'private.why',
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
@@ -29,6 +31,7 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
 ], 'what a signed-in user may call');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not like 'jobs.%' $$, array[
   'public.remove_credential', 'public.set_credential', 'private.remove_credential', 'private.set_credential',
+  'public.list_credentials', 'public.recheck_credential', 'private.list_credentials', 'private.recheck_credential',
   'public.create_campaign', 'public.invite_member', 'public.reopen_tenant', 'public.revoke_invitation', 'public.suspend_tenant',
   'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
   'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
@@ -36,7 +39,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker
   'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch',
-  'jobs.return_batch', 'jobs.work', 'jobs.work_batch',
+  'jobs.return_batch', 'jobs.work', 'jobs.work_batch', 'jobs.keep_refreshed_token',
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs

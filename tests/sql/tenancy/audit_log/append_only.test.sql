@@ -10,6 +10,7 @@ select is(tests.rows('service_role', 'delete from public.audit_log'), '42501', '
 select throws_ok('update public.audit_log set actor = ''x''', '42501', 'The audit log is append-only.', 'nor does the platform');
 select throws_ok('delete from public.audit_log', '42501', 'The audit log is append-only.', 'nor does it delete any');
 
+select tests.acknowledge('pizza', 'unofficial_gateway');
 select tests.answer('pizza admin', format($$ select public.set_credential(%L, 'whatsapp', 'waapi', '{"token": "canary-token"}', '{"instance_id": "1"}') $$, tests.id('pizza')));
 select is((select a.actor_id from public.audit_log a where a.tenant_id = tests.id('pizza') and a.detail ->> 'provider' = 'whatsapp'), tests.id('pizza admin'),
   'the actor is who made the request, whatever rights the function runs with');
