@@ -53,14 +53,15 @@ declare
   v_removals jsonb;
 begin
   with part as materialized (
-    select s.*, row_number() over () as position from private.split_meta(p_event.body, p_account, p_event.received_at) s
+    select s.*, row_number() over () as position,
+      -- What was removed last, by what this very body says: its order says nothing.
+      max(s.happened_at) filter (where s.is_a = 'removal') over (partition by s.surface, s.kind, s.external_id) as removed_at
+    from private.split_meta(p_event.body, p_account, p_event.received_at) s
   ),
   judged as (
-    select p.*, case when p.is_a = 'signal' and (
-        exists (select from private.webhook_removals w
-          where w.tenant_id = p_event.tenant_id and w.surface = p.surface and w.kind = p.kind and w.external_id = p.external_id and w.removed_at >= p.happened_at)
-        or exists (select from part r
-          where r.is_a = 'removal' and r.surface = p.surface and r.kind = p.kind and r.external_id = p.external_id and r.happened_at >= p.happened_at))
+    select p.*, case when p.is_a = 'signal' and (p.removed_at >= p.happened_at or exists (
+        select from private.webhook_removals w
+        where w.tenant_id = p_event.tenant_id and w.surface = p.surface and w.kind = p.kind and w.external_id = p.external_id and w.removed_at >= p.happened_at))
       then 'removed' end as too_late
     from part p
   )
