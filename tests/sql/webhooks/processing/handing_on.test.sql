@@ -1,6 +1,6 @@
 -- What becomes of a stored body. The functions that it is handed to are replaced by ones that write down what they got.
 begin;
-select plan(31);
+select plan(33);
 select tests.two_tenants();
 select public.set_credential(tests.id('pizza'), 'meta', 'facebook_login', '{"access_token": "t", "app_secret": "s"}', '{"page_id": "100", "ig_user_id": "178"}');
 select public.set_credential(tests.id('pizza'), 'whatsapp', 'whatsapp_cloud', '{"access_token": "t", "app_secret": "s"}', '{"phone_number_id": "106"}');
@@ -116,6 +116,13 @@ create table pg_temp.large as select pg_temp.instagram((select jsonb_agg(jsonb_b
 select pg_temp.tell('pizza', 'meta', body) from pg_temp.large;
 select is((select jsonb_array_length(entries) from tests.handed), 5000, 'thousands of updates in one body are handed on at once');
 select ok((select clock_timestamp() - started_at < interval '5 seconds' from pg_temp.large), 'in a moment, even on a busy machine');
+truncate tests.handed;
+create table pg_temp.busy as select pg_temp.whatsapp((select jsonb_build_object('statuses', jsonb_agg(jsonb_build_object('id', 's' || n, 'status', 'delivered', 'timestamp', '1763632800', 'recipient_id', '49' || n))) ||
+  jsonb_build_object('contacts', jsonb_agg(jsonb_build_object('wa_id', '49' || n, 'profile', jsonb_build_object('name', repeat('n', 50)))), 'messages', jsonb_agg(jsonb_build_object('id', 'i' || n, 'from', '49' || n, 'type', 'text', 'text', '{"body": "hi"}'::jsonb)))
+  from generate_series(1, 1000) n)) as body, clock_timestamp() as started_at;
+select pg_temp.tell('pizza', 'whatsapp', body) from pg_temp.busy;
+select is((select string_agg(name || ' ' || jsonb_array_length(entries), ', ' order by n) from tests.handed), 'inbound 1000, signals 1000, statuses 1000', 'so are those of WhatsApp');
+select ok((select clock_timestamp() - started_at < interval '5 seconds' from pg_temp.busy), 'in a moment as well');
 
 -- Failure
 create or replace function private.record_signals(p_tenant_id uuid, p_signals jsonb) returns jsonb language plpgsql set search_path = '' as $$ begin raise exception 'not today'; end $$;
@@ -126,7 +133,7 @@ select is((select count(*) from private.webhook_events where tenant_id = tests.i
 -- The end
 select is(private.purge_webhooks(jobs.platform_id(), null, '{}'), '{"webhook_events": 0}'::jsonb, 'nothing is purged before its time');
 update private.webhook_events set received_at = now() - interval '31 days' where source = 'whatsapp';
-select is(private.purge_webhooks(jobs.platform_id(), null, '{}'), '{"webhook_events": 4}'::jsonb, 'after 30 days at the latest a body is purged');
+select is(private.purge_webhooks(jobs.platform_id(), null, '{}'), '{"webhook_events": 5}'::jsonb, 'after 30 days at the latest a body is purged');
 select is((select count(*) from private.webhook_events where source = 'whatsapp'), 0::bigint, 'and gone');
 delete from public.tenants where slug = 'pizza';
 select is((select count(*) from private.webhook_events where tenant_id = tests.id('pizza')) + (select count(*) from private.webhook_removals where tenant_id = tests.id('pizza')), 0::bigint, 'a deleted tenant takes its events along');
