@@ -19,12 +19,12 @@ select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": 
 select jobs.set_platform_credential('whatsapp', 'whatsapp_cloud',
   '{"access_token": "demo-whatsapp-platform"}', '{"phone_number_id": "106540000000000"}');
 
-insert into public.campaigns (tenant_id, id, name, status, time_zone, notifications_enabled, notify_from, notify_until) values
-  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000011', 'A slice of summer', 'active', 'Europe/Rome', true, '00:00', '24:00'),
-  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000012', 'Two for Tuesday', 'active', 'Europe/Rome', true, '00:00', '24:00'),
-  ('10000000-0000-4000-8000-000000000002', '20000000-0000-4000-8000-000000000021', 'Thirty days stronger', 'active', 'America/New_York', true, '00:00', '24:00'),
-  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000031', 'A fresh look', 'active', 'Asia/Kolkata', false, '00:00', '24:00'),
-  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000032', 'After hours', 'active', 'Asia/Kolkata', true, '09:00', '18:00')
+insert into public.campaigns (tenant_id, id, name, status, time_zone, notifications_enabled, notify_from, notify_until, username_match) values
+  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000011', 'A slice of summer', 'active', 'Europe/Rome', true, '00:00', '24:00', true),
+  ('10000000-0000-4000-8000-000000000001', '20000000-0000-4000-8000-000000000012', 'Two for Tuesday', 'active', 'Europe/Rome', true, '00:00', '24:00', true),
+  ('10000000-0000-4000-8000-000000000002', '20000000-0000-4000-8000-000000000021', 'Thirty days stronger', 'active', 'America/New_York', true, '00:00', '24:00', true),
+  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000031', 'A fresh look', 'active', 'Asia/Kolkata', false, '00:00', '24:00', true),
+  ('10000000-0000-4000-8000-000000000003', '20000000-0000-4000-8000-000000000032', 'After hours', 'active', 'Asia/Kolkata', true, '09:00', '18:00', true)
 on conflict (tenant_id, id) do nothing;
 
 insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id, reward_spins) values

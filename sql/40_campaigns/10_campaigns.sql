@@ -12,19 +12,38 @@ create table public.campaigns (
   notifications_enabled boolean not null default true,
   notify_from time not null default '00:00',
   notify_until time not null default '24:00',
+  username_match boolean not null default false,
+  strategy text not null default 'api',
+  acceptance_rate numeric(4, 3) not null default 0.85,
+  statistical_basis text not null default 'rate',
+  reward_after interval,
+  promotion boolean not null default false,
+  official_rules text,
+  eligibility text,
+  prize_terms text,
+  release_text text,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   primary key (tenant_id, id),
   constraint campaigns_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
   constraint name_is_not_empty check (btrim(name) <> '' and char_length(name) <= 120),
   constraint it_ends_after_it_starts check (ends_at > starts_at),
-  constraint times_are_finite check (isfinite(starts_at) and isfinite(ends_at))
+  constraint times_are_finite check (isfinite(starts_at) and isfinite(ends_at)),
+  constraint strategy_is_one_of_the_known check (strategy in ('api', 'honor_system', 'statistical', 'manual')),
+  constraint acceptance_rate_is_a_share check (acceptance_rate between 0 and 1),
+  constraint statistical_basis_is_one_of_the_known check (statistical_basis in ('rate', 'follower_growth')),
+  constraint reward_after_is_up_to_30_days check (reward_after between interval '1 second' and interval '30 days'),
+  constraint promotion_texts_are_not_too_long check (
+    octet_length(official_rules) <= 50000 and octet_length(eligibility) <= 10000 and octet_length(prize_terms) <= 10000
+    and octet_length(release_text) <= 10000)
 );
 
 alter table public.campaigns enable row level security;
 grant select on public.campaigns to authenticated;
-grant insert (tenant_id, name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until) on public.campaigns to authenticated;
-grant update (name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until) on public.campaigns to authenticated;
+grant insert (tenant_id, name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until,
+  username_match, strategy, acceptance_rate, statistical_basis, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
+grant update (name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until,
+  username_match, strategy, acceptance_rate, statistical_basis, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
 grant delete on public.campaigns to authenticated;
 grant select, insert, update, delete on public.campaigns to service_role;
 
@@ -35,6 +54,53 @@ create trigger campaigns_before_update_keep_row_rules
 create trigger campaigns_before_write_check
   before insert or update of time_zone on public.campaigns
   for each row execute function private.check_time_zone();
+
+-- A promotion has rules, dates and a release before anybody can enter it.
+create function private.check_promotion()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_missing text;
+begin
+  if not new.promotion or new.status <> 'active' then
+    return new;
+  end if;
+  select string_agg(f.name, ', ' order by f.position) into v_missing
+  from (values
+    (1, 'official_rules', new.official_rules), (2, 'eligibility', new.eligibility), (3, 'ends_at', new.ends_at::text),
+    (4, 'prize_terms', new.prize_terms), (5, 'release_text', new.release_text)) as f (position, name, value)
+  where coalesce(btrim(f.value), '') = '';
+  if v_missing is not null then
+    raise exception 'Before this promotion can run it needs: %.', v_missing using errcode = '23514',
+      hint = 'A promotion says by which rules it runs, who may enter, until when, what is won, and that no platform stands behind it.';
+  end if;
+  if tg_op = 'INSERT' or old.status <> 'active' or not old.promotion then
+    perform private.require_acknowledgement(new.tenant_id, 'promotion_release');
+  end if;
+  return new;
+end
+$$;
+
+comment on function private.check_promotion() is
+  'Trigger: a promotion becomes active only with all of its texts and its end, and with the release acknowledged. '
+  'Definer: acknowledgements are looked up whoever asks.';
+
+create trigger campaigns_before_write_check_promotion
+  before insert or update of status, promotion, official_rules, eligibility, ends_at, prize_terms, release_text on public.campaigns
+  for each row execute function private.check_promotion();
+
+comment on column public.campaigns.username_match is
+  'True: a comment under the user name that the participant typed proves a claim. False: only a linked account or the code does.';
+comment on column public.campaigns.strategy is
+  'What decides a claim that no platform can prove: api and manual leave it to a person, honor_system believes it, statistical draws.';
+comment on column public.campaigns.statistical_basis is
+  'rate: acceptance_rate of the claims are accepted. follower_growth: as large a share as the followers of that day account for.';
+comment on column public.campaigns.reward_after is 'A proof that can be undone is looked at again after so long, and only then rewarded. Null: at once.';
+comment on column public.campaigns.promotion is
+  'True: a promotion to enter. It needs official_rules, eligibility, ends_at, prize_terms and release_text before it can be active.';
+comment on column public.campaigns.release_text is 'The release of the platforms by the entrants, and that none of them sponsors or administers it.';
 
 comment on table public.campaigns is 'A tenant''s campaigns: when they run, in which time zone, whether and at which hours they send messages.';
 comment on column public.campaigns.notify_from is

@@ -8,11 +8,13 @@ create table public.participants (
   whatsapp_opt_in_at timestamptz,
   instagram_username text,
   facebook_user_id text,
+  cohort_id uuid,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   primary key (tenant_id, id),
   constraint one_participant_per_tenant_and_user unique (tenant_id, user_id),
   constraint participants_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
+  constraint participants_cohort_fkey foreign key (tenant_id, cohort_id) references public.cohorts (tenant_id, id) on delete set null (cohort_id),
   constraint participants_user_fkey foreign key (user_id) references auth.users (id) on delete set null,
   constraint display_name_is_not_empty check (btrim(display_name) <> '' and char_length(display_name) <= 80),
   constraint phone_is_e164 check (phone ~ '^\+[1-9][0-9]{6,14}$'),
@@ -22,6 +24,8 @@ create table public.participants (
 );
 
 create index participants_user_id_idx on public.participants (user_id);
+create index participants_tenant_id_cohort_id_idx on public.participants (tenant_id, cohort_id);
+create index participants_tenant_id_facebook_user_id_idx on public.participants (tenant_id, facebook_user_id);
 create unique index participants_tenant_id_instagram_username_idx on public.participants (tenant_id, instagram_username);
 
 create function private.participant_ids()
@@ -112,4 +116,45 @@ create trigger participants_before_write_normalise
   before insert or update on public.participants
   for each row execute function private.normalise_participant();
 
+comment on column public.participants.instagram_username is
+  'What the participant typed: a claim, not a proof. The proven accounts are in linked_accounts; the same holds for facebook_user_id.';
+comment on column public.participants.cohort_id is 'The group that the participant is in; its strategy comes before the campaign''s.';
 comment on table public.participants is 'Customers of a tenant who take part in its campaigns. Members see their tenant''s, everyone sees only their own.';
+
+create function private.set_cohort(p_tenant_id uuid, p_participant_ids uuid[], p_cohort_id uuid)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  if not private.is_platform() then
+    perform private.require_role(p_tenant_id, 'member');
+  end if;
+  if p_cohort_id is not null and not exists (select from public.cohorts h where h.tenant_id = p_tenant_id and h.id = p_cohort_id) then
+    raise exception 'There is no such cohort.' using errcode = 'PT404';
+  end if;
+  update public.participants p set cohort_id = p_cohort_id
+  where p.tenant_id = p_tenant_id and p.id = any (p_participant_ids) and p.cohort_id is distinct from p_cohort_id;
+  get diagnostics v_count = row_count;
+  perform private.audit(p_tenant_id, 'cohort.set', jsonb_build_object('cohort_id', p_cohort_id, 'participants', v_count));
+  return v_count;
+end
+$$;
+
+grant execute on function private.set_cohort(uuid, uuid[], uuid) to authenticated, service_role;
+comment on function private.set_cohort(uuid, uuid[], uuid) is
+  'Behind public.set_cohort. Definer: members may change nothing else of a participant. Members and the platform.';
+
+create function public.set_cohort(tenant_id uuid, participant_ids uuid[], cohort_id uuid default null)
+returns integer
+language sql
+set search_path = ''
+as $$
+  select private.set_cohort(set_cohort.tenant_id, set_cohort.participant_ids, set_cohort.cohort_id)
+$$;
+
+grant execute on function public.set_cohort(uuid, uuid[], uuid) to authenticated, service_role;
+comment on function public.set_cohort(uuid, uuid[], uuid) is
+  'Puts participants into a cohort, or out of any with null; members only. Returns how many changed. Errors: 42501, PT404 no such cohort.';

@@ -33,6 +33,7 @@ begin
       facebook_user_id = coalesce(excluded.facebook_user_id, p.facebook_user_id),
       whatsapp_opt_in_at = coalesce(p.whatsapp_opt_in_at, excluded.whatsapp_opt_in_at)
   returning p.id into v_id;
+  perform private.welcome(p_tenant_id, v_id, p_campaign_id);
   return v_id;
 end
 $$;
@@ -58,6 +59,44 @@ comment on function public.join_campaign(uuid, uuid, text, text, text, text, boo
   'Makes the caller a participant of the tenant (or updates the details) through a running campaign; returns the participant''s id. '
   'whatsapp_opt_in: the person agreed to WhatsApp messages of this business. Errors: PT404 no such campaign, 23505 user name taken, 23514 malformed phone or name, PT429 too many.';
 
+-- Where a participant goes on with a claim: the chat with the code in place, our own link that counts the visit, or the sign-up.
+create function private.action_url(p_task public.social_tasks, p_code text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select case (p_task).kind::text
+    when 'whatsapp_join' then private.contact_link((p_task).tenant_id, 'whatsapp', p_code)
+    when 'instagram_dm_keyword' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
+    when 'instagram_follow' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
+    when 'link_visit' then format('%s/functions/v1/webhooks/visit/%s/%s', rtrim(private.platform_secret('project_url'), '/'),
+      (select t.slug from public.tenants t where t.id = (p_task).tenant_id), p_code)
+    when 'link_sign_up' then replace((p_task).url, '{code}', p_code) end
+$$;
+
+comment on function private.action_url(public.social_tasks, text) is 'The link with which a participant does what a claim says; null for kinds without one.';
+
+-- Who decides a claim: the worker or a signal, where a credential lets them, else the strategy. With the strategy api a claim that
+-- could be proven waits for a credential until its deadline.
+create function private.route_of(p_task public.social_tasks, p_kind public.task_kinds, p_strategy text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select case
+    when (p_kind).proven_by = 'nobody' then 'strategy'
+    when (p_kind).provider is null or p_strategy = 'api'
+      or exists (select from public.credentials c where c.tenant_id = (p_task).tenant_id and c.provider = (p_kind).provider)
+      -- The platform's webhooks are not the tenant's: for what only a signal proves it takes an own credential.
+      or ((p_kind).proven_by = 'worker' and (p_task).platform_credential_allowed
+        and exists (select from jobs.definitions d where d.job = 'verify-social-tasks' and d.platform_allowed)
+        and exists (select from private.platform_credentials c where c.provider = (p_kind).provider))
+      then case (p_kind).proven_by when 'worker' then 'api' else 'signal' end
+    else 'strategy' end
+$$;
+
+comment on function private.route_of(public.social_tasks, public.task_kinds, text) is 'What is to decide claims of a task now: api, signal or strategy.';
+
 create function private.claim_task(p_tenant_id uuid, p_task_id uuid)
 returns jsonb
 language plpgsql security definer
@@ -65,11 +104,17 @@ set search_path = ''
 as $$
 declare
   v_participant_id uuid;
+  v_cohort_id uuid;
   v_task public.social_tasks;
+  v_kind public.task_kinds;
+  v_strategy text;
+  v_basis text;
+  v_route text;
+  v_code text;
   v_completion public.completions;
 begin
   perform private.limit_calls('claim_task', (select auth.uid()));
-  select p.id into v_participant_id from public.participants p
+  select p.id, p.cohort_id into v_participant_id, v_cohort_id from public.participants p
   where p.tenant_id = p_tenant_id and p.user_id = (select auth.uid());
   select t.* into v_task
   from public.social_tasks t
@@ -80,21 +125,49 @@ begin
   if v_participant_id is null or v_task.id is null then
     raise exception 'There is no such task for you to claim. Join its campaign first.' using errcode = 'PT404';
   end if;
-  begin
-    insert into public.completions (tenant_id, task_id, participant_id, code, deadline)
-    values (p_tenant_id, p_task_id, v_participant_id,
-      -- Eight letters and digits from 32 random bits: enough to tell the claims of one post apart.
-      'OC-' || upper(left(gen_random_uuid()::text, 8)),
-      now() + v_task.verify_within)
+  select k.* into v_kind from public.task_kinds k where k.kind = v_task.kind::text;
+  select coalesce(h.strategy, g.strategy), coalesce(h.statistical_basis, g.statistical_basis) into v_strategy, v_basis
+  from public.campaigns g left join public.cohorts h on h.tenant_id = g.tenant_id and h.id = v_cohort_id
+  where g.tenant_id = p_tenant_id and g.id = v_task.campaign_id;
+  v_route := private.route_of(v_task, v_kind, v_strategy);
+
+  -- A code that is taken already is drawn again.
+  loop
+    v_code := private.new_code();
+    insert into public.completions (tenant_id, task_id, participant_id, code, deadline, route, settle_at, action_url)
+    values (p_tenant_id, p_task_id, v_participant_id, v_code, now() + v_task.verify_within, v_route,
+      case v_route
+        -- Long past the deadline: the worker's own answer comes first.
+        when 'api' then now() + v_task.verify_within + interval '1 day'
+        when 'signal' then now() + v_task.verify_within
+        else private.settles_at(v_kind.kind, v_strategy, v_basis, now()) end,
+      private.action_url(v_task, v_code))
+    on conflict do nothing
     returning * into v_completion;
-  exception when unique_violation then
-    raise exception 'You have claimed this task already.' using errcode = '23505',
-      hint = 'A task can be claimed once. Read your completions to see how the claim stands.';
-  end;
-  -- In the same transaction: a claim without its item, or an item without its claim, cannot exist.
-  perform jobs.enqueue('verify-social-tasks', p_tenant_id, v_completion.id);
+    exit when found;
+    if exists (
+      select from public.completions c where c.tenant_id = p_tenant_id and c.task_id = p_task_id and c.participant_id = v_participant_id
+    ) then
+      raise exception 'You have claimed this task already.' using errcode = '23505',
+        hint = 'A task can be claimed once. Read your completions to see how the claim stands.';
+    end if;
+  end loop;
+
+  case v_route
+    -- In the same transaction: a claim without its item, or an item without its claim, cannot exist.
+    when 'api' then perform jobs.enqueue('verify-social-tasks', p_tenant_id, v_completion.id);
+    -- What was seen before the claim counts.
+    when 'signal' then perform private.decide_by_signals(p_tenant_id, '{}', '{}', v_completion.id);
+    else
+      if v_strategy in ('api', 'manual') then
+        perform private.decide_completions(array[(p_tenant_id, v_completion.id, 'manual_review', null,
+          'nothing can prove this claim: a person decides', null, null, null, null, null)::private.verdict], 'settle-claims');
+      end if;
+  end case;
+  select c.* into v_completion from public.completions c where c.tenant_id = p_tenant_id and c.id = v_completion.id;
   return jsonb_build_object('completion_id', v_completion.id, 'status', v_completion.status, 'code', v_completion.code,
-    'deadline', v_completion.deadline);
+    'deadline', v_completion.deadline)
+    || case when v_completion.action_url is not null then jsonb_build_object('action_url', v_completion.action_url) else '{}' end;
 end
 $$;
 
@@ -111,5 +184,6 @@ $$;
 
 grant execute on function public.claim_task(uuid, uuid) to authenticated;
 comment on function public.claim_task(uuid, uuid) is
-  'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline"}. It will be verified in the background. '
+  'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline","action_url"?}. It will be verified in the background; '
+  'action_url opens the chat or the link with the code in place. '
   'Errors: PT404 no such task for this caller, 23505 claimed already, PT429 too many.';

@@ -2,80 +2,122 @@
 
 create function private.load_verifications(p_tenant_ids uuid[], p_item_ids bigint[], p_subject_ids uuid[], p_payloads jsonb[])
 returns setof jobs.loaded
-language sql stable
+language plpgsql stable
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
+begin
+  return query
   select u.item_id,
     jsonb_build_object(
       'completion_id', c.id, 'kind', t.kind, 'post_id', t.post_id, 'code', c.code,
-      'instagram_username', p.instagram_username, 'facebook_user_id', p.facebook_user_id,
+      'author', jsonb_build_object('instagram_id', a.instagram_id, 'instagram_username', a.instagram_username, 'facebook_id', a.facebook_id),
+      'instagram_username', a.instagram_username, 'facebook_user_id', a.facebook_id,
       'since', t.created_at, 'deadline', c.deadline,
-      'recheck_seconds', greatest(1, extract(epoch from t.recheck_every)::integer)),
-    null::timestamptz,
-    case when c.id is null then 'the completion is gone' when c.status <> 'pending' then format('the completion is %s', c.status) end,
+      'recheck_seconds', greatest(1, extract(epoch from t.recheck_every)::integer),
+      'known', known.evidence,
+      'stop_at', mark.stop_at,
+      'mentions', coalesce(mention.list, '[]')),
+    case
+      when c.status is distinct from 'pending' then null
+      -- Seen once: the second look is not before its time.
+      when c.seen_at + g.reward_after > now() then c.seen_at + g.reward_after
+      -- Nothing can be found out about a mention before Instagram tells of one: that wakes it.
+      when t.kind::text = 'instagram_mention' and mention.list is null and known.evidence is null and c.deadline > now() then c.deadline
+      when not t.platform_credential_allowed
+        and not exists (select from public.credentials x where x.tenant_id = c.tenant_id and x.provider = 'meta') then now() + interval '1 hour' end,
+    case when c.id is null then 'the completion is gone' when c.status <> 'pending' then format('the completion is %s', c.status)
+      when c.seen_at + g.reward_after > now() then 'seen once, waiting for the second look'
+      when t.kind::text = 'instagram_mention' then 'waiting for a mention'
+      when not t.platform_credential_allowed then 'waiting for a credential of the tenant''s own' end,
     c.status is distinct from 'pending'
   from unnest(p_tenant_ids, p_item_ids, p_subject_ids) as u (tenant_id, item_id, subject_id)
   left join public.completions c on c.tenant_id = u.tenant_id and c.id = u.subject_id
   left join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+  left join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
   left join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
+  left join public.linked_accounts i on i.tenant_id = p.tenant_id and i.participant_id = p.id and i.platform = 'instagram'
+  left join public.linked_accounts f on f.tenant_id = p.tenant_id and f.participant_id = p.id and f.platform = 'facebook'
+  cross join lateral (
+    -- A name that was only typed counts where the campaign says so.
+    select i.external_id as instagram_id,
+      coalesce(i.username, case when g.username_match then p.instagram_username end) as instagram_username,
+      coalesce(f.external_id, case when g.username_match then p.facebook_user_id end) as facebook_id
+  ) a
+  left join lateral (
+    select s.evidence
+    from private.proving_signals s
+    where s.tenant_id = c.tenant_id and s.completion_id = c.id
+      and not exists (
+        select from private.proofs o
+        where o.tenant_id = s.tenant_id and o.task_id = s.task_id and o.proof = any (s.proofs) and o.completion_id <> s.completion_id)
+    order by s.basis, s.happened_at
+    limit 1
+  ) known on true
+  left join lateral (
+    -- Only for a post that was read as far back as this task goes.
+    select jsonb_build_object('id', r.newest_id, 'at', r.newest_at) as stop_at
+    from private.post_readings r
+    where r.tenant_id = t.tenant_id and r.post_id = t.post_id and t.kind::text = r.surface || '_comment' and r.read_since <= t.created_at
+      and c.seen_at is null
+  ) mark on true
+  left join lateral (
+    select jsonb_agg(jsonb_build_object('media_id', m.details ->> 'media_id', 'comment_id', m.details ->> 'comment_id', 'signal_id', m.id)
+      order by m.happened_at desc) as list
+    from (
+      select s.id, s.details, s.happened_at
+      from private.signals s
+      where s.tenant_id = t.tenant_id and s.kind = 'mention' and s.happened_at >= date_trunc('second', t.created_at)
+        and s.details ->> 'media_id' is not null
+        -- One that has proven another claim of this task proves no second.
+        and not exists (
+          select from private.proofs o
+          where o.tenant_id = t.tenant_id and o.task_id = t.id and o.completion_id <> c.id
+            and o.proof = coalesce('comment:' || regexp_replace(s.details ->> 'comment_id', '^.*_', ''), 'media:' || (s.details ->> 'media_id')))
+      order by s.happened_at desc
+      limit 20
+    ) m
+    where t.kind::text = 'instagram_mention' and c.status = 'pending'
+  ) mention on true;
+end
 $$;
 
 comment on function private.load_verifications(uuid[], bigint[], uuid[], jsonb[]) is
-  'Load function of verify-social-tasks: post, code and handles of each pending completion; items without one are cancelled.';
+  'Load function of verify-social-tasks: post, code and proven accounts of each pending completion, and what is known already. '
+  'Items without a pending completion are cancelled; one that was seen once is held until the second look.';
 
 -- Verified: credit the spins and put the message into the outbox. Not found by the deadline: failed. Cannot be known: a person looks.
 create function private.apply_verifications(p_ended jobs.ended[])
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
+declare
+  v_verdicts private.verdict[];
 begin
-  with proof as (
-    select e.*, c.task_id, e.result -> 'evidence' ->> 'comment_id' as comment_id,
-      row_number() over (partition by e.tenant_id, c.task_id, e.result -> 'evidence' ->> 'comment_id' order by c.claimed_at, c.id) as position
-    from unnest(p_ended) e
-    join public.completions c on c.tenant_id = e.tenant_id and c.id = e.subject_id
-    where e.outcome <> 'cancelled'
-  ),
-  -- One comment proves one claim of a task: the one that was made first.
-  judged as (
-    select p.*, p.comment_id is not null and (p.position > 1 or exists (
-      select from public.completions o
-      where o.tenant_id = p.tenant_id and o.task_id = p.task_id and o.status = 'verified' and o.evidence ->> 'comment_id' = p.comment_id)) as is_used
-    from proof p
-  ),
-  verdict as materialized (
-    select j.tenant_id, j.subject_id, j.credential_source, j.result,
-      case
-        when j.outcome = 'done' and j.result ->> 'verdict' = 'verified' and not j.is_used then 'verified'
-        when j.outcome = 'done' and j.result ->> 'verdict' = 'failed' then 'failed'
-        else 'manual_review' end::public.completion_status as status,
-      case when j.is_used then 'this comment has proven another claim' else coalesce(j.result ->> 'reason', j.error) end as reason
-    from judged j
-  ),
-  decided as (
-    update public.completions c
-    set status = v.status, verified_at = case when v.status = 'verified' then now() end,
-      reason = left(v.reason, 500), evidence = v.result -> 'evidence', credential_source = v.credential_source
-    from verdict v
-    where c.tenant_id = v.tenant_id and c.id = v.subject_id and c.status = 'pending'
-    returning c.tenant_id, c.id, c.task_id, c.participant_id, c.status
-  ),
-  earned as (
-    insert into public.spin_ledger (tenant_id, participant_id, campaign_id, completion_id, spins, reason)
-    select d.tenant_id, d.participant_id, t.campaign_id, d.id, t.reward_spins, 'task verified'
-    from decided d
-    join public.social_tasks t on t.tenant_id = d.tenant_id and t.id = d.task_id
-    where d.status = 'verified'
-    on conflict on constraint a_completion_earns_once do nothing
-    returning spin_ledger.tenant_id, spin_ledger.completion_id
-  )
-  -- The outbox follows by its own function, so that what a message says has one home.
-  insert into public.notification_outbox (tenant_id, campaign_id, participant_id, completion_id, kind, recipient, body, status, reason)
-  select m.*
-  from earned
-  join lateral private.congratulation(earned.tenant_id, earned.completion_id) m on true
-  on conflict on constraint one_message_per_kind_and_completion do nothing;
+  select array_agg((e.tenant_id, e.subject_id, r.verdict, 'api', coalesce(e.result ->> 'reason', e.error), r.evidence,
+      case when r.verdict = 'verified' then array_remove(array[
+        coalesce('comment:' || regexp_replace(r.evidence ->> 'comment_id', '^.*_', ''), 'media:' || (r.evidence ->> 'media_id'),
+          'message:' || (r.evidence ->> 'message_id')),
+        coalesce('author:' || (r.evidence ->> 'author_id'), 'name:' || lower(r.evidence ->> 'author_username'))], null) end,
+      e.credential_source, 'manual_review',
+      case when r.verdict = 'needs_user_action' then (
+        select private.contact_link(c.tenant_id, 'instagram', c.code) from public.completions c where c.tenant_id = e.tenant_id and c.id = e.subject_id) end
+    )::private.verdict)
+  into v_verdicts
+  from unnest(p_ended) e
+  cross join lateral (
+    select case when e.outcome = 'done' and e.result ->> 'verdict' in ('verified', 'failed', 'needs_user_action')
+        then e.result ->> 'verdict' else 'manual_review' end as verdict,
+      case when jsonb_typeof(e.result -> 'evidence') = 'object' then e.result -> 'evidence' end as evidence
+  ) r
+  where e.outcome <> 'cancelled';
+  perform private.decide_completions(v_verdicts, 'worker', p_item_ended => true);
 end
 $$;
 

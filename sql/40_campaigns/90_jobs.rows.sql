@@ -1,4 +1,4 @@
--- The job of this module. Numbers that an admin changed stay as they are.
+-- The jobs of this module. Numbers that an admin changed stay as they are.
 insert into jobs.definitions (
   job, kind, meaning, provider, platform_allowed, batch_size, quantum, max_drains, start_delay_seconds, has_cadence,
   lease_seconds, max_attempts, backoff_seconds, backoff_limit_seconds, load_function, apply_function)
@@ -8,4 +8,14 @@ values (
 on conflict (job) do update set kind = excluded.kind, meaning = excluded.meaning, provider = excluded.provider,
   load_function = excluded.load_function, apply_function = excluded.apply_function;
 
-insert into jobs.clocks (job) values ('verify-social-tasks') on conflict do nothing;
+insert into jobs.definitions (
+  job, kind, scope, meaning, schedule, misfire, condition_function, eligible_function, work_function, lease_seconds, max_attempts)
+values
+  ('settle-claims', 'sql', 'tenant', 'Ends claims whose time has come: by the campaign''s strategy, or by their deadline.', '* * * * *', 'once',
+    'private.claims_are_due', 'private.tenants_with_due_claims', 'private.settle_claims', 60, 5),
+  ('purge-signals', 'sql', 'platform', 'Forgets what was seen outside after 30 days.', '30 3 * * *', 'once',
+    null, null, 'private.purge_signals', 600, 5)
+on conflict (job) do update set kind = excluded.kind, scope = excluded.scope, meaning = excluded.meaning,
+  condition_function = excluded.condition_function, eligible_function = excluded.eligible_function, work_function = excluded.work_function;
+
+insert into jobs.clocks (job) values ('verify-social-tasks'), ('settle-claims'), ('purge-signals') on conflict do nothing;

@@ -1,0 +1,225 @@
+-- Deciding: the one way in which a claim comes to its end, whoever brings the verdict.
+
+-- A verdict on one claim. if_used says what a proof means that has proven another claim: a status, or null to leave the claim open.
+create type private.verdict as (
+  tenant_id uuid,
+  completion_id uuid,
+  verdict text,
+  method text,
+  reason text,
+  evidence jsonb,
+  proofs text[],
+  credential_source text,
+  if_used text,
+  action_url text
+);
+
+create type private.judged as (
+  tenant_id uuid,
+  completion_id uuid,
+  task_id uuid,
+  campaign_id uuid,
+  participant_id uuid,
+  claimed_at timestamptz,
+  from_status text,
+  verdict text,
+  method text,
+  reason text,
+  evidence jsonb,
+  proofs text[],
+  credential_source text,
+  if_used text,
+  action_url text,
+  rule_version integer,
+  look_again_at timestamptz,
+  is_used boolean
+);
+
+create function private.decide_completions(
+  p_verdicts private.verdict[], p_actor text, p_from text[] default '{pending}', p_item_ended boolean default false, p_actor_id uuid default null)
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_judged private.judged[];
+  v_used uuid[];
+  v_count integer;
+  v_tenant_ids uuid[];
+  v_completion_ids uuid[];
+  v_again record;
+begin
+  if coalesce(cardinality(p_verdicts), 0) = 0 then
+    return 0;
+  end if;
+  -- Whoever decides holds the claim: a worker, a webhook and a reviewer at once are one after the other, and the first one counts.
+  perform from unnest(p_verdicts) v
+  join public.completions c on c.tenant_id = v.tenant_id and c.id = v.completion_id
+  where c.status::text = any (p_from)
+  order by c.tenant_id, c.id
+  for no key update of c;
+
+  select array_agg((j.tenant_id, j.completion_id, j.task_id, j.campaign_id, j.participant_id, j.claimed_at, j.from_status,
+      case
+        -- What nobody can prove is never decided by a proof.
+        when j.proven_by = 'nobody' and j.method in ('api', 'webhook', 'link') then 'manual_review'
+        when j.look_again_at > now() then 'pending'
+        else j.verdict end,
+      j.method,
+      case
+        when j.proven_by = 'nobody' and j.method in ('api', 'webhook', 'link') then 'nothing can prove this kind of task'
+        when j.look_again_at > now() then format('seen, and looked at again from %s', to_char(j.look_again_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'))
+        when j.verdict = 'failed' and j.seen_at is not null and j.method in ('api', 'webhook')
+          then 'it was there, and was gone at the second look' || coalesce(': ' || j.reason, '')
+        else j.reason end,
+      j.evidence, j.proofs, j.credential_source, j.if_used, j.action_url, j.rule_version, j.look_again_at, false)::private.judged)
+  into v_judged
+  from (
+    select distinct on (v.tenant_id, v.completion_id)
+      v.tenant_id, v.completion_id, c.task_id, t.campaign_id, c.participant_id, c.claimed_at, c.status::text as from_status, c.seen_at,
+      v.verdict, v.method, left(v.reason, 500) as reason, v.evidence, v.credential_source, v.if_used, v.action_url,
+      case when v.verdict = 'verified' and k.proven_by <> 'nobody' then v.proofs end as proofs,
+      k.proven_by, k.rule_version,
+      -- What can be undone is looked at twice where the campaign says so. A message or a visit cannot be undone.
+      case when v.verdict = 'verified' and k.proven_by = 'worker' and v.method in ('api', 'webhook') and g.reward_after is not null
+        then coalesce(c.seen_at, now()) + g.reward_after end as look_again_at
+    from unnest(p_verdicts) v
+    join public.completions c on c.tenant_id = v.tenant_id and c.id = v.completion_id and c.status::text = any (p_from)
+    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+    join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
+    join public.task_kinds k on k.kind = t.kind::text
+    order by v.tenant_id, v.completion_id, v.verdict = 'verified' desc
+  ) j;
+  if v_judged is null then
+    return 0;
+  end if;
+
+  -- One proof, one claim: the earliest of those that are decided here, and whoever was first of all others.
+  if exists (select from unnest(v_judged) j where j.proofs is not null) then
+    insert into private.proofs (tenant_id, task_id, proof, completion_id)
+    select j.tenant_id, j.task_id, u.proof, j.completion_id
+    from unnest(v_judged) j cross join lateral unnest(j.proofs) as u (proof)
+    order by j.tenant_id, j.task_id, u.proof, j.claimed_at, j.completion_id
+    on conflict do nothing;
+    v_used := array(
+      select distinct j.completion_id
+      from unnest(v_judged) j cross join lateral unnest(j.proofs) as u (proof)
+      join private.proofs o on o.tenant_id = j.tenant_id and o.task_id = j.task_id and o.proof = u.proof
+      where o.completion_id <> j.completion_id);
+    if cardinality(v_used) > 0 then
+      delete from private.proofs o
+      using unnest(v_judged) j
+      where o.tenant_id = j.tenant_id and o.completion_id = j.completion_id and j.completion_id = any (v_used);
+      v_judged := array(
+        select (j.tenant_id, j.completion_id, j.task_id, j.campaign_id, j.participant_id, j.claimed_at, j.from_status,
+          case when u.is_used then j.if_used else j.verdict end, j.method,
+          case when u.is_used then 'what proves this claim has proven another claim of this task' else j.reason end,
+          j.evidence, j.proofs, j.credential_source, j.if_used, j.action_url, j.rule_version,
+          case when not u.is_used then j.look_again_at end, u.is_used)::private.judged
+        from unnest(v_judged) j
+        cross join lateral (select j.completion_id = any (v_used) as is_used) u
+        where not u.is_used or j.if_used is not null);
+    end if;
+  end if;
+
+  with changed as (
+    update public.completions c
+    set status = j.verdict::public.completion_status,
+      verified_at = case when j.verdict = 'verified' then now() end,
+      reason = j.reason,
+      evidence = coalesce(j.evidence, c.evidence),
+      -- Who leaves it to a person has not decided it.
+      method = case when j.verdict in ('verified', 'failed') then j.method end,
+      credential_source = coalesce(j.credential_source, c.credential_source),
+      seen_at = case when j.verdict = 'pending' then coalesce(c.seen_at, now()) else c.seen_at end,
+      settle_at = case j.verdict when 'needs_user_action' then greatest(c.deadline, now())
+        when 'pending' then greatest(c.deadline, j.look_again_at) + interval '1 day' end,
+      action_url = coalesce(j.action_url, c.action_url)
+    from unnest(v_judged) j
+    where c.tenant_id = j.tenant_id and c.id = j.completion_id and c.status::text = any (p_from)
+    returning c.tenant_id, c.id, c.task_id, c.participant_id, j.campaign_id, j.verdict, j.from_status, j.method, j.reason, j.evidence, j.rule_version
+  ),
+  noted as (
+    insert into public.completion_decisions (
+      tenant_id, completion_id, task_id, participant_id, from_status, to_status, method, rule_version, reason, evidence, actor, actor_id)
+    select d.tenant_id, d.id, d.task_id, d.participant_id, d.from_status, d.verdict, d.method, d.rule_version, d.reason, d.evidence, p_actor, p_actor_id
+    from changed d
+  ),
+  earned as (
+    insert into public.spin_ledger (tenant_id, participant_id, campaign_id, completion_id, spins, reason)
+    select d.tenant_id, d.participant_id, d.campaign_id, d.id, t.reward_spins, 'task verified'
+    from changed d
+    join public.social_tasks t on t.tenant_id = d.tenant_id and t.id = d.task_id
+    where d.verdict = 'verified'
+    on conflict on constraint a_completion_earns_once do nothing
+    returning spin_ledger.tenant_id, spin_ledger.completion_id
+  )
+  select (select count(*) filter (where d.verdict <> 'pending') from changed d),
+    array_agg(e.tenant_id order by e.tenant_id, e.completion_id), array_agg(e.completion_id order by e.tenant_id, e.completion_id)
+  into v_count, v_tenant_ids, v_completion_ids
+  from earned e;
+
+  if v_tenant_ids is not null then
+    perform private.congratulate(v_tenant_ids, v_completion_ids);
+  end if;
+
+  -- The item that saw it is over; the second look is a new one. Where a signal saw it, the item still waits, and is held until then.
+  if p_item_ended then
+    for v_again in
+      select j.look_again_at as at, array_agg(j.tenant_id order by j.tenant_id) as tenant_ids, array_agg(j.completion_id order by j.tenant_id) as subject_ids
+      from unnest(v_judged) j
+      where j.verdict = 'pending'
+      group by j.look_again_at
+    loop
+      perform jobs.enqueue_many('verify-social-tasks', v_again.tenant_ids, v_again.subject_ids, v_again.at);
+    end loop;
+  end if;
+  return v_count;
+end
+$$;
+
+comment on function private.decide_completions(private.verdict[], text, text[], boolean, uuid) is
+  'Ends claims by verdicts (verified, failed, manual_review, needs_user_action): status, record of the decision, spins and message of each, once. '
+  'Only claims in one of p_from are touched. p_item_ended: the item that brought it is over, so a second look needs a new one. Returns how many were decided.';
+
+-- Looks whether signals prove open claims: new signals, participants with a newly linked account, or one new claim.
+create function private.decide_by_signals(p_tenant_id uuid, p_signal_ids uuid[], p_participant_ids uuid[], p_completion_id uuid default null)
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_verdicts private.verdict[];
+begin
+  with found as (
+    select s.* from private.proving_signals s
+    where s.tenant_id = p_tenant_id and s.signal_id = any (p_signal_ids)
+    union all
+    select s.* from private.proving_signals s
+    where s.tenant_id = p_tenant_id and s.completion_id = any (array(
+      select c.id from public.completions c where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids)
+      union all
+      select p_completion_id where p_completion_id is not null))
+  )
+  select array_agg((p_tenant_id, best.completion_id, 'verified', best.via, null, best.evidence, best.proofs, null, null, null)::private.verdict)
+  into v_verdicts
+  from (
+    select distinct on (f.completion_id) f.completion_id, f.via, f.evidence, f.proofs
+    from found f
+    where not exists (
+      select from private.proofs o
+      where o.tenant_id = p_tenant_id and o.task_id = f.task_id and o.proof = any (f.proofs) and o.completion_id <> f.completion_id)
+    order by f.completion_id, f.basis, f.happened_at, f.signal_id
+  ) best;
+  return private.decide_completions(v_verdicts, 'webhook');
+end
+$$;
+
+comment on function private.decide_by_signals(uuid, uuid[], uuid[], uuid) is
+  'Verifies the open claims of a tenant that these signals prove, or any signal for claims of these participants or this one. Returns how many.';
