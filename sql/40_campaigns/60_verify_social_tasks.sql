@@ -29,6 +29,8 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_messages integer;
 begin
   with proof as (
     select e.*, c.task_id, e.result -> 'evidence' ->> 'comment_id' as comment_id,
@@ -71,11 +73,7 @@ begin
     returning spin_ledger.tenant_id, spin_ledger.completion_id
   )
   -- The outbox follows by its own function, so that what a message says has one home.
-  insert into public.notification_outbox (tenant_id, campaign_id, participant_id, completion_id, kind, recipient, body, status, reason)
-  select m.*
-  from earned
-  join lateral private.congratulation(earned.tenant_id, earned.completion_id) m on true
-  on conflict on constraint one_message_per_kind_and_completion do nothing;
+  select private.congratulate(array_agg(earned.tenant_id), array_agg(earned.completion_id)) from earned into v_messages;
 end
 $$;
 
