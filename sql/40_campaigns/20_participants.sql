@@ -4,6 +4,7 @@ create table public.participants (
   id uuid not null default gen_random_uuid(),
   user_id uuid,
   display_name text not null,
+  language text,
   phone text,
   whatsapp_opt_in_at timestamptz,
   instagram_username text,
@@ -17,6 +18,7 @@ create table public.participants (
   constraint participants_cohort_fkey foreign key (tenant_id, cohort_id) references public.cohorts (tenant_id, id) on delete set null (cohort_id),
   constraint participants_user_fkey foreign key (user_id) references auth.users (id) on delete set null,
   constraint display_name_is_not_empty check (btrim(display_name) <> '' and char_length(display_name) <= 80),
+  constraint language_is_a_language_tag check (language ~ '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$'),
   constraint phone_is_e164 check (phone ~ '^\+[1-9][0-9]{6,14}$'),
   constraint instagram_username_is_plain check (instagram_username ~ '^[a-z0-9._]{1,30}$'),
   constraint facebook_user_id_is_digits check (facebook_user_id ~ '^[0-9]{1,30}$'),
@@ -64,6 +66,7 @@ comment on function private.participant_tenant_ids() is 'Tenants in which the ca
 alter table public.participants enable row level security;
 grant select on public.participants to authenticated;
 grant update (display_name, phone, instagram_username, facebook_user_id, whatsapp_opt_in_at) on public.participants to authenticated;
+grant update (language) on public.participants to authenticated;
 grant select, insert, update, delete on public.participants to service_role;
 
 create policy participants_select_members_and_self on public.participants
