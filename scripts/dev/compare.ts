@@ -74,7 +74,7 @@ export interface SchemaDifference {
   /** The changes that turn the first database into the second, one statement each. */
   changes: string[];
   /** The changes as SQL, one text per transaction; `transactional` is false for one that must run outside of one. */
-  segments: { sql: string; transactional: boolean }[];
+  segments: Segment[];
   /** Those of the changes that lose data or what holds it. When there are any and `allowDrops` is not set, there are no segments. */
   losses: string[];
 }
@@ -97,6 +97,35 @@ const renderSummary = z.object({
  * The changes that turn the schema of `source` into that of `desired`. What the platform owns (auth, storage, vault, net,
  * cron, extensions, its roles) is left out by pg-delta's profile `supabase`.
  */
+interface Segment {
+  sql: string;
+  transactional: boolean;
+}
+
+interface Statements {
+  statements: string[];
+  transactional: boolean;
+}
+
+/**
+ * As few transactions as can be, because a migration that fails half-way should leave nothing behind. A new value of an enum can
+ * only be used by a later transaction: pg-delta begins another one after each, here all of them come first, together.
+ */
+function joined(segments: readonly Statements[]): Segment[] {
+  const isNewValue = (statement: string) => /^alter type \S+ add value /i.test(statement.trim());
+  const newValues = segments.flatMap(({ statements }) => statements.filter(isNewValue));
+  const groups: Statements[] = [{ statements: newValues, transactional: true }];
+  for (const [index, { statements, transactional }] of segments.entries()) {
+    const others = statements.filter((statement) => !isNewValue(statement));
+    const last = groups.at(-1);
+    if (index > 0 && last?.transactional && transactional) last.statements.push(...others);
+    else groups.push({ statements: others, transactional });
+  }
+  return groups
+    .map(({ statements, transactional }) => ({ sql: acknowledged(statements).join('\n'), transactional }))
+    .filter(({ sql }) => sql !== '');
+}
+
 export async function schemaDifference(
   source: string,
   desired: string,
@@ -131,13 +160,13 @@ export async function schemaDifference(
     if (rendered.code !== 0) throw new Error(`pgdelta render failed:\n${outputOf(rendered)}`);
     const { files } = renderSummary.parse(JSON.parse(rendered.stdout.trim().split('\n').at(-1) ?? ''));
     const rest = [...statements];
-    const segments = files.map(({ transactional, actionCount }) => {
-      const wanted = rest
+    const segments = files.map(({ transactional, actionCount }) => ({
+      statements: rest
         .splice(0, actionCount)
-        .filter((statement) => !isGrantToOwner(statement) && !isCronEntry(statement));
-      return { sql: acknowledged(wanted).join('\n'), transactional };
-    });
-    return { changes, losses, segments: segments.filter(({ sql }) => sql !== '') };
+        .filter((statement) => !isGrantToOwner(statement) && !isCronEntry(statement)),
+      transactional,
+    }));
+    return { changes, losses, segments: joined(segments) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
