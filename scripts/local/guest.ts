@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './config.ts';
-import { connect } from './database.ts';
+import { connect, ServerRefused } from './database.ts';
 
 /** Ends of addresses that no real person has (RFC 2606). */
 const madeUp = '(^|[@.])(test|example|invalid|localhost|example\\.(com|net|org))$';
@@ -17,7 +17,7 @@ const madeUp = '(^|[@.])(test|example|invalid|localhost|example\\.(com|net|org))
  * @param guest who wants to empty it, as the error says it: `the demo`, `the tests`
  */
 export async function assertNobodyIsHome(databaseUrl: string, guest: string): Promise<void> {
-  if (!URL.canParse(databaseUrl)) throw new Error('DATABASE_URL is not a url like postgresql://…');
+  if (!URL.canParse(databaseUrl)) throw new ServerRefused('DATABASE_URL is not a url like postgresql://…');
   const sql = connect(databaseUrl);
   try {
     const [home] = await sql<{ busy: boolean; users: boolean }[]>`
@@ -26,10 +26,11 @@ export async function assertNobodyIsHome(databaseUrl: string, guest: string): Pr
           select from pg_catalog.pg_stat_activity a
           where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin')
         ) as busy`;
-    if (home?.busy) throw new Error('Another stack uses the database of DATABASE_URL now. Stop it first.');
+    if (home?.busy)
+      throw new ServerRefused('Another stack uses the database of DATABASE_URL now. Stop it first.');
     if (!home?.users) return;
     const refuse = (holds: string) => {
-      throw new Error(
+      throw new ServerRefused(
         `The database of DATABASE_URL holds ${holds}, and ${guest} would empty it. Nothing in it was changed. ` +
           'Use another database, or empty this one: npm start -- --reset',
       );
