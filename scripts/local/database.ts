@@ -219,15 +219,30 @@ async function userSchemas(sql: postgres.Sql): Promise<string[]> {
   return rows.map((row) => row.nspname);
 }
 
+/** An entry of pg_cron that is not ours, in words. They go with the extension, also those for other databases. */
+export async function cronEntry(sql: postgres.Sql): Promise<string | undefined> {
+  const [cron] = await sql`select where to_regclass('cron.job') is not null`;
+  if (!cron) return undefined;
+  const [entry] = await sql<{ name: string }[]>`
+    select coalesce(j.jobname, j.jobid::text) as name from cron.job j where j.jobname is distinct from 'onecron' limit 1`;
+  return entry && `the entry "${entry.name}" of pg_cron`;
+}
+
 async function assertEmpty(sql: postgres.Sql, name: string): Promise<void> {
+  // What extensions brought is nobody's work, and indexes go with their tables.
   const [row] = await sql<{ found: string | null }[]>`
     select min(format('%I.%I', n.nspname, c.relname)) as found
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
-      and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype = 'e')`;
-  if (row?.found) {
+      and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      and not exists (
+        select from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+      )`;
+  const found = row?.found ?? (await cronEntry(sql));
+  if (found) {
     throw new ServerRefused(
-      `DATABASE_URL must be an empty database: "${name}" holds ${row.found}. Nothing in it was changed.`,
+      `DATABASE_URL must be an empty database: "${name}" holds ${found}. Nothing in it was changed.`,
     );
   }
 }

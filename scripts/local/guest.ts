@@ -5,13 +5,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './config.ts';
-import { connect, ServerRefused } from './database.ts';
+import { connect, cronEntry, ServerRefused } from './database.ts';
 
 /** Ends of addresses that no real person has (RFC 2606). */
 const madeUp = '(^|[@.])(test|example|invalid|localhost|example\\.(com|net|org))$';
 
 /**
- * Throws, with what to do, when a stack uses the database, or when it holds real people or tables that are not ours.
+ * Throws, with what to do, when a stack uses the database, or when it holds real people, or tables or entries of pg_cron that are not ours.
  * Changes nothing. A database that no stack prepared is not judged here: `startDatabase` takes it only when it is empty.
  *
  * @param guest who wants to empty it, as the error says it: `the demo`, `the tests`
@@ -40,6 +40,8 @@ export async function assertNobodyIsHome(databaseUrl: string, guest: string): Pr
     if (real) refuse('people who are not made up');
     const foreign = await tablesOfOthers(sql);
     if (foreign !== undefined) refuse(`${foreign}, which no migration of this checkout made`);
+    const entry = await cronEntry(sql);
+    if (entry !== undefined) refuse(entry);
   } finally {
     await sql.end();
   }
