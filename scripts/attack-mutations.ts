@@ -83,7 +83,13 @@ export async function mutate(options: MutationOptions): Promise<Outcome> {
 
   let noticed = 0;
   const missed: Mutation[] = [];
+  // Ctrl-C waits for the copy in hand, not for all that are to come.
+  let stopped = false;
+  for (const event of ['SIGINT', 'SIGTERM', 'SIGHUP', 'disconnect'])
+    process.once(event, () => (stopped = true));
+  process.channel?.unref();
   for (const mutation of sample) {
+    if (stopped) break;
     const failed = await attempt(mutation);
     if (failed) noticed += 1;
     else missed.push(mutation);

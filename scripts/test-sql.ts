@@ -55,13 +55,17 @@ export async function runSqlTests({ url, files, log }: SqlTestOptions): Promise<
   return total;
 }
 
-/** Creates pgTAP where `supabase test db` does, in a database that has not got it yet. */
+/** Sees to it that pgTAP is where `supabase test db` creates it. */
 async function providePgtap(url: string): Promise<void> {
   const sql = postgres(url, { max: 1, fetch_types: false, onnotice: () => {} });
   try {
-    const [row] = await sql<[{ there: boolean; schema: string | null }]>`
-      select exists (select from pg_extension where extname = 'pgtap') as there, to_regnamespace('extensions')::text as schema`;
-    if (!row.there) await sql.unsafe(`create extension pgtap schema ${row.schema ?? 'public'}`);
+    const [row] = await sql<[{ at: string | null; schema: string | null }]>`
+      select (select extnamespace::regnamespace::text from pg_extension where extname = 'pgtap') as at,
+        to_regnamespace('extensions')::text as schema`;
+    if (row.at === null) await sql.unsafe(`create extension pgtap schema ${row.schema ?? 'public'}`);
+    // In public its functions would count as ours.
+    else if (row.at === 'public' && row.schema)
+      await sql.unsafe('alter extension pgtap set schema extensions');
   } finally {
     await sql.end({ timeout: 1 });
   }

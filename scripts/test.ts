@@ -61,6 +61,9 @@ async function runSql(files: string[]): Promise<Tally> {
     } finally {
       await stack.stop();
     }
+  } catch (error) {
+    if (error instanceof Error && error.name === 'ServerRefused') throw new UsageError(error.message);
+    throw error;
   } finally {
     await rm(dataDir, { recursive: true, force: true });
   }

@@ -14,6 +14,11 @@ import { type Keys, makeDataDir, readKeys } from './env.ts';
 import { installStandIns } from './extensions/install.ts';
 import { type Guard, startGuard } from './guard.ts';
 
+/** What the server of DATABASE_URL is, has or lacks, so that it is not used; says what to do. */
+export class ServerRefused extends Error {
+  override name = 'ServerRefused';
+}
+
 export interface Database {
   /** As the superuser: for preparing and for the stand-ins' workers, never for migrations or the API. */
   adminUrl: string;
@@ -153,9 +158,9 @@ export async function prepare(adminUrl: string, options: PrepareOptions): Promis
         current_setting('server_version_num')::int as version
       from pg_catalog.pg_roles r where r.rolname = current_user`;
     if (!server?.superuser) {
-      throw new Error(`DATABASE_URL must be a superuser's: "${server?.role}" is none`);
+      throw new ServerRefused(`DATABASE_URL must be a superuser's: "${server?.role}" is none`);
     }
-    if (server.version < 150_000) throw new Error('DATABASE_URL must be of PostgreSQL 15 or newer');
+    if (server.version < 150_000) throw new ServerRefused('DATABASE_URL must be of PostgreSQL 15 or newer');
 
     const own = options.extensionDir !== undefined || options.knownStandIns !== undefined;
     const ours = await isPrepared(sql);
@@ -214,15 +219,30 @@ async function userSchemas(sql: postgres.Sql): Promise<string[]> {
   return rows.map((row) => row.nspname);
 }
 
+/** An entry of pg_cron that is not ours, in words. They go with the extension, also those for other databases. */
+export async function cronEntry(sql: postgres.Sql): Promise<string | undefined> {
+  const [cron] = await sql`select where to_regclass('cron.job') is not null`;
+  if (!cron) return undefined;
+  const [entry] = await sql<{ name: string }[]>`
+    select coalesce(j.jobname, j.jobid::text) as name from cron.job j where j.jobname is distinct from 'onecron' limit 1`;
+  return entry && `the entry "${entry.name}" of pg_cron`;
+}
+
 async function assertEmpty(sql: postgres.Sql, name: string): Promise<void> {
+  // What extensions brought is nobody's work, and indexes go with their tables.
   const [row] = await sql<{ found: string | null }[]>`
     select min(format('%I.%I', n.nspname, c.relname)) as found
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
-      and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype = 'e')`;
-  if (row?.found) {
-    throw new Error(
-      `DATABASE_URL must be an empty database: "${name}" holds ${row.found}. Nothing in it was changed.`,
+      and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      and not exists (
+        select from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+      )`;
+  const found = row?.found ?? (await cronEntry(sql));
+  if (found) {
+    throw new ServerRefused(
+      `DATABASE_URL must be an empty database: "${name}" holds ${found}. Nothing in it was changed.`,
     );
   }
 }
@@ -332,7 +352,7 @@ async function installLacking(sql: postgres.Sql, name: string): Promise<StandIn[
       // Those of an earlier start by somebody with more rights will do.
       const missing = lacking.filter((each) => !offered.some((offer) => offer.name === each));
       if (missing.length === 0) return [...lacking];
-      throw new Error(
+      throw new ServerRefused(
         `The server of DATABASE_URL lacks ${missing.join(', ')}, and ${directory} cannot be written from here. ` +
           'Install these extensions on the server, or start once as a user who may write there, on the server itself.',
       );
@@ -349,7 +369,7 @@ async function assertCronRuns(sql: postgres.Sql, name: string): Promise<void> {
       current_setting('cron.database_name', true) as database`;
   const loaded = setting?.preload.split(',').some((each) => each.trim().endsWith('pg_cron'));
   if (loaded && setting?.database === name) return;
-  throw new Error(
+  throw new ServerRefused(
     `The server of DATABASE_URL offers pg_cron, but does not run it in "${name}". In its postgresql.conf set ` +
       `shared_preload_libraries = 'pg_cron' and cron.database_name = '${name}', and restart it` +
       (loaded ? `; or use its database "${setting?.database}".` : '.'),

@@ -5,19 +5,19 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './config.ts';
-import { connect } from './database.ts';
+import { connect, cronEntry, ServerRefused } from './database.ts';
 
 /** Ends of addresses that no real person has (RFC 2606). */
 const madeUp = '(^|[@.])(test|example|invalid|localhost|example\\.(com|net|org))$';
 
 /**
- * Throws, with what to do, when a stack uses the database, or when it holds real people or tables that are not ours.
+ * Throws, with what to do, when a stack uses the database, or when it holds real people, or tables or entries of pg_cron that are not ours.
  * Changes nothing. A database that no stack prepared is not judged here: `startDatabase` takes it only when it is empty.
  *
  * @param guest who wants to empty it, as the error says it: `the demo`, `the tests`
  */
 export async function assertNobodyIsHome(databaseUrl: string, guest: string): Promise<void> {
-  if (!URL.canParse(databaseUrl)) throw new Error('DATABASE_URL is not a url like postgresql://…');
+  if (!URL.canParse(databaseUrl)) throw new ServerRefused('DATABASE_URL is not a url like postgresql://…');
   const sql = connect(databaseUrl);
   try {
     const [home] = await sql<{ busy: boolean; users: boolean }[]>`
@@ -26,10 +26,11 @@ export async function assertNobodyIsHome(databaseUrl: string, guest: string): Pr
           select from pg_catalog.pg_stat_activity a
           where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin')
         ) as busy`;
-    if (home?.busy) throw new Error('Another stack uses the database of DATABASE_URL now. Stop it first.');
+    if (home?.busy)
+      throw new ServerRefused('Another stack uses the database of DATABASE_URL now. Stop it first.');
     if (!home?.users) return;
     const refuse = (holds: string) => {
-      throw new Error(
+      throw new ServerRefused(
         `The database of DATABASE_URL holds ${holds}, and ${guest} would empty it. Nothing in it was changed. ` +
           'Use another database, or empty this one: npm start -- --reset',
       );
@@ -39,6 +40,8 @@ export async function assertNobodyIsHome(databaseUrl: string, guest: string): Pr
     if (real) refuse('people who are not made up');
     const foreign = await tablesOfOthers(sql);
     if (foreign !== undefined) refuse(`${foreign}, which no migration of this checkout made`);
+    const entry = await cronEntry(sql);
+    if (entry !== undefined) refuse(entry);
   } finally {
     await sql.end();
   }

@@ -95,6 +95,12 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
     await expect(startDatabase({ databaseUrl: url(), reset: true })).rejects.toThrow(/empty database/);
     expect(await run('select * from public.precious')).toEqual([]);
     await run('drop table public.precious');
+    // Extensions without rows are as good as nothing, which the start below shows. An entry of pg_cron is somebody's.
+    await run("create extension pg_cron; select cron.schedule('precious', '0 0 1 1 *', 'select 1')");
+    await expect(startDatabase({ databaseUrl: url() })).rejects.toThrow(
+      /holds the entry "precious" of pg_cron/,
+    );
+    await run("select cron.unschedule('precious')");
   });
 
   test('a database in which pg_cron does not run is refused with what to do', async () => {
@@ -161,7 +167,13 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
     await expect(asGuest()).rejects.toThrow(
       /private\.hidden, which no migration.*the tests would empty it.*--reset/,
     );
-    await run('drop schema private, public cascade; create schema public');
+    // Debian's pg_cron goes with schema public.
+    await run(
+      'drop schema private, public cascade; create schema public; create extension if not exists pg_cron',
+    );
+    await run("select cron.schedule('tick', '0 0 1 1 *', 'select 1')");
+    await expect(asGuest()).rejects.toThrow(/the entry "tick" of pg_cron/);
+    await run("select cron.unschedule(jobid) from cron.job where jobname = 'tick'");
     await asGuest();
     await run("update auth.users set email = 'ada@shop.example.org.de'");
     await expect(asGuest()).rejects.toThrow(/people who are not made up/);

@@ -79,12 +79,17 @@ async function move(sql: postgres.Sql, ms: number): Promise<void> {
 const realUrl = process.env.DATABASE_URL;
 const hasReal = realUrl !== undefined && (await hasRealCron(realUrl));
 
+/**
+ * Whether it runs there, over connections of its own, as the stand-in does. As background workers its jobs word their messages
+ * in another way, and in 1.4 one that waits for a lock holds up all the others.
+ */
 async function hasRealCron(url: string): Promise<boolean> {
   const sql = postgres(url, options);
   try {
     const [row] = await sql<[{ real: boolean }]>`
       select current_setting('shared_preload_libraries') like '%pg_cron%'
-        and current_setting('cron.database_name', true) = current_database() as real`;
+        and current_setting('cron.database_name', true) = current_database()
+        and current_setting('cron.use_background_workers', true) is distinct from 'on' as real`;
     return row.real;
   } finally {
     await sql.end();
