@@ -343,6 +343,7 @@ describe('Meta: usage headers', () => {
     ['96 % of CPU of the app', { 'x-app-usage': '{"call_count":28,"total_time":25,"total_cputime":96}' }, 60],
     ['28 % of the app', { 'x-app-usage': '{"call_count":28,"total_time":25,"total_cputime":25}' }, undefined],
     ['a week to regain', business({ call_count: 100, estimated_time_to_regain_access: 10_080 }), 86_400],
+    ['100 % of the limit for ads', business({ type: 'ads_management', call_count: 100 }), undefined],
     ['garbage', { 'x-app-usage': 'garbage', 'x-business-use-case-usage': '{"a":5}' }, undefined],
     ['null', { 'x-app-usage': 'null' }, undefined],
   ])('%s', (_name, headers, seconds) => {

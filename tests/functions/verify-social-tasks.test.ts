@@ -470,6 +470,15 @@ describe('what was read before', () => {
     expect(told[0]?.comments.map(({ id }) => id)).toEqual(['1', '2', 'm']);
   });
 
+  test('a Page’s comment is the same one with and without the id of its post', async () => {
+    const stop_at = { ...mark, id: '77_m' };
+    const { requests } = await readings(
+      (_request, count) => page([comment(count === 2 ? 'm' : '1')], `c${count}`),
+      [claim(1, { kind: 'facebook_comment', stop_at })],
+    );
+    expect(requests).toHaveLength(2);
+  });
+
   test('the mark is passed by its time when its comment was deleted', async () => {
     const old = { at: nowMs - 3 * hour };
     const { requests } = await readings(
@@ -560,6 +569,18 @@ describe('what was read before', () => {
 });
 
 describe('who is meant', () => {
+  test('a name that stands beside the author is not believed', async () => {
+    const author = { instagram_id: null, instagram_username: null, facebook_id: null };
+    const beside = { author, instagram_username: 'user1', facebook_user_id: 'a1', ...late };
+    for (const kind of ['instagram_comment', 'facebook_comment']) {
+      const { outcomes } = await verify(() => page([comment('1')]), [claim(1, { ...beside, kind })]);
+      expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
+      const named = { instagram_id: null, instagram_username: 'user1', facebook_id: 'a1' };
+      const believed = await verify(() => page([comment('1')]), [claim(1, { author: named, kind })]);
+      expect(believed.outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+    }
+  });
+
   const withheld = (changes: Partial<Comment>) => () => page([comment('1', changes)]);
   const by = (instagram_id: string | null, instagram_username: string | null) => ({
     author: { instagram_id, instagram_username, facebook_id: null },

@@ -76,11 +76,16 @@ function markOf(claims: readonly Claim[]): Claim['mark'] {
   }, claims[0]?.mark ?? null);
 }
 
+/** A Page's comment comes with the id of its post before its own, or without. */
+function shortId(commentId: string): string {
+  return commentId.slice(commentId.lastIndexOf('_') + 1);
+}
+
 /** Whether this page goes down to the mark. A comment that was deleted is passed by its time, a whole page at once. */
 function reaches(mark: Claim['mark'], comments: readonly Comment[]): boolean {
   const inOrder = comments.filter((comment) => !comment.nested);
   if (mark === null || inOrder.length === 0) return false;
-  if (inOrder.some((comment) => comment.id === mark.id)) return true;
+  if (inOrder.some((comment) => shortId(comment.id) === shortId(mark.id))) return true;
   const { atMs } = mark;
   return atMs !== null && inOrder.every((comment) => comment.at !== null && comment.at < wholeSecond(atMs));
 }
