@@ -515,6 +515,21 @@ describe('what was read before', () => {
     }
   });
 
+  test('a reading by the claims’ age that does not come down to the mark leaves the mark where it is', async () => {
+    const older = { id: 'm', at: iso(since - 3 * hour) };
+    const old = { at: since - hour };
+    const { told } = await readings(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [claim(1, { stop_at: older, ...late })],
+    );
+    expect(told).toMatchObject([{ complete: false }]);
+    const down = await readings(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [marked(1, late)],
+    );
+    expect(down.told).toMatchObject([{ complete: true }]);
+  });
+
   test('an end before the end is told as one, and so is trouble', async () => {
     const cut = await readings((_request, count) => page([comment(`${count}`)], `c${count}`), [claim(1)]);
     expect(cut.told).toMatchObject([{ complete: false, comments: [{ id: '1' }, { id: '2' }, { id: '3' }] }]);
@@ -569,6 +584,12 @@ describe('what was read before', () => {
 });
 
 describe('who is meant', () => {
+  test('a comment whose author comes without an id is proof by the name', async () => {
+    const nameless = comment('1', { authorId: null, text: 'CODE-1A' });
+    const { outcomes } = await verify(() => page([nameless]), [claim(1)]);
+    expect(outcomes).toMatchObject([{ result: { evidence: { author_id: null, author_username: 'user1' } } }]);
+  });
+
   test('a name that stands beside the author is not believed', async () => {
     const author = { instagram_id: null, instagram_username: null, facebook_id: null };
     const beside = { author, instagram_username: 'user1', facebook_user_id: 'a1', ...late };
