@@ -213,6 +213,6 @@ async function readPost(
 function evidenceOf(comment: Comment): Evidence {
   const { id, authorId, username } = comment;
   // A name where there is no id: one of them is needed to see that a person proves a task once.
-  const named = authorId === null && username !== null ? { author_username: username } : {};
+  const named: Evidence = authorId === null && username !== null ? { author_username: username } : {};
   return { comment_id: id, author_id: authorId, ...named, commented_at: isoOf(comment.at) };
 }
