@@ -249,6 +249,28 @@ describe('drain', () => {
     expect(closed).toEqual([]);
   });
 
+  test('what was read is told for the tenant and the batch, and failing at that costs no outcome', async () => {
+    const told: unknown[] = [];
+    const post = { surface: 'facebook' as const, post_id: '1_2', comments: [], newest: null, complete: true };
+    const telling: JobHandler = async (given, context) => {
+      await context.recordComments(post);
+      await allDone(given, context);
+    };
+    const recordComments = async (...args: unknown[]) => {
+      told.push(args);
+      throw trouble();
+    };
+    const { run, closed, entries } = draining(
+      [batch(7, [tenant('a', 1)])],
+      telling,
+      partial({ recordComments }),
+    );
+    expect(await run()).toMatchObject({ end: 'nothing_awake', closed: 1 });
+    expect(told).toEqual([[7, tenant('a', 1).tenant_id, post]]);
+    expect(closed).toMatchObject([{ outcome: 'done' }]);
+    expect(entries().map((entry) => entry.event)).toContain('record_comments failed');
+  });
+
   test('a secret in an error reaches no log and no outcome', async () => {
     const { run, closed, lines } = draining([batch(1, [tenant('a', 1)])], async (given) => {
       throw new Error(

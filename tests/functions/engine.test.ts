@@ -55,6 +55,16 @@ describe('engine client', () => {
     ]);
   });
 
+  test('what was read of a post is told once, under the names of SQL', async () => {
+    const post = { surface: 'instagram' as const, post_id: '1', comments: [], newest: null, complete: true };
+    const { engine, calls } = engineOver([ok(3)]);
+    expect(await engine.recordComments(17, 't', post)).toBe(3);
+    expect(calls).toEqual([{ name: 'record_comments', args: { batch_id: 17, tenant_id: 't', post } }]);
+    const down = engineOver([fail(503, '')]);
+    await expect(down.engine.recordComments(17, 't', post)).rejects.toThrow(EngineError);
+    expect(down.calls).toHaveLength(1);
+  });
+
   test('the kind of a job is what the list of jobs says', async () => {
     const jobs = ok([
       { job: 'a', kind: 'edge' },

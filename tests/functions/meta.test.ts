@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Credential } from '../../functions/_shared/engine.ts';
-import { createMeta, metaErrors, usageHint } from '../../functions/_shared/providers/meta.ts';
+import { batchSizeOf, createMeta, metaErrors, usageHint } from '../../functions/_shared/providers/meta.ts';
 import { connectionRefused, connectionReset, json, metaCredential, network, never, nowMs } from './fakes.ts';
 
 const token = String(metaCredential.secret.access_token);
@@ -343,6 +343,7 @@ describe('Meta: usage headers', () => {
     ['96 % of CPU of the app', { 'x-app-usage': '{"call_count":28,"total_time":25,"total_cputime":96}' }, 60],
     ['28 % of the app', { 'x-app-usage': '{"call_count":28,"total_time":25,"total_cputime":25}' }, undefined],
     ['a week to regain', business({ call_count: 100, estimated_time_to_regain_access: 10_080 }), 86_400],
+    ['100 % of the limit for ads', business({ type: 'ads_management', call_count: 100 }), undefined],
     ['garbage', { 'x-app-usage': 'garbage', 'x-business-use-case-usage': '{"a":5}' }, undefined],
     ['null', { 'x-app-usage': 'null' }, undefined],
   ])('%s', (_name, headers, seconds) => {
@@ -355,5 +356,214 @@ describe('Meta: usage headers', () => {
       kind: 'ok',
       hint: { seconds: 60, reason: expect.stringContaining('97 %') },
     });
+  });
+});
+
+describe('Meta: several reads in one call', () => {
+  const part = (code: number, body: unknown, headers?: Record<string, string>) => ({
+    code,
+    ...(headers && { headers: Object.entries(headers).map(([name, value]) => ({ name, value })) }),
+    body: JSON.stringify(body),
+  });
+  const profile = (follows: boolean | null) => ({
+    id: '1',
+    username: 'jane',
+    ...(follows === null ? {} : { is_user_follow_business: follows }),
+  });
+  const profilesOver = (answer: Parameters<typeof network>[0], credential: Credential = metaCredential) => {
+    const { meta, requests } = metaOver(answer);
+    return { requests, ask: (...ids: string[]) => meta.profiles(credential, { ids, nowMs }) };
+  };
+
+  test('a batch is a form with the token in its body, and parts without any', async () => {
+    const { ask, requests } = profilesOver(() => json(200, [part(200, profile(true))]));
+    await ask('1', '2');
+    const form = new URLSearchParams(requests[0]?.body);
+    expect(requests).toHaveLength(1);
+    expect(requests[0]).toMatchObject({ method: 'POST', url: 'https://graph.facebook.com/v26.0/' });
+    expect(form.get('access_token')).toBe(token);
+    expect(JSON.parse(form.get('batch') ?? '')).toEqual(
+      ['1', '2'].map((id) => ({
+        method: 'GET',
+        relative_url: `${id}?fields=username%2Cis_user_follow_business`,
+      })),
+    );
+  });
+
+  test('with an app secret the batch carries the proof with its time', async () => {
+    const secret = { access_token: token, app_secret: 'canary-app-secret' };
+    const { ask, requests } = profilesOver(() => json(200, []), { ...metaCredential, secret });
+    await ask('1');
+    const form = new URLSearchParams(requests[0]?.body);
+    const time = Math.trunc(nowMs / 1000);
+    expect(form.get('appsecret_time')).toBe(String(time));
+    expect(form.get('appsecret_proof')).toBe(
+      createHmac('sha256', 'canary-app-secret').update(`${token}|${time}`).digest('hex'),
+    );
+    expect(requests[0]?.body).not.toContain('canary-app-secret');
+  });
+
+  test('each part has its own outcome, in the order of the question', async () => {
+    const { ask } = profilesOver(() =>
+      json(200, [
+        part(200, profile(true)),
+        null,
+        part(400, graphError(230)),
+        part(400, graphError(100, 33)),
+        part(403, graphError(80006)),
+        part(200, profile(null)),
+        { code: 200, body: '<html>' },
+        'nonsense',
+      ]),
+    );
+    const outcome = await ask('1', '2', '3', '4', '5', '6', '7', '8', '9');
+    expect(outcome).toMatchObject({
+      kind: 'ok',
+      value: [
+        { kind: 'ok', value: { consent: true, username: 'jane', follows: true } },
+        { kind: 'retry' },
+        { kind: 'ok', value: { consent: false } },
+        { kind: 'refused' },
+        { kind: 'throttled', seconds: 300 },
+        { kind: 'ok', value: { follows: null } },
+        { kind: 'retry' },
+        { kind: 'retry' },
+        { kind: 'retry' },
+      ],
+    });
+  });
+
+  test('what is no id stays at home, and the others keep their places', async () => {
+    const { ask, requests } = profilesOver(() => json(200, [part(200, profile(false))]));
+    expect(await ask('../me', '1', '')).toMatchObject({
+      value: [{ kind: 'refused' }, { kind: 'ok', value: { follows: false } }, { kind: 'refused' }],
+    });
+    expect(JSON.parse(new URLSearchParams(requests[0]?.body).get('batch') ?? '')).toHaveLength(1);
+    const nobody = profilesOver(() => json(200, []));
+    expect(await nobody.ask('../me')).toMatchObject({ kind: 'ok', value: [{ kind: 'refused' }] });
+    expect(nobody.requests).toEqual([]);
+  });
+
+  test('an error of the whole call is the outcome of the whole call', async () => {
+    expect(await profilesOver(() => json(400, graphError(190, 463))).ask('1')).toMatchObject({
+      kind: 'credentialBroken',
+    });
+    expect(await profilesOver(() => json(200, graphError(4))).ask('1')).toMatchObject({ kind: 'throttled' });
+    expect(await profilesOver(() => json(200, { data: [] })).ask('1')).toMatchObject({ kind: 'retry' });
+    expect(await profilesOver(() => Promise.reject(connectionReset())).ask('1')).toMatchObject({
+      kind: 'retry',
+    });
+  });
+
+  test('the usage that the parts report is the hint of the call, the longest one', async () => {
+    const usage = (minutes: number) => ({
+      'X-Business-Use-Case-Usage': JSON.stringify({
+        '1': [{ type: 'messenger', call_count: 99, estimated_time_to_regain_access: minutes }],
+      }),
+    });
+    const { ask } = profilesOver(() =>
+      json(200, [
+        part(200, profile(true), usage(2)),
+        part(200, profile(true), usage(9)),
+        part(200, profile(true), { 'X-App-Usage': 'bad\u0000' }),
+      ]),
+    );
+    expect(await ask('1', '2', '3')).toMatchObject({ kind: 'ok', hint: { seconds: 540 } });
+  });
+
+  test('an Instagram login asks one by one, at its own host', async () => {
+    const login = { ...metaCredential, kind: 'instagram_login' };
+    const { ask, requests } = profilesOver(({ url }) => {
+      if (url.includes('/2?')) return json(400, graphError(230));
+      return json(200, profile(true));
+    }, login);
+    expect(await ask('1', '2')).toMatchObject({
+      value: [{ value: { follows: true } }, { value: { consent: false } }],
+    });
+    expect(requests.map(({ method, url }) => [method, new URL(url).host])).toEqual([
+      ['GET', 'graph.instagram.com'],
+      ['GET', 'graph.instagram.com'],
+    ]);
+    expect([batchSizeOf(metaCredential), batchSizeOf(login)]).toEqual([50, 5]);
+  });
+
+  test('a mention in a comment and one in a caption are asked for by id', async () => {
+    const comment = { mentioned_comment: { id: '7', username: 'jane', text: 'hi' }, id: '1784' };
+    const media = { mentioned_media: { id: '8', timestamp: '2026-11-20T18:10:30+0000' }, id: '1784' };
+    const { meta, requests } = metaOver(() => json(200, [part(200, comment), part(200, media)]));
+    const places = [
+      { mediaId: '6', commentId: '7' },
+      { mediaId: '8', commentId: null },
+    ];
+    const outcome = await meta.mentions(metaCredential, { accountId: '1784', places, nowMs });
+    expect(outcome).toMatchObject({
+      value: [
+        { value: { id: '7', username: 'jane', text: 'hi', at: null } },
+        { value: { id: '8', username: null, text: '', at: Date.parse('2026-11-20T18:10:30Z') } },
+      ],
+    });
+    const asked: { relative_url: string }[] = JSON.parse(
+      new URLSearchParams(requests[0]?.body).get('batch') ?? '',
+    );
+    expect(
+      asked.map(({ relative_url }) => new URLSearchParams(relative_url.split('?')[1]).get('fields')),
+    ).toEqual([
+      'mentioned_comment.comment_id(7){id,username,timestamp,text}',
+      'mentioned_media.media_id(8){id,username,timestamp,caption}',
+    ]);
+  });
+});
+
+describe('Meta: tags and reactions', () => {
+  test('the next page of tags is reached by the cursor alone, until a page is empty', async () => {
+    const paging = { cursors: { before: 'a', after: 'b' } };
+    const data = [{ id: '1', username: 'jane', timestamp: '2026-11-20T18:10:30+0000' }];
+    const full = metaOver(() => json(200, { data, paging }));
+    expect(await full.meta.tagPage(metaCredential, { accountId: '1784', after: null, nowMs })).toEqual({
+      kind: 'ok',
+      value: {
+        media: [{ id: '1', username: 'jane', at: Date.parse('2026-11-20T18:10:30Z') }],
+        after: 'b',
+      },
+    });
+    const empty = metaOver(() => json(200, { data: [], paging }));
+    expect(await empty.meta.tagPage(metaCredential, { accountId: '1784', after: 'b', nowMs })).toMatchObject({
+      value: { media: [], after: null },
+    });
+    expect(new URL(empty.requests[0]?.url ?? '').searchParams.get('after')).toBe('b');
+  });
+
+  test('reactions come with who and how many, as far as Meta tells', async () => {
+    const { meta } = metaOver(({ url }) =>
+      url.includes('after=') || url.includes('/2_2/')
+        ? json(200, { data: [], summary: { total_count: 28, viewer_reaction: 'NONE' } })
+        : json(200, { data: [{ id: '7', name: 'Jane', type: 'LOVE' }] }),
+    );
+    const ask = (postId: string) => meta.reactionPage(metaCredential, { postId, after: null, nowMs });
+    expect(await ask('2_1')).toEqual({
+      kind: 'ok',
+      value: { reactions: [{ authorId: '7', type: 'LOVE' }], total: null, after: null },
+    });
+    expect(await ask('2_2')).toEqual({ kind: 'ok', value: { reactions: [], total: 28, after: null } });
+  });
+
+  test('a missing permission for one kind of task does not break the credential for the others', async () => {
+    const ask = {
+      comments: (code: number, sub?: number) =>
+        metaOver(() => json(400, graphError(code, sub))).page({ surface: 'instagram' }),
+      tags: (code: number, sub?: number) =>
+        metaOver(() => json(400, graphError(code, sub))).meta.tagPage(metaCredential, {
+          accountId: '1',
+          after: null,
+          nowMs,
+        }),
+    };
+    for (const code of [3, 10, 200, 210]) {
+      expect(await ask.tags(code)).toMatchObject({ kind: 'refused' });
+      expect(await ask.comments(code)).toMatchObject({ kind: 'credentialBroken' });
+    }
+    for (const [code, sub] of [[190], [190, 492], [368]] as [number, number?][]) {
+      expect(await ask.tags(code, sub)).toMatchObject({ kind: 'credentialBroken' });
+    }
   });
 });

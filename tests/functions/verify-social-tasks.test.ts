@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Credential } from '../../functions/_shared/engine.ts';
+import type { Credential, PostReading } from '../../functions/_shared/engine.ts';
 import type { ProviderOutcome } from '../../functions/_shared/outcome.ts';
 import type { Comment, CommentPage } from '../../functions/_shared/providers/meta.ts';
 import { createVerifySocialTasks } from '../../functions/worker/jobs/verify-social-tasks.ts';
@@ -89,6 +89,11 @@ describe('what counts as a match', () => {
     ['', false],
   ])('"%s" contains the code CODE-7F3K: %s', (text, expected) => {
     expect(containsCode(text, 'CODE-7F3K')).toBe(expected);
+  });
+
+  test('the codes in a text are found as tokens, in the form in which they are stored, each once', () => {
+    expect(codesIn('OC-1A2B3C4D and oc–1a2b3c4d, #oc-00000000!')).toEqual(['OC-1A2B3C4D', 'OC-00000000']);
+    expect(codesIn('xOC-1A2B3C4D OC-1A2B3C4D5 OC-1A2B 1A2B3C4D éoc-1a2b3c4d')).toEqual([]);
   });
 
   test('an empty code is in no text, and a code is no pattern', () => {
@@ -430,6 +435,189 @@ describe('reading', () => {
     expect(outcomes).toMatchObject([
       { item_id: 9, outcome: 'refused', error: expect.stringContaining('kind') },
       { item_id: 1, outcome: 'snooze' },
+    ]);
+  });
+});
+
+describe('what was read before', () => {
+  const mark = { id: 'm', at: iso(nowMs - 2 * hour) };
+  const marked = (itemId: number, changes: Record<string, unknown> = {}) =>
+    claim(itemId, { stop_at: mark, ...changes });
+  const readings = async (
+    pages: Parameters<typeof verify>[0],
+    items: ReturnType<typeof claim>[],
+    options: Parameters<typeof verify>[2] = {},
+  ) => {
+    const told: PostReading[] = [];
+    const recordComments = async (post: PostReading) => {
+      told.push(post);
+    };
+    const result = await verify(pages, items, {
+      ...options,
+      context: { recordComments, ...options.context },
+    });
+    return { ...result, told };
+  };
+
+  test('reading stops at the comment of the mark, and is complete', async () => {
+    const { requests, told, outcomes } = await readings(
+      (_request, count) => page([comment(`${count}`), ...(count === 2 ? [comment('m')] : [])], `c${count}`),
+      [marked(1)],
+    );
+    expect(requests).toHaveLength(2);
+    expect(outcomes).toMatchObject([{ outcome: 'snooze', reason: 'not found yet' }]);
+    expect(told).toMatchObject([{ complete: true, newest: { id: '1', at: iso(nowMs - hour) } }]);
+    expect(told[0]?.comments.map(({ id }) => id)).toEqual(['1', '2', 'm']);
+  });
+
+  test('a Page’s comment is the same one with and without the id of its post', async () => {
+    const stop_at = { ...mark, id: '77_m' };
+    const { requests } = await readings(
+      (_request, count) => page([comment(count === 2 ? 'm' : '1')], `c${count}`),
+      [claim(1, { kind: 'facebook_comment', stop_at })],
+    );
+    expect(requests).toHaveLength(2);
+  });
+
+  test('the mark is passed by its time when its comment was deleted', async () => {
+    const old = { at: nowMs - 3 * hour };
+    const { requests } = await readings(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [marked(1)],
+    );
+    expect(requests).toHaveLength(2);
+  });
+
+  test('a reply stands out of order: it is neither the newest nor past the mark', async () => {
+    const { requests, told } = await readings(
+      (_request, count) =>
+        page(
+          [
+            comment(`r${count}`, { nested: true, at: nowMs - 3 * hour }),
+            comment(`${count}`, count === 2 ? { at: nowMs - 3 * hour } : {}),
+          ],
+          `c${count}`,
+        ),
+      [marked(1)],
+    );
+    expect(requests).toHaveLength(2);
+    expect(told[0]?.newest?.id).toBe('1');
+  });
+
+  test('a claim without a mark, or one whose deadline is over, is read down to its own beginning', async () => {
+    for (const other of [claim(2), marked(2, late)]) {
+      const { requests, outcomes } = await readings(
+        (_request, count) => page([comment(`m`)], count === 3 ? null : `c${count}`),
+        [marked(1), other],
+      );
+      expect(requests).toHaveLength(3);
+      if (other.data.stop_at) expect(outcomes[1]).toMatchObject({ result: { verdict: 'failed' } });
+    }
+  });
+
+  test('a reading by the claims’ age that does not come down to the mark leaves the mark where it is', async () => {
+    const older = { id: 'm', at: iso(since - 3 * hour) };
+    const old = { at: since - hour };
+    const { told } = await readings(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [claim(1, { stop_at: older, ...late })],
+    );
+    expect(told).toMatchObject([{ complete: false }]);
+    const down = await readings(
+      (_request, count) => page([comment(`${count}`, count === 2 ? old : {})], `c${count}`),
+      [marked(1, late)],
+    );
+    expect(down.told).toMatchObject([{ complete: true }]);
+  });
+
+  test('an end before the end is told as one, and so is trouble', async () => {
+    const cut = await readings((_request, count) => page([comment(`${count}`)], `c${count}`), [claim(1)]);
+    expect(cut.told).toMatchObject([{ complete: false, comments: [{ id: '1' }, { id: '2' }, { id: '3' }] }]);
+    const trouble = await readings(
+      (_request, count) => (count === 1 ? page([comment('1')], 'a') : { kind: 'retry', error: 'down' }),
+      [claim(1)],
+    );
+    expect(trouble.told).toMatchObject([{ complete: false, comments: [{ id: '1' }] }]);
+    const found = await readings(
+      () => page([comment('1', { text: 'CODE-1A' }), comment('2')], 'more'),
+      [claim(1)],
+    );
+    expect(found.told).toMatchObject([{ complete: false }]);
+  });
+
+  test('the database is told before the outcome of the comment that was read last', async () => {
+    const outcomesWhenTold: number[] = [];
+    const context = jobContext({
+      recordComments: async () => {
+        outcomesWhenTold.push(context.outcomes.length);
+      },
+    });
+    const { job } = meta(() => page([comment('1', { text: 'CODE-1A' }), comment('2')]));
+    await job(work([claim(1)], metaCredential), context);
+    expect(context.outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+    expect(outcomesWhenTold).toEqual([0]);
+  });
+
+  test('nothing is told when every comment that was read has proven a claim', async () => {
+    const one = comment('1', { text: 'CODE-1A' });
+    expect((await readings(() => page([one]), [claim(1), claim(2)])).told).toEqual([]);
+    expect((await readings(() => page([one, comment('2')]), [claim(1), claim(2)])).told).toHaveLength(1);
+  });
+
+  test('the business’s own comments are not told', async () => {
+    const own = comment('1', { authorId: String(metaCredential.account.ig_user_id) });
+    expect((await readings(() => page([own]), [claim(1)])).told).toEqual([]);
+  });
+
+  test('a mark, mentions or evidence in a form that is not understood are as if they were not there', async () => {
+    const odd = { stop_at: { id: 5, at: 'yesterday' }, known: { a: {} }, mentions: 'none' };
+    const { outcomes } = await readings(() => page([comment('1')]), [claim(1, odd)]);
+    expect(outcomes).toMatchObject([{ outcome: 'snooze', reason: 'not found yet' }]);
+  });
+
+  test('a kind that is about a post is refused without one', async () => {
+    for (const kind of ['instagram_comment', 'facebook_comment', 'facebook_reaction']) {
+      const { outcomes } = await readings(() => page([]), [claim(1, { kind, post_id: null })]);
+      expect(outcomes).toMatchObject([{ outcome: 'refused', error: expect.stringContaining('post_id') }]);
+    }
+  });
+});
+
+describe('who is meant', () => {
+  test('a comment whose author comes without an id is proof by the name', async () => {
+    const nameless = comment('1', { authorId: null, text: 'CODE-1A' });
+    const { outcomes } = await verify(() => page([nameless]), [claim(1)]);
+    expect(outcomes).toMatchObject([{ result: { evidence: { author_id: null, author_username: 'user1' } } }]);
+  });
+
+  test('a name that stands beside the author is not believed', async () => {
+    const author = { instagram_id: null, instagram_username: null, facebook_id: null };
+    const beside = { author, instagram_username: 'user1', facebook_user_id: 'a1', ...late };
+    for (const kind of ['instagram_comment', 'facebook_comment']) {
+      const { outcomes } = await verify(() => page([comment('1')]), [claim(1, { ...beside, kind })]);
+      expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
+      const named = { instagram_id: null, instagram_username: 'user1', facebook_id: 'a1' };
+      const believed = await verify(() => page([comment('1')]), [claim(1, { author: named, kind })]);
+      expect(believed.outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+    }
+  });
+
+  const withheld = (changes: Partial<Comment>) => () => page([comment('1', changes)]);
+  const by = (instagram_id: string | null, instagram_username: string | null) => ({
+    author: { instagram_id, instagram_username, facebook_id: null },
+    ...late,
+  });
+
+  test.each([
+    ['id', by('5', null), { authorId: null }, 'unknown'],
+    ['id', by('5', null), { username: null }, 'failed'],
+    ['name', by(null, 'jane'), { authorId: null }, 'failed'],
+    ['name', by(null, 'jane'), { username: null }, 'unknown'],
+    ['id and name', by('5', 'jane'), { username: null }, 'failed'],
+    ['id and name', by('5', 'jane'), { username: null, authorId: null }, 'unknown'],
+  ])('a person known by %s (%j) and a comment with %j: %s', async (_known, who, shown, verdict) => {
+    expect((await verify(withheld(shown), [claim(1, who)])).outcomes).toMatchObject([
+      { result: { verdict } },
     ]);
   });
 });

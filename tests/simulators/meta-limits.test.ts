@@ -123,3 +123,41 @@ describe('batch', () => {
     expect((await batch(calls)).json.error.code).toBe(3);
   });
 });
+
+describe('errors by script', () => {
+  const codes: [number, number?][] = [
+    ...[1, 2, 3, 4, 10, 17, 32, 100, 102, 190, 200, 210, 230, 299, 341, 368, 613, 1705].map(
+      (code): [number] => [code],
+    ),
+    ...[80000, 80001, 80002, 80003, 80004, 80005, 80006, 80007, 80008].map((code): [number] => [code]),
+    ...[458, 459, 460, 463, 464, 467, 492].map((subcode): [number, number] => [190, subcode]),
+    [100, 33],
+    [613, 1996],
+    [80004, 2446079],
+  ];
+  test.each(codes)('code %i (%s) in a call of its own and in a part of a batch', async (code, subcode) => {
+    const error = { code, ...(subcode === undefined ? {} : { subcode }) };
+    await bench.script('meta', { match: { path: '/scripted' }, times: 2, do: { error } });
+    const alone = await get('scripted/comments', pizza.access_token);
+    const { json } = await post(`${bench.url('meta')}/graph.facebook.com/v26.0/`, pizza.access_token, {
+      batch: [{ relative_url: '1/comments' }, { relative_url: 'scripted/comments' }],
+    });
+    for (const body of [alone.json, JSON.parse(json[1].body)]) {
+      expect(body.error).toMatchObject({ code, message: expect.any(String), fbtrace_id: expect.any(String) });
+      expect(body.error.error_subcode).toBe(subcode);
+    }
+    expect([alone.status, json[0].code]).toEqual([json[1].code, 200]);
+  });
+});
+
+test('the parts of a batch tell the usage that their calls make', async () => {
+  await bench.world('meta', { tokens: [token('parts', { budget: 10 })] });
+  const { json } = await post(`${bench.url('meta')}/graph.facebook.com/v26.0/`, 'parts', {
+    batch: [{ relative_url: '1/comments' }, { relative_url: '1/comments' }],
+  });
+  const used = json.map((part: { headers: { name: string; value: string }[] }) => {
+    const header = part.headers.find(({ name }) => name === 'x-business-use-case-usage');
+    return JSON.parse(header?.value ?? '{}')[pizza.ig_user_id][0].call_count;
+  });
+  expect(used).toEqual([10, 20]);
+});

@@ -181,3 +181,67 @@ test('a profile is readable only after the person wrote to the business', async 
   });
   expect((await read()).json.error.error_subcode).toBe(33);
 });
+
+describe('exchanges', () => {
+  const secret = 'secret-of-8';
+  beforeAll(() =>
+    bench.world('meta', {
+      apps: [{ app_id: '8', app_secret: secret }],
+      tokens: [
+        { token: 'short-fb', tenant: 'x', kind: 'user', accounts: [pizza.page_id], app_id: '8' },
+        { token: 'short-ig', tenant: 'x', kind: 'instagram', accounts: [gym.ig_user_id], app_id: '8' },
+      ],
+    }),
+  );
+  const fb = (id: string, given: string, token = 'short-fb') =>
+    call(
+      `${bench.url('meta')}/${facebook}/oauth/access_token?grant_type=fb_exchange_token&client_id=${id}&client_secret=${given}&fb_exchange_token=${token}`,
+    );
+  const ig = (given: string, host = 'graph.instagram.com') =>
+    call(
+      `${bench.url('meta')}/${host}/access_token?grant_type=ig_exchange_token&client_secret=${given}&access_token=short-ig`,
+    );
+
+  test('a Facebook token becomes one of 60 days, for the app’s own id and secret only', async () => {
+    const { json } = await fb('8', secret);
+    expect(json).toMatchObject({ token_type: 'bearer', expires_in: 5_184_000 });
+    const debug = await call(
+      `${bench.url('meta')}/${facebook}/debug_token?input_token=${json.access_token}&access_token=8%7C${secret}`,
+    );
+    expect(debug.json.data).toMatchObject({ is_valid: true, type: 'USER', app_id: '8' });
+    expect(debug.json.data.expires_at).toBeGreaterThan(Date.now() / 1000 + 59 * 24 * 3600);
+    expect((await fb('8', 'guess')).json.error.code).toBe(1);
+    expect((await fb('9', secret)).json.error.code).toBe(101);
+    expect((await fb('8', secret, 'nobody')).json.error.code).toBe(190);
+  });
+
+  test('an Instagram token is exchanged at Instagram’s host', async () => {
+    const { json } = await ig(secret);
+    expect((await get(`${instagram}/2/comments`, json.access_token)).status).toBe(200);
+    expect((await ig(secret, 'graph.facebook.com')).json.error.code).toBe(100);
+    expect((await ig('guess')).status).toBe(400);
+  });
+});
+
+test('a batch takes one proof for all its parts', async () => {
+  const secret = 'secret-of-11';
+  await bench.world('meta', {
+    apps: [{ app_id: '11', app_secret: secret, require_proof: true }],
+    tokens: [{ token: 'batched', tenant: 'x', kind: 'page', accounts: '*', app_id: '11' }],
+  });
+  const send = (proof: Record<string, string>) =>
+    call(`${bench.url('meta')}/${facebook}/`, {
+      method: 'POST',
+      body: new URLSearchParams({
+        access_token: 'batched',
+        batch: JSON.stringify([{ method: 'GET', relative_url: '1/comments' }]),
+        ...proof,
+      }),
+    });
+  const time = String(Math.floor(Date.now() / 1000));
+  const hmac = (text: string) => createHmac('sha256', secret).update(text).digest('hex');
+  const timed = { appsecret_proof: hmac(`batched|${time}`), appsecret_time: time };
+  expect((await send(timed)).json[0].code).toBe(200);
+  expect((await send({ appsecret_proof: hmac('batched') })).json[0].code).toBe(200);
+  expect((await send({})).json.error.code).toBe(100);
+});

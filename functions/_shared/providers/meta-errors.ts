@@ -110,12 +110,16 @@ const usagePause = 60;
 const longestPause = 86_400;
 
 const usage = z.looseObject({
+  type: z.string().optional(),
   call_count: z.number().optional(),
   total_time: z.number().optional(),
   total_cputime: z.number().optional(),
   estimated_time_to_regain_access: z.number().optional(),
 });
 const businessUsage = z.record(z.string(), z.array(usage));
+
+/** Limits of things that are not done here; the header tells of them, too. */
+const foreignLimits = /^(ads_|custom_audience|leadgen)/;
 
 /** Reads `X-App-Usage` and `X-Business-Use-Case-Usage`; the time to regain access is given in minutes. */
 export function usageHint(headers: Headers): ThrottleHint | undefined {
@@ -127,6 +131,7 @@ export function usageHint(headers: Headers): ThrottleHint | undefined {
   ];
   let hint: ThrottleHint | undefined;
   for (const one of all) {
+    if (foreignLimits.test(one.type ?? '')) continue;
     const percent = Math.max(one.call_count ?? 0, one.total_time ?? 0, one.total_cputime ?? 0);
     const regainSeconds = (one.estimated_time_to_regain_access ?? 0) * 60;
     if (percent < usageCeiling && regainSeconds <= 0) continue;

@@ -98,14 +98,20 @@ export function readClaims(work: TenantWork, context: JobContext): Claim[] {
       continue;
     }
     const { data } = parsed;
+    // The author who is named there, or none: a name that only stands beside it was not found worth believing.
+    const author = data.author ?? {
+      instagram_id: null,
+      instagram_username: data.instagram_username,
+      facebook_id: data.facebook_user_id,
+    };
     claims.push({
       item,
       kind: data.kind,
       postId: data.post_id ?? '',
       code: plain(data.code ?? '').trim(),
-      instagramId: data.author?.instagram_id ?? null,
-      username: plainUsername(data.author?.instagram_username ?? data.instagram_username ?? '') || null,
-      facebookId: (data.author?.facebook_id ?? data.facebook_user_id)?.trim() || null,
+      instagramId: author.instagram_id ?? null,
+      username: plainUsername(author.instagram_username ?? '') || null,
+      facebookId: author.facebook_id?.trim() || null,
       sinceMs: Date.parse(data.since),
       isLate: nowMs >= Date.parse(data.deadline),
       recheckSeconds: data.recheck_seconds,

@@ -6,6 +6,7 @@ import type { Comment, Surface } from '../../_shared/providers/meta.ts';
 import {
   allAre,
   type Claim,
+  type Evidence,
   findingOf,
   groupBy,
   isFromBefore,
@@ -66,21 +67,24 @@ function matches(seen: Seen, claim: Claim, authors: readonly string[]): boolean 
   return hasToken(seen.text, claim.code) || authors.some((author) => seen.names.includes(author));
 }
 
-/** Where the last complete reading began: what is older is stored. None when one of the claims may have to be failed. */
+/** Where the last complete reading began: what is older is stored. */
 function markOf(claims: readonly Claim[]): Claim['mark'] {
-  // The marks make looking cheap. Only a reading of our own, down to where the claims begin, may say no.
-  if (claims.some((claim) => claim.mark === null || claim.isLate)) return null;
   return claims.reduce<Claim['mark']>((oldest, { mark }) => {
-    if (mark === null || oldest === null) return mark;
+    if (mark === null || oldest === null) return mark ?? oldest;
     return (mark.atMs ?? 0) < (oldest.atMs ?? 0) ? mark : oldest;
-  }, claims[0]?.mark ?? null);
+  }, null);
+}
+
+/** A Page's comment comes with the id of its post before its own, or without. */
+function shortId(commentId: string): string {
+  return commentId.slice(commentId.lastIndexOf('_') + 1);
 }
 
 /** Whether this page goes down to the mark. A comment that was deleted is passed by its time, a whole page at once. */
 function reaches(mark: Claim['mark'], comments: readonly Comment[]): boolean {
   const inOrder = comments.filter((comment) => !comment.nested);
   if (mark === null || inOrder.length === 0) return false;
-  if (inOrder.some((comment) => comment.id === mark.id)) return true;
+  if (inOrder.some((comment) => shortId(comment.id) === shortId(mark.id))) return true;
   const { atMs } = mark;
   return atMs !== null && inOrder.every((comment) => comment.at !== null && comment.at < wholeSecond(atMs));
 }
@@ -98,6 +102,8 @@ async function readPost(
   const oldest = wholeSecond(Math.min(...claims.map((claim) => claim.sinceMs)));
   const own = [credential.account.ig_user_id, credential.account.page_id].map(String);
   const mark = markOf(claims);
+  // The mark makes looking cheap. Only a reading of our own, down to where the claims begin, may say no.
+  const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);
   const seen: Seen[] = [];
   const proofs = new Set<Comment>();
   const cursors = new Set<string>();
@@ -109,7 +115,8 @@ async function readPost(
 
   /** Why the reading ended before its end; null: it did not. */
   let cutShort: string | null = null;
-  let complete = false;
+  /** Whether the mark was passed, so that between it and the newest comment there is no gap. */
+  let passedMark = mark === null;
   for (let page = 1; ; page++) {
     const nowMs = nowMsOf(round);
     const outcome = await meta.commentPage(credential, { surface, postId, after, nowMs });
@@ -140,8 +147,9 @@ async function readPost(
 
     const allOlder = comments.length > 0 && comments.every(({ at }) => at !== null && at < oldest);
     after = outcome.value.after;
-    complete = allOlder || after === null || reaches(mark, comments);
-    const isLast = complete || open.size === 0;
+    passedMark ||= after === null || reaches(mark, comments);
+    const isComplete = allOlder || after === null || (mayStopAtMark && passedMark && mark !== null);
+    const isLast = isComplete || open.size === 0;
     if (!isLast) {
       if (after !== null && cursors.has(after)) cutShort = 'Meta’s pages go in a circle';
       else if (hint !== undefined) cutShort = hint.reason;
@@ -151,7 +159,7 @@ async function readPost(
     }
     const isOver = isLast || cutShort !== null;
     // The database only listens while an item of this post is at work: it is told before the last outcome.
-    if (isOver) await tell(complete);
+    if (isOver) await tell(isComplete && passedMark);
     context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
     if (isOver) break;
     if (context.leaseIsLost()) return null;
@@ -202,6 +210,9 @@ async function readPost(
   }
 }
 
-function evidenceOf(comment: Comment) {
-  return { comment_id: comment.id, author_id: comment.authorId, commented_at: isoOf(comment.at) };
+function evidenceOf(comment: Comment): Evidence {
+  const { id, authorId, username } = comment;
+  // A name where there is no id: one of them is needed to see that a person proves a task once.
+  const named: Evidence = authorId === null && username !== null ? { author_username: username } : {};
+  return { comment_id: id, author_id: authorId, ...named, commented_at: isoOf(comment.at) };
 }
