@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { type Http, parseJson, retryAfterSeconds } from '../http.ts';
-import { createRedactor, oneLine, type Redact } from '../redact.ts';
+import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 import { type CodeRow, describeGraphError, graphErrorIn, graphVersion, rowFor } from './graph.ts';
 import {
   failedSend,
@@ -222,7 +222,7 @@ export function createWhatsApp(options: { http: Http; url: string }): Required<M
       return { kind: 'refused', error: `The callback data has more than ${longestCallback} characters.` };
     }
     const token = parts.data.secret.access_token;
-    const redact = createRedactor([token]);
+    const redact = createRedactor(stringsIn(credential.secret));
     const result = await options.http({
       method: 'POST',
       url: `${options.url}/${graphVersion}/${parts.data.account.phone_number_id}/messages`,
