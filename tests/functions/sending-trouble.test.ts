@@ -312,6 +312,25 @@ describe('mail has an idempotency key', () => {
     expect(calls('resend')).toBe(3);
   });
 
+  test('55 tenants that share the platform’s account keep its limit together', async () => {
+    const accounts = [{ api_key: tokens.resend, tenant: 'platform', requests_per_second: 2 }];
+    await control('POST', `${simulators.urls.resend}/_world`, { accounts });
+    const handler = handlersWith(spying)['send-emails'];
+    if (handler === undefined) throw new Error('no handler');
+    const credential = { ...credentials.resend, source: 'platform' as const };
+    const contexts = await Promise.all(
+      ['1', '2', '3'].map(async (digit) => {
+        const context = jobContext({ now: () => new Date(), log });
+        const tenant_id = `66666666-6666-4666-8666-66666666666${digit}`;
+        await handler({ ...work(messages('resend', 2), credential), tenant_id }, context);
+        return context;
+      }),
+    );
+    expect(contexts.flatMap(({ outcomes }) => outcomes)).toMatchObject(Array(6).fill(sent));
+    const statuses = simulators.requests.list({ provider: 'resend' }).map(({ answer }) => answer?.status);
+    expect(statuses).toEqual(Array(6).fill(200));
+  });
+
   test('a limit of two mails a second is kept: nothing is refused, all are sent', async () => {
     const accounts = [{ api_key: tokens.resend, tenant: 'pizza-shop', requests_per_second: 2 }];
     await control('POST', `${simulators.urls.resend}/_world`, { accounts });
