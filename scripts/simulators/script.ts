@@ -53,7 +53,12 @@ function behaviour<E extends z.ZodType>(error: E) {
       );
       if (answers.length > 1) complain(`is ambiguous: ${answers.join(' and ')} are each a whole answer`);
       const answering = keys.some((key) => key !== 'delay_ms' && key !== 'reset' && key !== 'never');
-      if (wanted.never && (answering || wanted.reset))
+      // What becomes of a message goes on without an answer.
+      const fate = ['then_fail', 'statuses'].filter((key) => keys.includes(key));
+      const silent = ['delay_ms', 'reset', 'never', ...fate];
+      if (fate.length > 0 && wanted.never && wanted.effect !== true)
+        complain(`${fate.join(' and ')} says what becomes of a message, and none left: add "effect": true`);
+      if (wanted.never && (keys.some((key) => !silent.includes(key)) || wanted.reset))
         complain('never answers, so it cannot have an answer as well');
       if (wanted.reset === 'before' && answering)
         complain('resets before answering, so it cannot have an answer');

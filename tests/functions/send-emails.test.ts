@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { JobContext } from '../../functions/_shared/drain.ts';
 import type { Credential, Item } from '../../functions/_shared/engine.ts';
+import { createHttp } from '../../functions/_shared/http.ts';
 import { createResend, resendErrors } from '../../functions/_shared/providers/resend.ts';
 import { createSendEmails } from '../../functions/worker/jobs/send-emails.ts';
 import {
@@ -225,6 +226,48 @@ describe('send-emails', () => {
         { outcome: 'throttled', seconds },
       ]);
       expect(requests).toHaveLength(1);
+    });
+  });
+
+  describe('tenants at the same time', () => {
+    const other = '55555555-5555-4555-8555-555555555555';
+
+    /** Two tenants through one worker; the answer to a mail is given by hand. */
+    function together(source: Credential['source']) {
+      const calls: { to: string; answer: (response: Response) => void }[] = [];
+      const http = createHttp({
+        fetch: (_url, init) =>
+          new Promise((answer) => {
+            calls.push({ to: String(JSON.parse(String(init.body)).to), answer });
+          }),
+        timeoutMs: 20_000,
+      });
+      const resend = createResend({ http, url: 'https://api.resend.test' });
+      const handler = createSendEmails({ senders: { resend }, sleep: async () => {} });
+      const own = { ...credential, source };
+      const first = { ...work([item(1, { ...mail, to: 'first@example.com' })], own) };
+      const second = { ...work([item(2, { ...mail, to: 'second@example.com' })], own), tenant_id: other };
+      const contexts = [jobContext(), jobContext()];
+      const done = [first, second].map((each, index) => handler(each, contexts[index] ?? jobContext()));
+      return { calls, done };
+    }
+
+    test('with accounts of their own don’t wait for each other', async () => {
+      const { calls, done } = together('tenant');
+      await expect.poll(() => calls.length).toBe(2);
+      for (const { answer } of calls) answer(accepted());
+      await Promise.all(done);
+    });
+
+    test('on the platform’s account take turns: they share its limit', async () => {
+      const { calls, done } = together('platform');
+      await expect.poll(() => calls.length).toBe(1);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(calls.map(({ to }) => to)).toEqual(['first@example.com']);
+      calls[0]?.answer(accepted());
+      await expect.poll(() => calls.length).toBe(2);
+      calls[1]?.answer(accepted());
+      await Promise.all(done);
     });
   });
 

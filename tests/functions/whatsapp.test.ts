@@ -28,7 +28,6 @@ async function send(answer: Parameters<typeof network>[0], credential = whatsapp
   );
   return { outcome, requests };
 }
-const ownCredential = { ...whatsappCredential, credential_id: 'c2', source: 'tenant' as const };
 const error = (code: number, details = 'their words') => ({
   error: {
     message: `(#${code}) x`,
@@ -103,7 +102,7 @@ describe('WhatsApp Cloud API', () => {
     async (code, kind) => {
       for (const status of [200, 400, 403, 500]) {
         if (code === 999999 && status === 500) continue; // a code that is not known, see above
-        const { outcome } = await send(() => json(status, error(code)), ownCredential);
+        const { outcome } = await send(() => json(status, error(code)));
         expect(outcome.kind).toBe(kind);
         expect(JSON.stringify(outcome)).toContain(`WhatsApp ${code}:`);
       }
@@ -116,24 +115,12 @@ describe('WhatsApp Cloud API', () => {
     ['sender', [368, 131031, 131042, 131048]],
   ])('a failure that stops the %s says so, with its code', async (stops, codes) => {
     for (const code of codes) {
-      expect((await send(() => json(400, error(code)), ownCredential)).outcome).toMatchObject({
+      expect((await send(() => json(400, error(code)))).outcome).toMatchObject({
         code,
         stops,
       });
     }
   });
-
-  test.each([
-    [368, 'credentialBroken'],
-    [131031, 'credentialBroken'],
-    [131042, 'credentialBroken'],
-    [131048, 'failed'],
-  ])(
-    'when the platform’s own account is stopped by %i no tenant’s message is given up for it: %s',
-    async (code, kind) => {
-      expect((await send(() => json(400, error(code)))).outcome.kind).toBe(kind);
-    },
-  );
 
   test('every row of the table is covered here', () => {
     const covered = Object.values(expected).flat();

@@ -197,3 +197,31 @@ test('scripts of one provider do not touch another', async () => {
   const url = `${bench.url('waapi')}/api/v1/instances/${waapi.instance_id}/client/action/send-message`;
   expect((await post(url, waapi.token, { chatId: '4915112345678@c.us', message: 'x' })).status).toBe(200);
 });
+
+describe('what becomes of a message', () => {
+  const statuses = async () =>
+    (await call(`${bench.url('whatsapp')}/_messages`)).json.messages.at(-1).statuses;
+
+  test('goes on although the answer never came', async () => {
+    await bench.script('whatsapp', { do: { never: true, effect: true, statuses: ['read', 'read'] } });
+    await expect(send('+4915100000009', AbortSignal.timeout(150))).rejects.toThrow(/timeout|abort/i);
+    expect((await statuses()).map(({ status }: { status: string }) => status)).toEqual([
+      'accepted',
+      'read',
+      'read',
+    ]);
+    await bench.script('whatsapp', { do: { reset: 'after', then_fail: 131026 } });
+    await expect(send('+4915100000009')).rejects.toThrow();
+    expect((await statuses()).at(-1)).toMatchObject({ status: 'failed', code: 131026 });
+  });
+
+  test.each([
+    [{ never: true, statuses: ['read'] }, /none left/],
+    [{ reset: 'before', statuses: ['read'] }, /resets before/],
+    [{ statuses: ['eaten'] }, /statuses/],
+  ])('%j is refused', async (behaviour, reason) => {
+    const reply = await bench.script('whatsapp', { do: behaviour });
+    expect(reply.status).toBe(400);
+    expect(reply.json.error).toMatch(reason);
+  });
+});

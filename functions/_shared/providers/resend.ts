@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
 import { cut, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
-import { createRedactor, oneLine, type Redact } from '../redact.ts';
+import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 
 export interface Email {
   /** 1 to 50 addresses. */
@@ -204,7 +204,13 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
         return { kind: 'retry', error: describeFailure('Resend', result.reason) };
       }
       if (result.status < 200 || result.status >= 300) {
-        return failureOf(result.status, result.headers, result.text, createRedactor([key]), nowMs);
+        return failureOf(
+          result.status,
+          result.headers,
+          result.text,
+          createRedactor(stringsIn(credential.secret)),
+          nowMs,
+        );
       }
       const accepted = acceptedSchema.safeParse(parseJson(result.text));
       if (!accepted.success) {

@@ -83,7 +83,7 @@ export function createWaapi(options: { http: Http; url: string }): MessageSender
       }
       const instanceId = parts.data.account.instance_id;
       const token = parts.data.secret.token;
-      const redact = createRedactor([token]);
+      const redact = createRedactor(stringsIn(credential.secret));
       const say = (words: string, theirs: string) => {
         const line = oneLine(theirs, redact, 200);
         return line === '' ? `The gateway: ${words}` : `The gateway: ${words} (${line})`;

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { type Http, parseJson, retryAfterSeconds } from '../http.ts';
-import { createRedactor, oneLine, type Redact } from '../redact.ts';
+import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 import { type CodeRow, describeGraphError, graphErrorIn, graphVersion, rowFor } from './graph.ts';
 import {
   failedSend,
@@ -143,7 +143,6 @@ function templateBody(template: Template): Record<string, unknown> {
 
 export function createWhatsApp(options: { http: Http; url: string }): Required<MessageSender> {
   function failureOf(
-    source: Credential['source'],
     status: number,
     headers: Headers,
     text: string,
@@ -182,11 +181,7 @@ export function createWhatsApp(options: { http: Http; url: string }): Required<M
       case 'template':
         return { kind: 'failed', code: error.code, error: words, stops: 'template' };
       case 'stopped':
-        // The platform's account is no tenant's doing: it is parked as a whole, and no message is given up for it.
-        // What was marked as spam is a tenant's doing.
-        return source === 'platform' && error.code !== 131048
-          ? { kind: 'credentialBroken', error: words }
-          : { kind: 'failed', code: error.code, error: words, stops: 'sender' };
+        return { kind: 'failed', code: error.code, error: words, stops: 'sender' };
       case 'window':
         return { kind: 'windowClosed', error: words };
       case 'pair':
@@ -222,7 +217,7 @@ export function createWhatsApp(options: { http: Http; url: string }): Required<M
       return { kind: 'refused', error: `The callback data has more than ${longestCallback} characters.` };
     }
     const token = parts.data.secret.access_token;
-    const redact = createRedactor([token]);
+    const redact = createRedactor(stringsIn(credential.secret));
     const result = await options.http({
       method: 'POST',
       url: `${options.url}/${graphVersion}/${parts.data.account.phone_number_id}/messages`,
@@ -241,7 +236,7 @@ export function createWhatsApp(options: { http: Http; url: string }): Required<M
     });
     if (result.kind === 'failure') return failedSend('WhatsApp', result.reason, result.sent);
     if (result.status < 200 || result.status >= 300 || graphErrorIn(result.text) !== null) {
-      return failureOf(credential.source, result.status, result.headers, result.text, redact, nowMs);
+      return failureOf(result.status, result.headers, result.text, redact, nowMs);
     }
     const accepted = acceptedSchema.safeParse(parseJson(result.text));
     const sent = accepted.success ? accepted.data.messages[0] : undefined;

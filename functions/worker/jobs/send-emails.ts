@@ -35,8 +35,17 @@ const callsPerMail = 5;
 /** Time that has to be left for a call after a wait. */
 const callMs = 10_000;
 
+/** Whose turn it is to call through one account, and until when nobody may (ms, the database's time). */
+interface Turns {
+  last: Promise<void>;
+  pausedUntil: number;
+  users: number;
+}
+
 export function createSendEmails(options: SendEmailsOptions): JobHandler {
   const sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+  // Tenants that lean on the platform's account share its limit. Nothing but times is kept, and only while in use.
+  const accounts = new Map<string, Turns>();
 
   return async (work, context) => {
     const { credential } = work;
@@ -56,47 +65,59 @@ export function createSendEmails(options: SendEmailsOptions): JobHandler {
       return;
     }
 
-    let stop: ((itemId: number) => ItemOutcome) | undefined;
-    let pauseSeconds = 0;
-    for (const item of work.items) {
-      if (context.leaseIsLost()) return;
-      if (stop !== undefined) {
-        context.report(stop(item.item_id));
-        continue;
-      }
-      const parsed = mailSchema.safeParse(item.data);
-      if (!parsed.success) {
-        const fields = parsed.error.issues.map((issue) => issue.path.join('.')).join(', ');
-        const error = `The mail is not valid: ${cut(fields, 200)}.`;
-        context.report({ item_id: item.item_id, outcome: 'refused', error });
-        continue;
-      }
-      const outcome = await send(sender, credential, item, parsed.data);
-      if (outcome === null) continue;
-      if (outcome === 'lease lost') return;
-      const log = { item: item.item_id, trace_id: item.trace_id, outcome: outcome.kind };
-      if (outcome.kind === 'ok') context.log.info('mail accepted', log);
-      else {
-        const error = outcome.kind === 'unknown' ? outcome.reason : outcome.error;
-        context.log.warn('mail not accepted', { ...log, error });
-      }
-      switch (outcome.kind) {
-        case 'ok': {
-          const result = { status: 'sent', provider_message_id: outcome.value.messageId };
-          context.report({ item_id: item.item_id, outcome: 'done', result });
-          pauseSeconds = outcome.hint?.seconds ?? 0;
-          break;
+    const account = credential.source === 'platform' ? 'platform' : work.tenant_id;
+    const turns = accounts.get(account) ?? { last: Promise.resolve(), pausedUntil: 0, users: 0 };
+    accounts.set(account, turns);
+    turns.users += 1;
+    try {
+      await sendAll(sender, credential, turns);
+    } finally {
+      turns.users -= 1;
+      if (turns.users === 0) accounts.delete(account);
+    }
+
+    async function sendAll(via: EmailSender, own: Credential, turns: Turns): Promise<void> {
+      let stop: ((itemId: number) => ItemOutcome) | undefined;
+      for (const item of work.items) {
+        if (context.leaseIsLost()) return;
+        if (stop !== undefined) {
+          context.report(stop(item.item_id));
+          continue;
         }
-        case 'refused':
-          context.report({ item_id: item.item_id, outcome: 'refused', error: cut(outcome.error) });
-          break;
-        case 'unknown':
-          // The key makes a second try harmless.
-          context.report({ item_id: item.item_id, outcome: 'retry', error: cut(outcome.reason) });
-          break;
-        default:
-          context.report(outcomeOf(item.item_id, outcome));
-          if (outcome.kind !== 'retry') stop = (itemId) => outcomeOf(itemId, outcome);
+        const parsed = mailSchema.safeParse(item.data);
+        if (!parsed.success) {
+          const fields = parsed.error.issues.map((issue) => issue.path.join('.')).join(', ');
+          const error = `The mail is not valid: ${cut(fields, 200)}.`;
+          context.report({ item_id: item.item_id, outcome: 'refused', error });
+          continue;
+        }
+        const data = parsed.data;
+        const outcome = await inTurn(turns, () => send(via, own, turns, item, data));
+        if (outcome === null) continue;
+        if (outcome === 'lease lost') return;
+        const log = { item: item.item_id, trace_id: item.trace_id, outcome: outcome.kind };
+        if (outcome.kind === 'ok') context.log.info('mail accepted', log);
+        else {
+          const error = outcome.kind === 'unknown' ? outcome.reason : outcome.error;
+          context.log.warn('mail not accepted', { ...log, error });
+        }
+        switch (outcome.kind) {
+          case 'ok': {
+            const result = { status: 'sent', provider_message_id: outcome.value.messageId };
+            context.report({ item_id: item.item_id, outcome: 'done', result });
+            break;
+          }
+          case 'refused':
+            context.report({ item_id: item.item_id, outcome: 'refused', error: cut(outcome.error) });
+            break;
+          case 'unknown':
+            // The key makes a second try harmless.
+            context.report({ item_id: item.item_id, outcome: 'retry', error: cut(outcome.reason) });
+            break;
+          default:
+            context.report(outcomeOf(item.item_id, outcome));
+            if (outcome.kind !== 'retry') stop = (itemId) => outcomeOf(itemId, outcome);
+        }
       }
     }
 
@@ -104,17 +125,19 @@ export function createSendEmails(options: SendEmailsOptions): JobHandler {
     async function send(
       via: EmailSender,
       own: Credential,
+      turns: Turns,
       item: Item,
       mail: Mail,
     ): Promise<ProviderOutcome<{ messageId: string }> | 'lease lost' | null> {
       for (let calls = 1; ; calls += 1) {
-        if (pauseSeconds > 0) {
+        const wait = Math.ceil((turns.pausedUntil - context.now().getTime()) / 1000);
+        if (wait > 0) {
           const error = 'The e-mail account’s rate limit is reached';
-          if (!mayWait(pauseSeconds)) return { kind: 'throttled', seconds: pauseSeconds, error };
-          await sleep(pauseSeconds * 1000);
-          pauseSeconds = 0;
-          if (context.leaseIsLost()) return 'lease lost';
+          if (!mayWait(wait)) return { kind: 'throttled', seconds: wait, error };
+          await sleep(wait * 1000);
+          turns.pausedUntil = 0;
         }
+        if (context.leaseIsLost()) return 'lease lost';
         if (context.timeIsUp()) {
           context.report(...handBack([item], 'the drain’s time was up'));
           return null;
@@ -138,9 +161,11 @@ export function createSendEmails(options: SendEmailsOptions): JobHandler {
             { nowMs: context.now().getTime() },
           ),
         );
+        const seconds =
+          outcome.kind === 'throttled' ? outcome.seconds : outcome.kind === 'ok' ? outcome.hint?.seconds : 0;
+        if (seconds) turns.pausedUntil = context.now().getTime() + seconds * 1000;
         if (outcome.kind !== 'throttled' || calls >= callsPerMail || !mayWait(outcome.seconds))
           return outcome;
-        pauseSeconds = outcome.seconds;
       }
     }
 
@@ -148,4 +173,14 @@ export function createSendEmails(options: SendEmailsOptions): JobHandler {
       return seconds <= longestWaitSeconds && context.leftMs() >= seconds * 1000 + callMs;
     }
   };
+}
+
+/** One call after the other through one account. */
+async function inTurn<T>(turns: Turns, call: () => Promise<T>): Promise<T> {
+  const mine = turns.last.then(call);
+  turns.last = mine.then(
+    () => {},
+    () => {},
+  );
+  return await mine;
 }

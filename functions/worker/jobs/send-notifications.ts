@@ -20,7 +20,8 @@ const templateSchema = z.object({
   parameters: z
     .array(z.object({ name: z.string().min(1).max(100).nullish(), text: z.string() }))
     .max(100)
-    .default([]),
+    .nullish()
+    .transform((parameters) => parameters ?? []),
 });
 
 const messageSchema = z.object({
