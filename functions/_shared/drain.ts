@@ -20,6 +20,8 @@ export interface JobContext {
   within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
   beginEffects(itemIds: readonly number[]): Promise<number[]>;
+  /** Stores a renewed token of the item's tenant. False: the lease is over, or the credential was changed meanwhile. */
+  keepToken(itemId: number, token: string, expiresAt: string | null): Promise<boolean>;
   /** Hands in outcomes as soon as they are known: what a crash must not lose. */
   report(...outcomes: ItemOutcome[]): void;
   log: Log;
@@ -185,6 +187,8 @@ export function createDrain(options: DrainOptions): Drain {
               for (const itemId of itemIds) begun.add(itemId);
               return engine.beginEffects(batch.batch_id, itemIds);
             },
+            keepToken: (itemId, token, expiresAt) =>
+              engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
             report: (...outcomes) => sink.report(outcomes),
             log: tenantLog,
           });
