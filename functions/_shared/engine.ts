@@ -100,11 +100,6 @@ export interface Engine {
   beginEffects(batchId: number, itemIds: readonly number[]): Promise<number[]>;
   /** False: the lease is lost. */
   extendBatch(batchId: number): Promise<boolean>;
-  closeBatch(
-    batchId: number,
-    outcomes: readonly ItemOutcome[],
-    next: boolean,
-  ): Promise<{ closed: number; stale: number; next: Batch | null }>;
   /** Puts a renewed token in the place of the one that went out with the item. False: too late, nothing changed. */
   keepRefreshedToken(
     batchId: number,
@@ -112,6 +107,11 @@ export interface Engine {
     token: string,
     expiresAt: string | null,
   ): Promise<boolean>;
+  closeBatch(
+    batchId: number,
+    outcomes: readonly ItemOutcome[],
+    next: boolean,
+  ): Promise<{ closed: number; stale: number; next: Batch | null }>;
   endDrain(drainId: string, error: string | null): Promise<void>;
   /** Throws an EngineError: P0002 when there is no such job, 55000 when it is paused. `kind` says who drains it. */
   runNow(job: string): Promise<{ runId: number; drainId: string; kind: string }>;
@@ -201,14 +201,14 @@ export function createEngine(options: EngineOptions): Engine {
     async extendBatch(batchId) {
       return read('extend_batch', z.boolean(), await repeated('extend_batch', { batch_id: batchId }));
     },
+    async keepRefreshedToken(batchId, itemId, token, expiresAt) {
+      const args = { batch_id: batchId, item_id: itemId, token, expires_at: expiresAt };
+      return read('keep_refreshed_token', z.boolean(), await repeated('keep_refreshed_token', args));
+    },
     async closeBatch(batchId, outcomes, next) {
       const data = await repeated('close_batch', { batch_id: batchId, outcomes, next });
       const closed = read('close_batch', closedSchema, data);
       return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
-    },
-    async keepRefreshedToken(batchId, itemId, token, expiresAt) {
-      const args = { batch_id: batchId, item_id: itemId, token, expires_at: expiresAt };
-      return read('keep_refreshed_token', z.boolean(), await repeated('keep_refreshed_token', args));
     },
     async endDrain(drainId, error) {
       await repeated('end_drain', { drain_id: drainId, error });
