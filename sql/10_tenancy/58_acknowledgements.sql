@@ -3,9 +3,10 @@ create table public.acknowledgements (
   tenant_id uuid not null,
   id uuid not null default gen_random_uuid(),
   rule text not null,
-  version text not null,
+  version integer not null,
   user_id uuid,
   acknowledged_at timestamptz not null default now(),
+  text text not null,
   primary key (tenant_id, id),
   constraint acknowledgements_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade
 );
@@ -33,3 +34,32 @@ end
 $$;
 
 comment on function private.require_acknowledgement(uuid, text) is 'Raises PT409 unless the tenant has acknowledged the rule. The platform passes.';
+
+create function private.acknowledge_rule(p_tenant_id uuid, p_rule text, p_version integer)
+returns uuid
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  perform private.require_role(p_tenant_id, 'admin');
+  insert into public.acknowledgements (tenant_id, rule, version, user_id, text)
+  values (p_tenant_id, p_rule, p_version, (select auth.uid()), 'as read') returning id into v_id;
+  return v_id;
+end
+$$;
+
+grant execute on function private.acknowledge_rule(uuid, text, integer) to authenticated, service_role;
+comment on function private.acknowledge_rule(uuid, text, integer) is 'Behind public.acknowledge_rule. Definer: no API role writes acknowledgements.';
+
+create function public.acknowledge_rule(tenant_id uuid, rule text, version integer, campaign_id uuid default null)
+returns uuid
+language sql
+set search_path = ''
+as $$
+  select private.acknowledge_rule(acknowledge_rule.tenant_id, acknowledge_rule.rule, acknowledge_rule.version)
+$$;
+
+grant execute on function public.acknowledge_rule(uuid, text, integer, uuid) to authenticated, service_role;
+comment on function public.acknowledge_rule(uuid, text, integer, uuid) is 'Takes note of a rule for the tenant; admins only.';
