@@ -1,6 +1,7 @@
-// Where a url from outside may point: to a public host over https, and nowhere else. What a host name resolves to is
-// looked at where the runtime lets us; the request itself resolves once more, so a name that changes its address in
-// between is not caught here (locally Deno's `--allow-net` catches it).
+// Where a url from outside may point: to a public host over https, and nowhere else. The name is looked up once, every
+// address that it has is checked, and the request goes to one of these addresses: a name that changes its answer in
+// between gains nothing.
+import type { Http, HttpRequest, HttpResult } from './http.ts';
 
 /** Every address of a host; null where the runtime does not let us ask. */
 export type Resolve = (host: string) => Promise<string[] | null>;
@@ -18,8 +19,11 @@ const specialRanges4: readonly Range[] = [
   ['172.16.0.0', 12],
   ['192.0.0.0', 24],
   ['192.0.2.0', 24],
+  ['192.31.196.0', 24],
+  ['192.52.193.0', 24],
   ['192.88.99.0', 24],
   ['192.168.0.0', 16],
+  ['192.175.48.0', 24],
   ['198.18.0.0', 15],
   ['198.51.100.0', 24],
   ['203.0.113.0', 24],
@@ -30,6 +34,7 @@ const specialRanges6: readonly Range[] = [
   ['2001::', 23],
   ['2001:db8::', 32],
   ['2002::', 16],
+  ['2620:4f:8000::', 48],
   ['3fff::', 20],
 ];
 
@@ -74,25 +79,35 @@ export interface UrlRules {
   resolve: Resolve;
 }
 
-export type UrlCheck = { ok: true; url: string } | { ok: false; transient: boolean; problem: string };
+export type UrlCheck =
+  /** `addresses`: where the host is, all of them public; null for a host on the list. */
+  { ok: true; url: string; addresses: string[] | null } | { ok: false; transient: boolean; problem: string };
 
 /** Checks a url before each use. The problem is in words that hold nothing of the url. */
 export async function checkUrl(text: string, rules: UrlRules): Promise<UrlCheck> {
   const refuse = (problem: string): UrlCheck => ({ ok: false, transient: false, problem });
-  if (text.length > longestUrl || !URL.canParse(text)) return refuse('is not a url');
+  if (text.length > longestUrl) return refuse('is not a url');
+  // The parser would drop tabs and line breaks, and read a backslash as a slash: what is meant stays unclear.
+  if (/[\s\p{Cc}\p{Cf}\\]/u.test(text)) return refuse('has white space or a backslash in it');
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || !URL.canParse(text)) return refuse('is not a url');
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') return refuse('has a user or a password in it');
   const secure = url.protocol === 'https:';
   if (!secure && url.protocol !== 'http:') return refuse('is not an https url');
   const host = url.hostname.toLowerCase();
   if (rules.allowedHosts.includes(`${host}:${url.port || (secure ? 443 : 80)}`)) {
-    if (secure || loopback.has(host)) return { ok: true, url: url.href };
+    if (secure || loopback.has(host)) return { ok: true, url: url.href, addresses: null };
     return refuse('is not an https url');
   }
   if (!secure) return refuse('is not an https url');
   if (url.port !== '') return refuse('names a port');
   if (host.startsWith('[') || bits4(host) !== null) return refuse('names an address instead of a host');
-  if (!host.includes('.') || host.endsWith('.') || reservedNames.test(host)) {
+  // Letters that look like others, in both forms in which they come.
+  if (/(^|\.)xn--/.test(host)) return refuse('has a host with letters beyond ASCII');
+  if (
+    !/^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)+[a-z][a-z0-9-]*[a-z0-9]$/.test(host) ||
+    reservedNames.test(host)
+  ) {
     return refuse('does not name a public host');
   }
   let addresses: string[] | null;
@@ -101,10 +116,32 @@ export async function checkUrl(text: string, rules: UrlRules): Promise<UrlCheck>
   } catch {
     return { ok: false, transient: true, problem: 'names a host that could not be looked up' };
   }
-  if (addresses === null) return { ok: true, url: url.href };
+  if (addresses === null) return refuse('names a host that can’t be looked up from here');
   if (addresses.length === 0) {
     return { ok: false, transient: true, problem: 'names a host that does not exist' };
   }
   if (addresses.some(isSpecialAddress)) return refuse('leads to an address that is not public');
-  return { ok: true, url: url.href };
+  return { ok: true, url: url.href, addresses };
+}
+
+/** `transient`: the same url may be good later. */
+export type CheckedResult = HttpResult | { kind: 'refused'; transient: boolean; problem: string };
+
+/** A request to a url of somebody else's making. Refused before anything leaves, or made where the check has looked. */
+export type FetchChecked = (request: HttpRequest) => Promise<CheckedResult>;
+
+export interface FetchCheckedOptions extends UrlRules {
+  /** For hosts on the list. */
+  plain: Http;
+  /** Speaks to these addresses and to no others, whatever the name says by then. */
+  pinned: (addresses: readonly string[]) => Http;
+}
+
+export function createFetchChecked(options: FetchCheckedOptions): FetchChecked {
+  return async (request) => {
+    const checked = await checkUrl(request.url, options);
+    if (!checked.ok) return { kind: 'refused', transient: checked.transient, problem: checked.problem };
+    const http = checked.addresses === null ? options.plain : options.pinned(checked.addresses);
+    return await http({ ...request, url: checked.url });
+  };
 }

@@ -16,6 +16,8 @@ export interface JobContext {
   timeIsUp(): boolean;
   /** For how many milliseconds something may run that starts now: until the lease or the instance could end. */
   leftMs(): number;
+  /** Stores a renewed token of the item's tenant. False: the lease is over, or the credential was changed meanwhile. */
+  keepToken(itemId: number, token: string, expiresAt: string | null): Promise<boolean>;
   /** Provider calls made inside `work` are made for these items: they belong to the items' traces. */
   within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
@@ -182,6 +184,8 @@ export function createDrain(options: DrainOptions): Drain {
             leaseIsLost: heartbeat.isLost,
             timeIsUp: around.timeIsUp,
             leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
+            keepToken: (itemId, token, expiresAt) =>
+              engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
             within: trace.within,
             beginEffects: (itemIds) => {
               for (const itemId of itemIds) begun.add(itemId);

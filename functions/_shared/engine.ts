@@ -116,6 +116,13 @@ export interface Engine {
   beginEffects(batchId: number, itemIds: readonly number[]): Promise<number[]>;
   /** False: the lease is lost. */
   extendBatch(batchId: number): Promise<boolean>;
+  /** Puts a renewed token in the place of the one that went out with the item. False: too late, nothing changed. */
+  keepRefreshedToken(
+    batchId: number,
+    itemId: number,
+    token: string,
+    expiresAt: string | null,
+  ): Promise<boolean>;
   closeBatch(
     batchId: number,
     outcomes: readonly ItemOutcome[],
@@ -211,6 +218,10 @@ export function createEngine(options: EngineOptions): Engine {
     },
     async extendBatch(batchId) {
       return read('extend_batch', z.boolean(), await repeated('extend_batch', { batch_id: batchId }));
+    },
+    async keepRefreshedToken(batchId, itemId, token, expiresAt) {
+      const args = { batch_id: batchId, item_id: itemId, token, expires_at: expiresAt };
+      return read('keep_refreshed_token', z.boolean(), await repeated('keep_refreshed_token', args));
     },
     async closeBatch(batchId, outcomes, next) {
       const data = await repeated('close_batch', { batch_id: batchId, outcomes, next });

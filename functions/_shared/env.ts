@@ -15,6 +15,7 @@ export const environmentNames = [
   'WAAPI_URL',
   'RESEND_URL',
   'SUPABASE_DB_URL',
+  'OUTBOUND_HOSTS',
   'ALERT_WEBHOOK_HOSTS',
   'TRACE_PROVIDERS',
   'OTEL_EXPORTER_OTLP_ENDPOINT',
@@ -34,8 +35,8 @@ export interface Env {
   urls: ProviderUrls;
   /** The platform sets it for every function. Null: raw jobs are refused. */
   databaseUrl: string | null;
-  /** `host:port` that the alert webhook may have though it is not public; plain http only to this machine. */
-  alertWebhookHosts: string[];
+  /** `host:port` that a gateway or the alert webhook may have though it is not public; plain http only to this machine. */
+  outboundHosts: string[];
   /** Providers get a `traceparent` header. Off by default: our trace ids are not theirs. */
   traceProviders: boolean;
   /** Null: no spans and metrics are exported. */
@@ -153,6 +154,8 @@ const schema = z.object({
     .refine((value) => /^postgres(ql)?:\/\//.test(value) && URL.canParse(value))
     .optional()
     .catch(undefined),
+  OUTBOUND_HOSTS: optional(hostList),
+  // The older name, from when the webhook was the only one.
   ALERT_WEBHOOK_HOSTS: optional(hostList),
   TRACE_PROVIDERS: optional(z.enum(['0', '1'])),
   OTEL_EXPORTER_OTLP_ENDPOINT: optional(collectorUrl),
@@ -211,7 +214,7 @@ export function readEnv(get: (name: EnvironmentName) => string | undefined): Env
         resend: values.RESEND_URL ?? 'https://api.resend.com',
       },
       databaseUrl: values.SUPABASE_DB_URL ?? null,
-      alertWebhookHosts: values.ALERT_WEBHOOK_HOSTS ?? [],
+      outboundHosts: [...(values.OUTBOUND_HOSTS ?? []), ...(values.ALERT_WEBHOOK_HOSTS ?? [])],
       traceProviders: values.TRACE_PROVIDERS === '1',
       otlp: collector === undefined ? null : { endpoint: collector, headers: collectorHeaders },
       drainBudgetMs: (values.DRAIN_BUDGET_SECONDS ?? 100) * 1000,

@@ -2,7 +2,7 @@
 
 export interface HttpRequest {
   url: string;
-  method: 'GET' | 'POST';
+  method: 'GET' | 'POST' | 'PUT';
   headers?: Record<string, string>;
   body?: string;
 }
@@ -55,9 +55,13 @@ const neverSentCodes = new Set([
   'ERR_INVALID_URL',
 ]);
 
+/** For those who speak to the network themselves: thrown before the first byte of the request has left. */
+export class NeverSentError extends Error {}
+
 /** True when the error proves that the request never left: name resolution, connect, TLS, a missing permission. */
 export function wasNeverSent(thrown: unknown, depth = 0): boolean {
   if (!(thrown instanceof Error) || depth > 4) return false;
+  if (thrown instanceof NeverSentError) return true;
   if (thrown.name === 'NotCapable' || thrown.name === 'PermissionDenied') return true;
   if ('code' in thrown && typeof thrown.code === 'string' && neverSentCodes.has(thrown.code)) return true;
   // Deno's fetch has no codes; hyper's phase is in the text.

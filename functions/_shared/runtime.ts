@@ -3,6 +3,7 @@ import type { Resolve } from './addresses.ts';
 import { refuse } from './answer.ts';
 import { withDeadline } from './http.ts';
 import { createLog } from './log.ts';
+import type { Connection, ConnectTls } from './pinned.ts';
 
 export interface Deno {
   env: { get(name: string): string | undefined };
@@ -34,6 +35,49 @@ export function createResolve(scope: object = globalThis): Resolve {
     const [four, six] = await Promise.all([one('A'), one('AAAA')]);
     return four === null || six === null ? null : [...four, ...six];
   };
+}
+
+interface Socket {
+  close(): void;
+}
+interface TlsSocket extends Connection {
+  handshake(): Promise<unknown>;
+}
+interface SocketsGlobal {
+  Deno?: {
+    connect?: (target: { hostname: string; port: number }) => Promise<Socket>;
+    startTls?: (socket: Socket, options: { hostname: string }) => Promise<TlsSocket>;
+  };
+}
+
+/** Connects to an address and speaks TLS for a name: both runtimes have the two calls that this takes. */
+export function createConnectTls(scope: object = globalThis): ConnectTls {
+  return async ({ address, port, host }) => {
+    const { connect, startTls } = (scope as SocketsGlobal).Deno ?? {};
+    if (connect === undefined || startTls === undefined) throw new Error('no sockets in this runtime');
+    const socket = await connect({ hostname: address, port });
+    try {
+      const secure = await startTls(socket, { hostname: host });
+      // The certificate is checked now, not with the first byte of the request.
+      await secure.handshake();
+      return {
+        readable: secure.readable,
+        writable: secure.writable,
+        close: () => closeQuietly(secure),
+      };
+    } catch (thrown) {
+      closeQuietly(socket);
+      throw thrown;
+    }
+  };
+}
+
+function closeQuietly(socket: Socket): void {
+  try {
+    socket.close();
+  } catch {
+    // It is closed already.
+  }
 }
 
 interface EdgeGlobal {

@@ -2,11 +2,13 @@
 import { createClient } from '@supabase/supabase-js';
 import { createAlertEmail } from '../worker/jobs/alert-email.ts';
 import { createAlertWebhook } from '../worker/jobs/alert-webhook.ts';
+import { createCheckCredentials } from '../worker/jobs/check-credentials.ts';
 import { createRawCommand } from '../worker/jobs/raw-command.ts';
+import { createRefreshMetaTokens } from '../worker/jobs/refresh-meta-tokens.ts';
 import { createSendEmails } from '../worker/jobs/send-emails.ts';
 import { createSendNotifications } from '../worker/jobs/send-notifications.ts';
 import { createVerifySocialTasks } from '../worker/jobs/verify-social-tasks.ts';
-import type { Resolve } from './addresses.ts';
+import { createFetchChecked, type Resolve } from './addresses.ts';
 import { createRunCommand } from './commands.ts';
 import { createDrain, type Drain, type JobHandler } from './drain.ts';
 import { createEngine, type Engine, type Rpc } from './engine.ts';
@@ -14,12 +16,15 @@ import type { Env } from './env.ts';
 import { createHttp, type Http } from './http.ts';
 import { createLog, type Log } from './log.ts';
 import { createOtlpSink } from './otlp.ts';
+import { createPinnedFetch } from './pinned.ts';
+import { createGateway } from './providers/gateway.ts';
 import { createMeta } from './providers/meta.ts';
 import { createResend } from './providers/resend.ts';
+import { createTokens } from './providers/tokens.ts';
 import { createWaapi } from './providers/waapi.ts';
 import { createWhatsApp } from './providers/whatsapp.ts';
 import { stringsIn } from './redact.ts';
-import { createResolve } from './runtime.ts';
+import { createConnectTls, createResolve } from './runtime.ts';
 import { createTelemetry, silentTelemetry, type Telemetry } from './telemetry.ts';
 
 export interface Parts {
@@ -43,8 +48,10 @@ export function connectEngine(supabaseUrl: string, secretKey: string): Rpc {
 export interface Outside {
   http: Http;
   urls: Env['urls'];
-  alertWebhookHosts: readonly string[];
+  outboundHosts: readonly string[];
   resolve: Resolve;
+  /** One exchange with these addresses and no others. */
+  pinned: (addresses: readonly string[]) => Http;
   telemetry?: Telemetry;
 }
 
@@ -57,15 +64,30 @@ export function createJobHandlers(outside: Outside): Record<string, JobHandler> 
   const whatsapp = createWhatsApp({ http: via('whatsapp'), url: urls.whatsapp });
   const waapi = createWaapi({ http: via('waapi'), url: urls.waapi });
   const resend = createResend({ http: via('resend'), url: urls.resend });
+  /** For urls of somebody else's making. */
+  const checked = (provider: string) =>
+    createFetchChecked({
+      ...{ allowedHosts: outside.outboundHosts, resolve: outside.resolve, plain: via(provider) },
+      pinned: (addresses) => telemetry.observe(provider, outside.pinned(addresses)),
+    });
+  const gateway = createGateway({ fetchChecked: checked('gateway') });
+  const tokens = (provider: string) =>
+    createTokens({
+      ...{
+        http: via(provider),
+        graphUrl: urls.metaGraph,
+        instagramUrl: urls.metaInstagram,
+        whatsappUrl: urls.whatsapp,
+      },
+    });
   return {
     'verify-social-tasks': createVerifySocialTasks({ meta }),
-    'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi } }),
+    'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi, gateway } }),
     'send-emails': createSendEmails({ senders: { resend } }),
-    'alert-webhook': createAlertWebhook({
-      http: via('alert webhook'),
-      allowedHosts: outside.alertWebhookHosts,
-      resolve: outside.resolve,
-    }),
+    'check-credentials': createCheckCredentials({ tokens: tokens('meta') }),
+    'check-whatsapp-credentials': createCheckCredentials({ tokens: tokens('whatsapp') }),
+    'refresh-meta-tokens': createRefreshMetaTokens({ tokens: tokens('meta') }),
+    'alert-webhook': createAlertWebhook({ fetchChecked: checked('alert webhook') }),
     'alert-email': createAlertEmail({ senders: { resend } }),
   };
 }
@@ -111,10 +133,13 @@ export function assemble(env: Env, options: AssembleOptions): Parts {
       http: createHttp({ fetch: fetchText, timeoutMs: 5_000 }),
     });
   const { traceProviders } = env;
+  const connectTls = createConnectTls();
   const telemetry = createTelemetry({ sink, traceProviders, now, randomHex, keepAlive });
   const handlers = createJobHandlers({
-    ...{ http, telemetry, urls: env.urls, alertWebhookHosts: env.alertWebhookHosts },
+    ...{ http, telemetry, urls: env.urls, outboundHosts: env.outboundHosts },
     resolve: createResolve(),
+    pinned: (addresses) =>
+      createHttp({ fetch: createPinnedFetch(connectTls, addresses), timeoutMs: env.providerTimeoutMs }),
   });
   const run = env.databaseUrl === null ? null : createRunCommand(env.databaseUrl);
   const drain = createDrain({

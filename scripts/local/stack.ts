@@ -266,9 +266,10 @@ function functionEnv(
   };
 }
 
-/** Settings of the functions that a developer gives to the stack itself: `ALERT_WEBHOOK_HOSTS=127.0.0.1:9000 npm start`. */
+/** Settings of the functions that a developer gives to the stack itself: `OUTBOUND_HOSTS=127.0.0.1:9000 npm start`. */
 function fromOurs(): Record<string, string> {
   const names = [
+    'OUTBOUND_HOSTS',
     'ALERT_WEBHOOK_HOSTS',
     'TRACE_PROVIDERS',
     'OTEL_EXPORTER_OTLP_ENDPOINT',
@@ -295,7 +296,7 @@ const providerHosts = [
 
 /**
  * Functions may call the API and the providers: the simulated ones, or where there are none the real ones; the collector of
- * traces; and the alert webhook, whose host only Vault knows, where ALERT_WEBHOOK_HOSTS names it. Those that drain, the database.
+ * traces; and gateways and the alert webhook, whose hosts only the database knows, where OUTBOUND_HOSTS names them. Those that drain, the database.
  */
 function reachableHosts(env: Record<string, string>, functionName: string): string[] {
   const hosts = Object.entries(env).flatMap(([name, value]) => {
@@ -303,7 +304,9 @@ function reachableHosts(env: Record<string, string>, functionName: string): stri
     const { host, port, protocol } = new URL(value);
     return [port ? host : `${host}:${protocol === 'https:' ? 443 : 80}`];
   });
-  const webhooks = (env.ALERT_WEBHOOK_HOSTS ?? '').split(',').flatMap((host) => host.trim() || []);
+  const webhooks = `${env.OUTBOUND_HOSTS ?? ''},${env.ALERT_WEBHOOK_HOSTS ?? ''}`
+    .split(',')
+    .flatMap((host) => host.trim() || []);
   hosts.push(...webhooks.map((host) => (/:\d+$/.test(host) ? host : `${host}:443`)));
   if (drains.has(functionName) && env.SUPABASE_DB_URL) hosts.push(new URL(env.SUPABASE_DB_URL).host);
   return [...new Set([...hosts, ...('META_GRAPH_URL' in env ? [] : providerHosts)])];

@@ -106,10 +106,13 @@ export function createWaapi(content: 'demo' | 'empty'): Provider {
     }
     if (way?.action !== undefined) about.action = way.action;
     if (isRecord(body)) {
+      if (way === null && body.number !== undefined) about.to = body.number;
       if (body.chatId !== undefined) about.to = body.chatId;
       if (body.message !== undefined) about.text = body.message;
     }
-    return { token: bearer(request.headers), about };
+    // Other gateways take the key in the body.
+    const key = way === null && isRecord(body) && typeof body.api_key === 'string' ? body.api_key : null;
+    return { token: bearer(request.headers) ?? key, about };
   }
 
   const failed = (status: number, message: string, headers: Record<string, string> = {}): Answer => ({
@@ -194,9 +197,27 @@ export function createWaapi(content: 'demo' | 'empty'): Provider {
     return { ...answer, effects: [{ kind: 'message', id, to, delivered: reason === null }] };
   }
 
+  /** What many small gateways have in common: `POST /send-message`, and a status that is true or false. */
+  function sendPlain(owner: Instance, request: SimulatedRequest, context: Context): Answer {
+    if (request.method !== 'POST' && request.method !== 'PUT') return failed(405, 'Method Not Allowed');
+    const body = parseBody(request);
+    const told = (msg: string): Answer => ({
+      ...{ status: 200, body: { status: false, msg }, kind: 'refused', code: 'false' },
+    });
+    if (!isRecord(body)) return told('The body is not a JSON object.');
+    for (const name of ['number', 'message', 'sender']) {
+      if (typeof body[name] !== 'string' || body[name] === '') return told(`The ${name} field is required.`);
+    }
+    if (!owner.ready) return told('The device is not connected.');
+    const sent = sendMessage(owner, { chatId: `${body.number}@c.us`, message: body.message }, context);
+    const data = { id: messages.at(-1)?.id };
+    return { ...sent, body: { status: true, msg: 'Message sent successfully!', data } };
+  }
+
   function handle(request: SimulatedRequest, reading: Reading, context: Context): Answer {
     const owner = reading.token === null ? undefined : ownerOf(reading.token);
     if (!owner) return failed(401, 'Unauthenticated.');
+    if (request.path === '/send-message') return sendPlain(owner, request, context);
     const way = routeOf(request.path);
     if (!way) return failed(404, 'Not Found');
     if (way.instanceId === undefined) {

@@ -61,6 +61,9 @@ begin
   if v_host !~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$' or octet_length(v_host) > 253 then
     return 'its host is not a public name in lower case';
   end if;
+  if v_host ~ '(^|\.)xn--' then
+    return 'its host has letters beyond ASCII, which can look like others';
+  end if;
   if v_host ~ '(^|\.)(localhost|local|internal|intranet|lan|home|corp|onion|test|invalid|arpa)$' then
     return 'its host is not public';
   end if;

@@ -71,7 +71,8 @@ $$;
 
 comment on function private.warn_of_credential(uuid, public.provider, text) is 'Opens the alert about a credential that will stop to work soon; without a reason it closes it.';
 
--- Results: {"provider","fingerprint","verdict":"healthy","expires_at"?,"scopes"?}, {…,"verdict":"broken","error"}, {…,"verdict":"not_renewed","error"}.
+-- Results: {"provider","fingerprint","verdict":"healthy","expires_at"?,"scopes"?}, {…,"verdict":"broken","error"}, {…,"verdict":"not_renewed","error"};
+-- any other verdict changes nothing.
 create function private.apply_credential_checks(p_ended jobs.ended[])
 returns void
 language plpgsql
@@ -87,7 +88,7 @@ begin
       (e.result ->> 'expires_at')::timestamptz as expires_at,
       case when jsonb_typeof(e.result -> 'scopes') = 'array' then array(select left(s, 100) from jsonb_array_elements_text(e.result -> 'scopes') s limit 100) end as scopes
     from unnest(p_ended) e
-    where e.outcome = 'done' and (e.credential_source = 'platform') = (e.tenant_id = jobs.platform_id())
+    where e.outcome = 'done' and e.result ->> 'verdict' in ('healthy', 'broken', 'not_renewed') and (e.credential_source = 'platform') = (e.tenant_id = jobs.platform_id())
     order by e.tenant_id
   loop
     if v_found.verdict = 'broken' then

@@ -606,6 +606,29 @@ export const writes: Group = {
           'with a null for the secret',
         );
       }
+      // A gateway of the tenant's own: another host, and the secret of the old one is not known any more.
+      const gateway = (host: string) => ({
+        method: 'POST',
+        url: `https://${host}/send-message`,
+        body: { number: '{{number}}', message: '{{message}}' },
+        headers: { apikey: '{{api_key}}' },
+        success: { path: 'status', equals: true },
+      });
+      const acknowledge = (who: string, tenant_id: string) =>
+        trial.rpc(who, 'acknowledge_rule', { tenant_id, rule: 'unofficial_gateway', version: 1 });
+      await acknowledge('ownerA', a.tenant);
+      for (const secret of [null, {}, { api_key: '' }, { api_key: null }]) {
+        trial.refused(
+          await trial.rpc('ownerA', 'set_credential', {
+            tenant_id: a.tenant,
+            provider: 'whatsapp',
+            kind: 'gateway',
+            secret,
+            account: gateway('evil.example'),
+          }),
+          `another host with the secret ${JSON.stringify(secret)}`,
+        );
+      }
       await trial.control('with the secret it is', async () =>
         isDone(
           await trial.rpc('ownerB', 'set_credential', {
@@ -617,6 +640,18 @@ export const writes: Group = {
           }),
         ),
       );
+      await trial.control('and so is a gateway', async () => {
+        await acknowledge('ownerB', b.tenant);
+        return isDone(
+          await trial.rpc('ownerB', 'set_credential', {
+            tenant_id: b.tenant,
+            provider: 'whatsapp',
+            kind: 'gateway',
+            secret: { api_key: 'topsecret-b-whatsapp' },
+            account: gateway('gateway.example.com'),
+          }),
+        );
+      });
     }),
     attack(
       '57',

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { createFetchChecked } from '../../functions/_shared/addresses.ts';
 import { createAlertWebhook } from '../../functions/worker/jobs/alert-webhook.ts';
 import {
   connectionRefused,
@@ -23,7 +24,11 @@ async function post(
   const { http, requests } = network(answer);
   const { log, lines } = memoryLog();
   const context = jobContext({ log });
-  const handler = createAlertWebhook({ http, allowedHosts: [], resolve: async () => addresses });
+  const handler = createAlertWebhook({
+    fetchChecked: createFetchChecked({
+      ...{ plain: http, pinned: () => http, allowedHosts: [], resolve: async () => addresses },
+    }),
+  });
   await handler(work(items, null), context);
   expect([...lines, JSON.stringify(context.outcomes)].join('\n')).not.toMatch(/canary-token|hooks\.example/);
   return { outcomes: context.outcomes, requests, entries: lines.map((line) => JSON.parse(line)) };
@@ -105,7 +110,11 @@ describe('alert-webhook', () => {
 
   test('without lease or time nothing is sent', async () => {
     const { http, requests } = network(() => new Response('ok'));
-    const handler = createAlertWebhook({ http, allowedHosts: [], resolve: async () => null });
+    const handler = createAlertWebhook({
+      fetchChecked: createFetchChecked({
+        ...{ plain: http, pinned: () => http, allowedHosts: [], resolve: async () => ['93.184.216.34'] },
+      }),
+    });
     const given = work([item(1, { url, text })], null);
     const lost = jobContext({ leaseIsLost: () => true });
     await handler(given, lost);

@@ -29,7 +29,7 @@ describe('configuration', () => {
         resend: 'https://api.resend.com',
       },
       databaseUrl: null,
-      alertWebhookHosts: [],
+      outboundHosts: [],
       traceProviders: false,
       otlp: null,
     });
@@ -137,9 +137,16 @@ describe('configuration', () => {
     expect(problemsOf(given).join(' ')).not.toContain('canary');
   });
 
-  test('hosts of the alert webhook are a list, with 443 where no port is named', () => {
-    const result = read({ ALERT_WEBHOOK_HOSTS: '127.0.0.1:9000, Chat.example.com' });
-    expect(result.ok && result.env.alertWebhookHosts).toEqual(['127.0.0.1:9000', 'chat.example.com:443']);
+  test('hosts that may be called though they are not public are a list, under both names, with 443 where no port is named', () => {
+    const result = read({
+      OUTBOUND_HOSTS: '127.0.0.1:9001',
+      ALERT_WEBHOOK_HOSTS: '127.0.0.1:9000, Chat.example.com',
+    });
+    expect(result.ok && result.env.outboundHosts).toEqual([
+      '127.0.0.1:9001',
+      '127.0.0.1:9000',
+      'chat.example.com:443',
+    ]);
     expect(problemsOf({ ALERT_WEBHOOK_HOSTS: 'https://chat.example.com/x' })).toHaveLength(1);
     expect(problemsOf({ ALERT_WEBHOOK_HOSTS: 'user@chat.example.com' })).toHaveLength(1);
   });

@@ -72,7 +72,8 @@ beforeAll(async () => {
       waapi: simulators.env.WAAPI_URL,
       resend: simulators.env.RESEND_URL,
     },
-    alertWebhookHosts: [],
+    outboundHosts: [new URL(simulators.urls.waapi ?? '').host],
+    pinned: () => http,
     resolve: async () => null,
   });
 });

@@ -153,7 +153,7 @@ $$;
 -- A tenant has taken a risk upon itself.
 create function tests.acknowledge(p_slug text, p_rule text) returns void language plpgsql as $$
 begin
-  insert into public.acknowledgements (tenant_id, rule, version) values (tests.id(p_slug), p_rule, '1');
+  insert into public.acknowledgements (tenant_id, rule, version, text) values (tests.id(p_slug), p_rule, 1, 'as read');
 end
 $$;
 

@@ -2,9 +2,9 @@
 // is in no log line and no error. A webhook has no idempotency key, and an alert that comes twice is better than one
 // that never comes: what may have arrived is sent again.
 import { z } from 'zod';
-import { checkUrl, type UrlRules } from '../../_shared/addresses.ts';
+import type { FetchChecked } from '../../_shared/addresses.ts';
 import { handBack, type JobHandler } from '../../_shared/drain.ts';
-import { describeFailure, type Http, retryAfterSeconds } from '../../_shared/http.ts';
+import { describeFailure, retryAfterSeconds } from '../../_shared/http.ts';
 import { cut, type ItemOutcome, outcomeOf, type ProviderOutcome } from '../../_shared/outcome.ts';
 
 const alertSchema = z.object({ url: z.string().min(1), text: z.string().min(1) });
@@ -12,23 +12,22 @@ const alertSchema = z.object({ url: z.string().min(1), text: z.string().min(1) }
 /** Slack cuts longer texts. https://docs.slack.dev/changelog/2018-truncating-really-long-messages */
 const longestText = 40_000;
 
-export interface AlertWebhookOptions extends UrlRules {
-  http: Http;
+export interface AlertWebhookOptions {
+  fetchChecked: FetchChecked;
 }
 
 export function createAlertWebhook(options: AlertWebhookOptions): JobHandler {
   async function post(url: string, text: string, nowMs: number): Promise<ProviderOutcome<number>> {
-    const checked = await checkUrl(url, options);
-    if (!checked.ok) {
-      const error = `The alert webhook’s address ${checked.problem}. Set alert_webhook_url in Vault.`;
-      return checked.transient ? { kind: 'retry', error } : { kind: 'refused', error };
-    }
-    const result = await options.http({
+    const result = await options.fetchChecked({
       method: 'POST',
-      url: checked.url,
+      url,
       headers: { 'content-type': 'application/json', 'user-agent': 'Onecron' },
       body: JSON.stringify({ text: cut(text, longestText) }),
     });
+    if (result.kind === 'refused') {
+      const error = `The alert webhook’s address ${result.problem}. Set alert_webhook_url in Vault.`;
+      return { kind: result.transient ? 'retry' : 'refused', error };
+    }
     if (result.kind === 'failure') {
       const error = describeFailure('The alert webhook', result.reason);
       return { kind: result.reason === 'redirect' ? 'refused' : 'retry', error };

@@ -1,6 +1,6 @@
 -- The request of a gateway is checked before it is stored, and each fault is named without repeating what was given.
 begin;
-select plan(64);
+select plan(65);
 select tests.two_tenants();
 select tests.acknowledge('pizza', 'unofficial_gateway');
 update private.call_limits set calls = 1000 where name = 'set_credential';
@@ -42,6 +42,7 @@ from (values
   ('{"url": "https://localhost/"}', 'its url is not usable: its host is not a public name'),
   ('{"url": "https://metadata.google.internal/"}', 'its url is not usable: its host is not public'),
   ('{"url": "https://printer.local/"}', 'its url is not usable: its host is not public'),
+  ('{"url": "https://xn--gteway-bua.example/"}', 'its url is not usable: its host has letters beyond ASCII'),
   ('{"url": "https://gateway.example./"}', 'its url is not usable: its host is not a public name'),
   ('{"url": "https://gätéway.example/"}', 'its url is not usable: it has white space'),
   ('{"url": "https://gateway.example/a b"}', 'its url is not usable: it has white space'),
