@@ -9,10 +9,12 @@ import { createResend } from './resend.ts';
 import { type Provider, type Simulator, startServer } from './server.ts';
 import { createStripe } from './stripe.ts';
 import { createWaapi } from './waapi.ts';
+import { createPusher, type Pusher } from './webhooks.ts';
 import { createWhatsApp } from './whatsapp.ts';
 import { createMetaWorld, demo } from './world.ts';
 
 export type { LogEntry, ProviderName, RequestLog } from './log.ts';
+export type { Delivery, WebhookEvent, WebhookInput } from './webhooks.ts';
 export type { MetaWorldInput } from './world.ts';
 export { demo } from './world.ts';
 
@@ -43,6 +45,8 @@ export interface Simulators {
   tokens: typeof demo;
   /** The log of all simulators, in this process. Over HTTP it is `GET /_log`. */
   requests: RequestLog;
+  /** What is pushed, and to whom: `webhooks` of `POST /_world` of meta and whatsapp subscribe. */
+  webhooks: Pusher;
   logFile: string;
   stop(): Promise<void>;
 }
@@ -50,9 +54,10 @@ export interface Simulators {
 /** Starts the simulators on 127.0.0.1. Rejects when a wanted port is taken; then nothing is left running. */
 export async function startSimulators(options: SimulatorOptions = {}): Promise<Simulators> {
   const content = options.world ?? 'demo';
+  const webhooks = createPusher();
   const make: Record<ProviderName, () => Provider> = {
-    meta: () => createMeta(createMetaWorld(content)),
-    whatsapp: () => createWhatsApp(content),
+    meta: () => webhooks.over(createMeta(createMetaWorld(content))),
+    whatsapp: () => webhooks.over(createWhatsApp(content)),
     waapi: () => createWaapi(content),
     stripe: () => createStripe(content),
     resend: () => createResend(content),
@@ -63,6 +68,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
   const running: Simulator[] = [];
 
   async function stop(): Promise<void> {
+    webhooks.stop();
     await Promise.all(running.splice(0).map((simulator) => simulator.stop()));
     await requests.close();
     if (options.logDir === undefined) await rm(folder, { recursive: true, force: true });
@@ -97,6 +103,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
     },
     tokens: demo,
     requests,
+    webhooks,
     logFile,
     stop() {
       stopped ??= stop();
