@@ -9,11 +9,13 @@ import { createResend } from './resend.ts';
 import { type OnEvent, type Provider, type Simulator, startServer } from './server.ts';
 import { createStripe } from './stripe.ts';
 import { createWaapi } from './waapi.ts';
+import { createPusher, fromMeta, fromWhatsApp, type Pusher } from './webhooks.ts';
 import { createWhatsApp } from './whatsapp.ts';
 import { createMetaWorld, demo } from './world.ts';
 
 export type { LogEntry, ProviderName, RequestLog } from './log.ts';
 export type { OnEvent, SimulatedEvent } from './server.ts';
+export type { Delivery, WebhookEvent, WebhookInput } from './webhooks.ts';
 export type { MetaWorldInput } from './world.ts';
 export { demo } from './world.ts';
 
@@ -46,6 +48,8 @@ export interface Simulators {
   tokens: typeof demo;
   /** The log of all simulators, in this process. Over HTTP it is `GET /_log`. */
   requests: RequestLog;
+  /** What is pushed, and to whom: `webhooks` of `POST /_world` of meta and whatsapp subscribe. */
+  webhooks: Pusher;
   logFile: string;
   stop(): Promise<void>;
 }
@@ -53,9 +57,20 @@ export interface Simulators {
 /** Starts the simulators on 127.0.0.1. Rejects when a wanted port is taken; then nothing is left running. */
 export async function startSimulators(options: SimulatorOptions = {}): Promise<Simulators> {
   const content = options.world ?? 'demo';
+  const webhooks = createPusher();
   const make: Record<ProviderName, () => Provider> = {
-    meta: () => createMeta(createMetaWorld(content)),
-    whatsapp: () => createWhatsApp(content, options.onEvent),
+    meta: () => {
+      const world = createMetaWorld(content);
+      world.listen((event) => webhooks.emit(fromMeta(event)));
+      return webhooks.over(createMeta(world));
+    },
+    whatsapp: () =>
+      webhooks.over(
+        createWhatsApp(content, (event) => {
+          webhooks.emit(fromWhatsApp(event));
+          options.onEvent?.(event);
+        }),
+      ),
     waapi: () => createWaapi(content),
     stripe: () => createStripe(content),
     resend: () => createResend(content),
@@ -66,6 +81,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
   const running: Simulator[] = [];
 
   async function stop(): Promise<void> {
+    webhooks.stop();
     await Promise.all(running.splice(0).map((simulator) => simulator.stop()));
     await requests.close();
     if (options.logDir === undefined) await rm(folder, { recursive: true, force: true });
@@ -100,6 +116,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
     },
     tokens: demo,
     requests,
+    webhooks,
     logFile,
     stop() {
       stopped ??= stop();

@@ -68,7 +68,7 @@ create table public.data_deletions (
 
 alter table public.data_deletions enable row level security;
 grant select on public.data_deletions to authenticated;
-grant select, insert, update, delete on public.data_deletions to service_role;
+grant select, delete on public.data_deletions to service_role;
 
 create policy data_deletions_select_admins on public.data_deletions
   for select to authenticated using (tenant_id = any (array(select private.tenant_ids('admin'))));

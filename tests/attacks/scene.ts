@@ -100,6 +100,9 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     insert into public.invitations (tenant_id, id, email, role, token_hash, expires_at)
     values (${tenant}, ${id('invitation')}, ${`${word}-invited@example.test`}, 'viewer', ${createHash('sha256').update(`inv_${key}`).digest('hex')},
       now() + interval '7 days')`;
+  await sql`
+    insert into public.data_deletions (tenant_id, id, subject, request_sha256)
+    values (${tenant}, ${id('deletion')}, ${`${digits}8`}, ${createHash('sha256').update(`deletion ${key}`).digest('hex')})`;
   const secret = (provider: string) => `topsecret-${key}-${provider}`;
   await sql`
     select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},

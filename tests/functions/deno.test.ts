@@ -1,6 +1,7 @@
 // The functions as they run: real Deno, no permission that is not listed here, a Data API that answers from a table,
 // and the simulators as the providers.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -46,6 +47,15 @@ async function startDataApi(calls: Call[]): Promise<Server> {
     run_result: () => result,
     health: () => ({ healthy: true, reasons: [], checked_at: '2026-11-22T12:00:00.5+00:00' }),
     list: () => [{ name: 'send-notifications' }],
+    webhook_secrets: ({ tenant }) =>
+      tenant === 'pizza-shop'
+        ? {
+            tenant_id: '33333333-3333-4333-8333-333333333333',
+            app_secrets: ['canary-app-secret'],
+            verify_token: 'canary-verify',
+          }
+        : null,
+    receive_webhook: () => ({ new: true, retry_after_seconds: null }),
   };
   const server = createServer(async (request, response) => {
     let text = '';
@@ -194,6 +204,31 @@ describe('in Deno', () => {
     expect(await response.json()).toEqual(result);
     expect((await fetch(`${jobs.url}/functions/v1/jobs/health`)).status).toBe(200);
     expect((await fetch(`${jobs.url}/jobs`)).status).toBe(401);
+  });
+
+  test('a webhook is stored when its tenant’s app has signed it, and not otherwise', async () => {
+    const webhooks = await startFunction('webhooks', env, hosts);
+    const url = `${webhooks.url}/webhooks/meta/pizza-shop`;
+    const body = '{"object":"instagram","entry":[{"id":"1","text":"caf\\u00e9 \\ud83c\\udf55"}]}';
+    const post = (key: string) =>
+      fetch(url, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          'x-hub-signature-256': `sha256=${createHmac('sha256', key).update(body).digest('hex')}`,
+        },
+        body,
+      });
+    expect((await post('wrong')).status).toBe(401);
+    expect(calls.filter(({ name }) => name === 'receive_webhook')).toEqual([]);
+    expect((await post('canary-app-secret')).status).toBe(200);
+    expect(calls.find(({ name }) => name === 'receive_webhook')).toMatchObject({
+      schema: 'jobs',
+      args: { source: 'meta', body: { entry: [{ text: 'café 🍕' }] } },
+    });
+    const asked = 'hub.mode=subscribe&hub.challenge=42&hub.verify_token=canary-verify';
+    expect(await (await fetch(`${url}?${asked}`)).text()).toBe('42');
+    expect(webhooks.lines.join('\n')).not.toContain('canary');
   });
 
   test('without a good cron secret nothing runs, and the log says why', async () => {

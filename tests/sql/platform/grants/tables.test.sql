@@ -12,6 +12,7 @@ $$;
 
 select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) $$, $$ values
   ('audit_log', 'select'), ('campaigns', 'select'), ('completions', 'select'), ('job_queues', 'select'), ('job_service_levels', 'select'), ('memberships', 'select'),
+  ('data_deletions', 'select'),
   ('notification_outbox', 'select'), ('participants', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
   ('spin_ledger', 'select'), ('tenants', 'select')
 $$, 'the tables that a signed-in user may read whole');

@@ -4,6 +4,7 @@ select no_plan();
 select tests.two_tenants();
 insert into jobs.attempts (tenant_id, item_id, try, job, outcome, due_at, started_at, trace_id)
   values (tests.id('pizza'), 1, 1, 'verify-social-tasks', 'done', now(), now(), gen_random_uuid());
+insert into public.data_deletions (tenant_id, subject, request_sha256) values (tests.id('pizza'), '700', repeat('a', 64));
 
 create table pg_temp.owned as
   select c.oid::regclass as name
