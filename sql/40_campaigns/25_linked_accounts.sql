@@ -21,7 +21,7 @@ create table public.linked_accounts (
 
 alter table public.linked_accounts enable row level security;
 grant select on public.linked_accounts to authenticated;
-grant select, insert, update, delete on public.linked_accounts to service_role;
+grant select, insert, delete on public.linked_accounts to service_role;
 
 create policy linked_accounts_select_members_and_self on public.linked_accounts
   for select to authenticated

@@ -76,7 +76,7 @@ create table public.follower_counts (
 
 alter table public.follower_counts enable row level security;
 grant select on public.follower_counts to authenticated;
-grant select, insert, update, delete on public.follower_counts to service_role;
+grant select, insert, delete on public.follower_counts to service_role;
 
 create policy follower_counts_select_members on public.follower_counts
   for select to authenticated using (tenant_id = any (array(select private.tenant_ids('viewer'))));

@@ -72,7 +72,7 @@ begin
     from timed t
     where (t.surface, t.kind) in (('instagram', 'comment'), ('facebook', 'comment'), ('instagram', 'mention'), ('instagram', 'story_mention'),
         ('instagram', 'message'), ('facebook', 'message'), ('whatsapp', 'message'), ('facebook', 'reaction'), ('link', 'visit'), ('link', 'sign_up'))
-      and t.external_id ~ '^[!-~]{1,300}$'
+      and t.external_id ~ '^[!-~]+$' and octet_length(t.external_id) <= 300
       and (t.author_id ~ '^[!-~]{1,200}$') is not false and (t.target_id ~ '^[!-~]{1,200}$') is not false
       and t.at <= now() + interval '1 day'
   ),
@@ -267,7 +267,7 @@ begin
       where jsonb_typeof(c.value) = 'object'), 'api') ->> 'recorded')::integer;
   end if;
 
-  if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,300}$'
+  if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,200}$'
     and post -> 'newest' ->> 'at' ~ '^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]|29|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):?[0-5][0-9])$'
   then
     begin

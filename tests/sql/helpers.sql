@@ -181,6 +181,35 @@ begin
 end
 $$;
 
+-- A task of any kind. What the kind needs comes from p_more; it proves what it proves whatever the tenant has acknowledged.
+create function tests.task_of(p_slug text, p_task text, p_kind text, p_more jsonb default '{}') returns uuid language plpgsql as $$
+declare
+  v_task jsonb := jsonb_build_object('tenant_id', tests.id(p_slug), 'id', tests.id(p_task), 'campaign_id', tests.id(p_slug || ' campaign'),
+    'kind', p_kind, 'title', p_task, 'reward_spins', 3,
+    'post_id', case when (select k.needs from public.task_kinds k where k.kind = p_kind) = 'post' then '17900000000000001' end,
+    'keyword', case when p_kind = 'instagram_dm_keyword' then 'pizza' end,
+    'url', case when p_kind in ('link_visit', 'link_sign_up') then 'https://pizza.example/menu?c={code}' end) || p_more;
+begin
+  insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id, keyword, url, reward_spins)
+  select t.tenant_id, t.id, t.campaign_id, t.kind, t.title, t.post_id, t.keyword, t.url, t.reward_spins
+  from jsonb_populate_record(null::public.social_tasks, v_task) t;
+  return tests.id(p_task);
+end
+$$;
+
+-- A row of the tenant in the tables of campaigns that two_tenants leaves empty.
+create function tests.more_of_campaigns(p_slug text) returns void language plpgsql as $$
+begin
+  insert into public.cohorts (tenant_id, name) values (tests.id(p_slug), 'Friends');
+  insert into public.acknowledgements (tenant_id, rule, version, text) values (tests.id(p_slug), 'rewarded_engagement', 1, 'as read');
+  insert into public.follower_counts (tenant_id, platform, day, followers) values (tests.id(p_slug), 'instagram', '2026-01-01', 1);
+  insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, linked_by)
+  values (tests.id(p_slug), tests.id(p_slug || '/' || p_slug || ' participant'), 'instagram', '178414', 'link code');
+  perform tests.task_of(p_slug, p_slug || ' like', 'instagram_like');
+  perform tests.claim_task(p_slug, p_slug || ' participant', p_slug || ' like');
+end
+$$;
+
 -- What the verification of a completion does, without a worker.
 create function tests.verified(p_slug text, p_completion_id uuid) returns void language plpgsql as $$
 begin

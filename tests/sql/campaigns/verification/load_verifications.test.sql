@@ -1,5 +1,5 @@
 begin;
-select plan(8);
+select plan(18);
 select tests.two_tenants();
 select tests.task('pizza', 'pizza campaign', 'second task');
 select tests.claim_task('pizza', 'pizza participant', 'second task');
@@ -13,9 +13,42 @@ create function pg_temp.completion(p_task text) returns uuid language sql as $$ 
 select is((pg_temp.load('pizza', pg_temp.completion('second task'))).cancel, false, 'a pending completion is verified');
 select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data ->> 'post_id', '17900000000000001', 'with its post');
 select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data ->> 'code', (select code from public.completions where task_id = tests.id('second task')), 'its code');
-select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data ->> 'instagram_username', 'some.one', 'and the participant''s handles');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'author',
+  '{"instagram_id": null, "instagram_username": null, "facebook_id": null}', 'a name that was only typed is no proof');
+update public.campaigns set username_match = true where id = tests.id('pizza campaign');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'author',
+  '{"instagram_id": null, "instagram_username": "some.one", "facebook_id": "99"}', 'unless the campaign takes it for one');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data ->> 'instagram_username', 'some.one', 'also under its older key');
+insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by) values
+  (tests.id('pizza'), tests.id('pizza/pizza participant'), 'instagram', '178414', 'linked.one', 'link code'),
+  (tests.id('gym'), tests.id('gym/gym participant'), 'facebook', '500', null, 'link code');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'author',
+  '{"instagram_id": "178414", "instagram_username": "linked.one", "facebook_id": "99"}', 'a linked account comes before the name that was typed');
+update public.campaigns set username_match = false where id = tests.id('pizza campaign');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'author',
+  '{"instagram_id": "178414", "instagram_username": "linked.one", "facebook_id": null}', 'and counts in any campaign');
+
+-- What was read before
+insert into private.post_readings (tenant_id, surface, post_id, newest_id, newest_at, read_since)
+values (tests.id('pizza'), 'instagram', '17900000000000001', '77', '2026-11-01 12:00+00', now() - interval '1 day'),
+  (tests.id('gym'), 'instagram', '17900000000000001', '78', '2026-11-01 12:00+00', now() - interval '1 day');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'stop_at' ->> 'id', '77', 'a reading may stop at the newest comment of the last complete one');
+update private.post_readings set read_since = now() + interval '1 second';
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'stop_at', 'null'::jsonb, 'but not when that did not go back as far as the task');
+insert into private.signals (tenant_id, surface, kind, external_id, author_id, target_id, via, happened_at)
+values (tests.id('pizza'), 'instagram', 'comment', '501', '178414', '17900000000000001', 'api', now());
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'known' ->> 'comment_id', '501', 'a comment that is stored already proves the claim without a call');
+insert into private.proofs (tenant_id, task_id, proof, completion_id)
+values (tests.id('pizza'), tests.id('second task'), 'comment:501', pg_temp.completion('pizza task'));
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).data -> 'known', 'null'::jsonb, 'unless it has proven another claim of the task');
+
+-- The platform's credential
+update public.social_tasks set platform_credential_allowed = false where id = tests.id('second task');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).hold_until, null, 'a task for the tenant''s own credential goes out with one');
+select public.remove_credential(tests.id('pizza'), 'meta');
+select is((pg_temp.load('pizza', pg_temp.completion('second task'))).reason, 'waiting for a credential of the tenant''s own', 'and is held without');
 select bag_eq($$ select jsonb_object_keys((pg_temp.load('pizza', pg_temp.completion('second task'))).data) $$,
-  array['completion_id', 'kind', 'post_id', 'code', 'instagram_username', 'facebook_user_id', 'since', 'deadline', 'recheck_seconds'],
+  array['completion_id', 'kind', 'post_id', 'code', 'instagram_username', 'facebook_user_id', 'since', 'deadline', 'recheck_seconds', 'author', 'known', 'stop_at', 'mentions'],
   'the worker gets what it needs and no more: no name, no phone number');
 select is((pg_temp.load('pizza', pg_temp.completion('pizza task'))).reason, 'the completion is verified', 'one that is decided is cancelled');
 select is((pg_temp.load('pizza', tests.id('nothing'))).reason, 'the completion is gone', 'one that is gone too');

@@ -17,7 +17,11 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   'public.accept_invitation', 'public.change_role', 'public.close_tenant', 'public.create_campaign', 'public.invite_member', 'public.leave_tenant',
   'public.list_members', 'public.my_tenants', 'public.remove_member', 'public.reopen_tenant', 'public.revoke_invitation',
   'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
+  'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
+  'public.start_linking', 'public.unlink_account',
   -- their twins, which check the caller themselves
+  'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
+  'private.start_linking', 'private.unlink_account',
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
   'private.list_credentials', 'private.recheck_credential',
   'private.why',
@@ -34,12 +38,17 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
   'public.list_credentials', 'public.recheck_credential', 'private.list_credentials', 'private.recheck_credential',
   'public.create_campaign', 'public.invite_member', 'public.reopen_tenant', 'public.revoke_invitation', 'public.suspend_tenant',
   'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
+  'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
+  'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
   'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker
   'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch',
   'jobs.return_batch', 'jobs.work', 'jobs.work_batch', 'jobs.keep_refreshed_token',
+  'jobs.return_batch', 'jobs.work', 'jobs.work_batch',
+  -- what the worker and others have seen
+  'jobs.record_comments', 'jobs.record_follower_count',
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs

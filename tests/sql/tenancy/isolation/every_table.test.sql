@@ -2,6 +2,7 @@
 begin;
 select no_plan();
 select tests.two_tenants();
+select tests.more_of_campaigns(slug) from unnest(array['pizza', 'gym']) slug;
 insert into jobs.attempts (tenant_id, item_id, try, job, outcome, due_at, started_at, trace_id)
   values (tests.id('pizza'), 1, 1, 'verify-social-tasks', 'done', now(), now(), gen_random_uuid());
 insert into public.data_deletions (tenant_id, subject, request_sha256) values (tests.id('pizza'), '700', repeat('a', 64));

@@ -2,6 +2,7 @@
 begin;
 select no_plan();
 select tests.two_tenants();
+select tests.more_of_campaigns(slug) from unnest(array['pizza', 'gym']) slug;
 
 select is(tests.rows('pizza owner', format('update public.campaigns set tenant_id = %L', tests.id('gym'))), '42501',
   'an owner of one tenant cannot move a campaign to another');
