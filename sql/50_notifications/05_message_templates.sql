@@ -82,6 +82,8 @@ as $$
     when 'alert' then array['message'] end
 $$;
 
+-- Whoever writes a template has it checked.
+grant execute on function private.message_variables(text) to authenticated, service_role;
 comment on function private.message_variables(text) is 'The variables that a message of this kind knows.';
 
 -- One pass: what a variable says is never looked at for further variables.

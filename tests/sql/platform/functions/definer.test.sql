@@ -11,6 +11,9 @@ $$, array[
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
   'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
+  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
+  -- the ledger of consent follows every change; senders follow their credentials and tenants
+  'private.forget_sender', 'private.note_consent', 'private.restart_sender',
   -- Auth asks it for the claims of a token
   'private.custom_access_token',
   -- an audit row for whoever changes settings, an owner for every tenant

@@ -16,12 +16,16 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   'public.accept_invitation', 'public.change_role', 'public.close_tenant', 'public.create_campaign', 'public.invite_member', 'public.leave_tenant',
   'public.list_members', 'public.my_tenants', 'public.remove_member', 'public.reopen_tenant', 'public.revoke_invitation',
   'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
+  'public.opt_in', 'public.opt_out', 'public.preview_message', 'public.resume_sending',
   -- their twins, which check the caller themselves
   'private.claim_task', 'private.create_tenant', 'private.join_campaign', 'private.remove_credential', 'private.set_credential',
   'private.why',
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
   'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
+  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
+  -- an index on numbers and the check of a template work for whoever writes the row
+  'private.message_variables', 'private.wa_key',
   -- behind the views of their own queues
   'private.my_queues', 'private.my_service_levels',
   -- what policies and these functions ask
@@ -31,6 +35,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
   'public.remove_credential', 'public.set_credential', 'private.remove_credential', 'private.set_credential',
   'public.create_campaign', 'public.invite_member', 'public.reopen_tenant', 'public.revoke_invitation', 'public.suspend_tenant',
   'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
+  'public.preview_message', 'public.resume_sending', 'private.preview_message', 'private.resume_sending', 'private.message_variables', 'private.wa_key',
   'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
