@@ -28,7 +28,7 @@ create table public.message_templates (
   constraint an_email_has_a_subject check ((channel = 'email') = (subject is not null)),
   constraint subject_is_one_line check (btrim(subject) <> '' and char_length(subject) <= 200 and subject !~ '[\u0001-\u001F\u007F]'),
   constraint whatsapp_template_is_for_whatsapp check (whatsapp_template_name is null or channel = 'whatsapp'),
-  constraint whatsapp_template_name_is_plain check (whatsapp_template_name ~ '^[a-z0-9_]{1,512}$'),
+  constraint whatsapp_template_name_is_plain check (whatsapp_template_name ~ '^[a-z0-9_]+$' and char_length(whatsapp_template_name) <= 512),
   constraint whatsapp_template_language_is_a_code check (whatsapp_template_language ~ '^[a-z]{2,3}(_[A-Z]{2,3})?$'),
   constraint whatsapp_parameters_are_few check (cardinality(whatsapp_parameters) <= 20),
   constraint a_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
