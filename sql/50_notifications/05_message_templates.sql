@@ -53,8 +53,8 @@ create policy message_templates_update_members on public.message_templates
   using (tenant_id = any (array(select private.tenant_ids('member'))))
   with check (tenant_id = any (array(select private.tenant_ids('member'))));
 
-create policy message_templates_delete_members on public.message_templates
-  for delete to authenticated using (tenant_id = any (array(select private.tenant_ids('member'))));
+create policy message_templates_delete_admins on public.message_templates
+  for delete to authenticated using (tenant_id = any (array(select private.tenant_ids('admin'))));
 
 create trigger message_templates_before_update_keep_row_rules
   before update on public.message_templates

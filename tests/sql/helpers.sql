@@ -169,18 +169,9 @@ begin
     perform tests.participant(v_slug, v_slug || ' participant');
     perform public.set_credential(tests.id(v_slug), 'meta', 'facebook_login',
       jsonb_build_object('access_token', 'canary-meta-' || v_slug), '{"page_id": "1"}');
-    perform tests.message_settings(v_slug);
+    insert into public.message_templates (tenant_id, id, kind, body) values (tests.id(v_slug), tests.id(v_slug || ' template'), 'alert', '{{message}}');
     perform tests.verified(v_slug, tests.claim_task(v_slug, v_slug || ' participant', v_slug || ' task'));
   end loop;
-end
-$$;
-
--- A tenant's own choices for messages, as they are by default; and a template of a kind that nothing sends by itself.
-create function tests.message_settings(p_slug text) returns void language plpgsql as $$
-begin
-  insert into public.message_settings (tenant_id) values (tests.id(p_slug));
-  insert into public.reminder_settings (tenant_id, campaign_id, enabled) values (tests.id(p_slug), tests.id(p_slug || ' campaign'), false);
-  insert into public.message_templates (tenant_id, id, kind, body) values (tests.id(p_slug), tests.id(p_slug || ' template'), 'alert', '{{message}}');
 end
 $$;
 
