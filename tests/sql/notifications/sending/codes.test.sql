@@ -1,6 +1,6 @@
 -- What WhatsApp's codes mean beyond the one message, whether they come as an answer or as a report.
 begin;
-select plan(38);
+select plan(45);
 select tests.two_tenants();
 delete from public.notification_outbox;
 select public.set_credential(tests.id('pizza'), 'whatsapp', 'whatsapp_cloud', '{"access_token": "x"}', '{"phone_number_id": "1"}');
@@ -60,6 +60,26 @@ select is((select granted || ' ' || source from public.opt_ins where participant
 select pg_temp.message('m3');
 select is((select status::text from public.notification_outbox where dedupe_key = 'm3'), 'no_consent', 'and no new one is queued');
 update public.message_templates set category = 'utility' where id = tests.id('pizza template');
+
+-- 131047 as a report: the window is closed, the template goes
+select pg_temp.message('w1');
+select is(pg_temp.ends('w1', pg_temp.failed(131047)), 'failed: WhatsApp 131047: no.', 'outside the window a message without an approved template fails');
+update public.message_templates set whatsapp_template_name = 'alert' where id = tests.id('pizza template');
+select pg_temp.message('w2');
+select is(pg_temp.ends('w2', pg_temp.failed(131047)), 'queued: WhatsApp 131047: no.', 'one with a template goes again, once');
+select is((select l.data ->> 'window' from jobs.items i join public.notification_outbox o on o.id = i.subject_id and o.dedupe_key = 'w2', private.load_messages(array[i.tenant_id], array[i.item_id], array[i.subject_id], null) l), 'closed', 'as the template: the window is known to be closed');
+select is(pg_temp.ends('w2', pg_temp.failed(131047)), 'failed: WhatsApp 131047: no.', 'not twice');
+
+-- By the engine: the item ends, a new one waits for its time
+delete from jobs.items where job = 'send-notifications';
+delete from private.conversations;
+select pg_temp.message('engine');
+create table pg_temp.batch as select tests.claim('send-notifications') as b;
+select is(tests.served(b), 'pizza 1', 'the worker gets a message') from pg_temp.batch;
+select tests.close(b, jsonb_build_object('outcome', 'done', 'result', pg_temp.failed(131049))) from pg_temp.batch;
+select is((select count(*) || ' ' || bool_and(i.batch_id is null and i.run_at >= now() + interval '24 hours') from jobs.items i where i.job = 'send-notifications'), '1 true', 'and what it says of 131049 leaves one item, for tomorrow');
+select tests.claim('send-notifications');
+select is(tests.lane('send-notifications', 'pizza'), 'asleep: delay, wakes', 'until which the lane sleeps');
 
 -- Templates
 select is(private.code_effect(c), 'pause template', format('%s pauses the template', c)) from unnest(array[132000, 132001, 132005, 132007, 132012, 132015, 132016]) c;
