@@ -28,7 +28,7 @@ create table public.message_templates (
   constraint an_email_has_a_subject check ((channel = 'email') = (subject is not null)),
   constraint subject_is_one_line check (btrim(subject) <> '' and char_length(subject) <= 200 and subject !~ '[\u0001-\u001F\u007F]'),
   constraint whatsapp_template_is_for_whatsapp check (whatsapp_template_name is null or channel = 'whatsapp'),
-  constraint whatsapp_template_name_is_plain check (whatsapp_template_name ~ '^[a-z0-9_]{1,512}$'),
+  constraint whatsapp_template_name_is_plain check (whatsapp_template_name ~ '^[a-z0-9_]+$' and char_length(whatsapp_template_name) <= 512),
   constraint whatsapp_template_language_is_a_code check (whatsapp_template_language ~ '^[a-z]{2,3}(_[A-Z]{2,3})?$'),
   constraint whatsapp_parameters_are_few check (cardinality(whatsapp_parameters) <= 20),
   constraint a_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
@@ -53,8 +53,8 @@ create policy message_templates_update_members on public.message_templates
   using (tenant_id = any (array(select private.tenant_ids('member'))))
   with check (tenant_id = any (array(select private.tenant_ids('member'))));
 
-create policy message_templates_delete_members on public.message_templates
-  for delete to authenticated using (tenant_id = any (array(select private.tenant_ids('member'))));
+create policy message_templates_delete_admins on public.message_templates
+  for delete to authenticated using (tenant_id = any (array(select private.tenant_ids('admin'))));
 
 create trigger message_templates_before_update_keep_row_rules
   before update on public.message_templates
@@ -82,6 +82,8 @@ as $$
     when 'alert' then array['message'] end
 $$;
 
+-- Whoever writes a template has it checked.
+grant execute on function private.message_variables(text) to authenticated, service_role;
 comment on function private.message_variables(text) is 'The variables that a message of this kind knows.';
 
 -- One pass: what a variable says is never looked at for further variables.

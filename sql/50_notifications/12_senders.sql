@@ -57,7 +57,7 @@ alter table private.senders enable row level security;
 
 comment on table private.senders is 'Per sender (a tenant, or the platform''s id): the throughput used, and why sending is stopped.';
 
--- What a tenant decides for all its messages. No row: the defaults.
+-- What a tenant decides for all its messages: one row each, made with the tenant.
 create table public.message_settings (
   tenant_id uuid primary key,
   welcome_enabled boolean not null default false,
@@ -71,15 +71,11 @@ create table public.message_settings (
 
 alter table public.message_settings enable row level security;
 grant select on public.message_settings to authenticated;
-grant insert (tenant_id, welcome_enabled, resend_unknown, messages_per_second) on public.message_settings to authenticated;
 grant update (welcome_enabled, resend_unknown, messages_per_second) on public.message_settings to authenticated;
 grant select, insert, update, delete on public.message_settings to service_role;
 
 create policy message_settings_select_members on public.message_settings
   for select to authenticated using (tenant_id = any (array(select private.tenant_ids('viewer'))));
-
-create policy message_settings_insert_admins on public.message_settings
-  for insert to authenticated with check (tenant_id = any (array(select private.tenant_ids('admin'))));
 
 create policy message_settings_update_admins on public.message_settings
   for update to authenticated
@@ -89,6 +85,25 @@ create policy message_settings_update_admins on public.message_settings
 create trigger message_settings_before_update_keep_row_rules
   before update on public.message_settings
   for each row execute function private.keep_row_rules();
+
+create function private.add_message_settings()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into public.message_settings (tenant_id) select t.id from new_tenants t on conflict do nothing;
+  return null;
+end
+$$;
+
+comment on function private.add_message_settings() is
+  'Trigger: every tenant has its row of settings. Definer: whoever makes a tenant may not insert them.';
+
+create trigger tenants_after_insert_add_message_settings
+  after insert on public.tenants
+  referencing new table as new_tenants
+  for each statement execute function private.add_message_settings();
 
 comment on table public.message_settings is
   'A tenant''s choices for its messages: a welcome on joining, whether messages with an unknown outcome are sent again, the throughput of its number.';

@@ -132,6 +132,7 @@ language sql immutable
 set search_path = ''
 as $$
   select case
+    when p_code = 131047 then 'template'
     when p_code = 131049 then 'later'
     when p_code = 131050 then 'no marketing'
     when p_code in (132000, 132001, 132005, 132007, 132012, 132015, 132016) then 'pause template'
@@ -141,7 +142,7 @@ as $$
 $$;
 
 comment on function private.code_effect(integer) is
-  'What a WhatsApp code means beyond the one message: later, no marketing, pause template, stop number, stop tenant; null: nothing.';
+  'What a WhatsApp code means beyond the one message: template (the window is closed), later, no marketing, pause template, stop number, stop tenant; null: nothing.';
 
 -- Acts on the codes of messages that were just marked as failed: [tenant, message, code, in words].
 create function private.act_on_failures(p_tenant_ids uuid[], p_ids uuid[], p_codes integer[], p_reasons text[])
@@ -191,16 +192,31 @@ begin
   where private.code_effect(u.code) = 'no marketing' and m.participant_id is not null
   having count(*) > 0;
 
+  -- The window is closed, whatever we thought of it: from now on the approved template goes, if there is one.
+  insert into private.conversations as c (tenant_id, recipient, inbound_at)
+  select x.sender_id, x.wa_key, now() - interval '25 hours'
+  from (
+    select distinct case when m.credential_source = 'platform' then jobs.platform_id() else m.tenant_id end as sender_id, private.wa_key(m.recipient) as wa_key
+    from unnest(p_tenant_ids, p_ids, p_codes) as u (tenant_id, id, code)
+    join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
+    where private.code_effect(u.code) = 'template' and m.recipient is not null
+  ) x
+  order by x.sender_id, x.wa_key
+  -- What the person wrote since the message was sent has opened it again.
+  on conflict (tenant_id, recipient) do update set inbound_at = excluded.inbound_at
+    where c.inbound_at is null or c.inbound_at < now() - interval '23 hours';
+
   -- Not sent, and not for the message's sake: it waits for its time, or until sending is resumed. Three times at most.
   for v_one in
     select private.code_effect(u.code) as effect, array_agg(m.tenant_id) as tenant_ids, array_agg(m.id) as ids, min(u.reason) as reason
     from unnest(p_tenant_ids, p_ids, p_codes, p_reasons) as u (tenant_id, id, code, reason)
     join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
-    where private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3
+    where (private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3)
+      or (private.code_effect(u.code) = 'template' and m.resends = 0 and m.payload ->> 'template' is not null)
     group by 1
     order by 1
   loop
-    v_at := now() + case when v_one.effect = 'later' then interval '24 hours' else interval '15 minutes' end;
+    v_at := now() + case v_one.effect when 'later' then interval '24 hours' when 'template' then interval '0' else interval '15 minutes' end;
     -- Worth nothing by then: the campaign or the time for the claim is over.
     update public.notification_outbox m
     set status = 'cancelled', reason = left(v_one.reason || ' It is not sent again: it would come too late.', 500)

@@ -2,7 +2,7 @@
 create table public.reminder_settings (
   tenant_id uuid not null,
   campaign_id uuid not null,
-  enabled boolean not null default true,
+  enabled boolean not null default false,
   remind_before interval not null default '6 hours',
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -11,17 +11,15 @@ create table public.reminder_settings (
   constraint remind_before_is_between_an_hour_and_30_days check (remind_before between interval '1 hour' and interval '30 days')
 );
 
+create index reminder_settings_enabled_idx on public.reminder_settings (tenant_id) where enabled;
+
 alter table public.reminder_settings enable row level security;
 grant select on public.reminder_settings to authenticated;
-grant insert (tenant_id, campaign_id, enabled, remind_before) on public.reminder_settings to authenticated;
 grant update (enabled, remind_before) on public.reminder_settings to authenticated;
 grant select, insert, update, delete on public.reminder_settings to service_role;
 
 create policy reminder_settings_select_members on public.reminder_settings
   for select to authenticated using (tenant_id = any (array(select private.tenant_ids('viewer'))));
-
-create policy reminder_settings_insert_members on public.reminder_settings
-  for insert to authenticated with check (tenant_id = any (array(select private.tenant_ids('member'))));
 
 create policy reminder_settings_update_members on public.reminder_settings
   for update to authenticated
@@ -32,8 +30,27 @@ create trigger reminder_settings_before_update_keep_row_rules
   before update on public.reminder_settings
   for each row execute function private.keep_row_rules();
 
+create function private.add_reminder_settings()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into public.reminder_settings (tenant_id, campaign_id) select c.tenant_id, c.id from new_campaigns c on conflict do nothing;
+  return null;
+end
+$$;
+
+comment on function private.add_reminder_settings() is
+  'Trigger: every campaign has its row of settings. Definer: whoever makes a campaign may not insert them.';
+
+create trigger campaigns_after_insert_add_reminder_settings
+  after insert on public.campaigns
+  referencing new table as new_campaigns
+  for each statement execute function private.add_reminder_settings();
+
 comment on table public.reminder_settings is
-  'Whether a campaign reminds participants of claims that are not proven yet, and how long before the time for it ends. No row: no reminders.';
+  'Whether a campaign reminds participants of claims that are not proven yet (by default not), and how long before the time for it ends.';
 
 -- Claims that need a reminder now.
 create function private.unreminded(p_tenant_id uuid)

@@ -185,6 +185,7 @@ export const reads: Group = {
           completions: 'participant_id',
           spin_ledger: 'participant_id',
           notification_outbox: 'participant_id',
+          opt_ins: 'participant_id',
         };
         for (const [table, column] of Object.entries(own)) {
           await trial.control(
@@ -510,6 +511,7 @@ export const reads: Group = {
         const by: Record<string, string> = {
           completions: `id=eq.${b.completion}`,
           notification_outbox: `id=eq.${b.message}`,
+          opt_ins: `participant_id=eq.${b.participant}`,
           spin_ledger: `id=eq.${b.spins}`,
           audit_log: `tenant_id=eq.${b.tenant}`,
           memberships: `tenant_id=eq.${b.tenant}`,

@@ -145,7 +145,11 @@ export const writes: Group = {
               }),
             ).length === 1,
         );
-        for (const who of [...strangers, 'viewerB', ...(table === 'tenants' ? ['memberB'] : [])]) {
+        for (const who of [
+          ...strangers,
+          'viewerB',
+          ...(['tenants', 'message_settings'].includes(table) ? ['memberB'] : []),
+        ]) {
           for (const filter of [row(b), `or=(${row(b).replace('=', '.')},id.is.null)`]) {
             const answer = await trial.rest(who, 'PATCH', `/${table}?${filter}`, {
               headers: asked,
@@ -663,6 +667,7 @@ export const writes: Group = {
           'completions',
           'spin_ledger',
           'notification_outbox',
+          'opt_ins',
           'memberships',
           'plans',
         ];

@@ -85,6 +85,21 @@ const calls: Record<string, CallSample | 'no tenant'> = {
   recheck_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'meta' }),
     by: 'adminB',
+  opt_in: {
+    args: (ids) => ({ tenant_id: ids.tenant, channel: 'whatsapp' }),
+    by: 'participantB',
+    byOfA: 'participantA',
+  },
+  opt_out: {
+    args: (ids) => ({ tenant_id: ids.tenant, channel: 'whatsapp' }),
+    by: 'participantB',
+    byOfA: 'participantA',
+    after: (trial, ids) => trial.world.admin`
+      update public.participants set whatsapp_opt_in_at = now() where tenant_id = ${ids.tenant} and whatsapp_opt_in_at is null`,
+  },
+  preview_message: {
+    args: (ids) => ({ tenant_id: ids.tenant, kind: 'alert' }),
+    by: 'viewerB',
     byOfA: 'ownerA',
   },
   remove_credential: {
@@ -107,6 +122,7 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     before: (trial, ids) => status(trial, ids, 'closed'),
     after: (trial, ids) => status(trial, ids, 'active'),
   },
+  resume_sending: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
   revoke_invitation: {
     args: (ids) => ({ tenant_id: ids.tenant, invitation_id: ids.invitation }),
     by: 'adminB',

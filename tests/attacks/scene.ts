@@ -37,6 +37,8 @@ export interface TenantIds {
   completion: string;
   pending: string;
   message: string;
+  template: string;
+  spareTemplate: string;
   spins: string;
   item: string;
   deadItem: string;
@@ -96,6 +98,11 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     insert into public.notification_outbox (tenant_id, id, campaign_id, participant_id, completion_id, kind, recipient, body, status, sent_at)
     values (${tenant}, ${id('message')}, ${id('campaign')}, ${id('participant')}, ${id('completion')}, 'congratulation',
       ${`+49${digits}1`}, ${`${word} body`}, 'sent', now())`;
+  await sql`
+    insert into public.message_templates (tenant_id, id, kind, body)
+    values (${tenant}, ${id('template')}, 'alert', ${`${word} {{message}}`}), (${tenant}, ${id('spareTemplate')}, 'welcome', ${`${word} hello`})`;
+  await sql`insert into private.conversations (tenant_id, recipient) values (${tenant}, ${`49${digits}1`})`;
+  await sql`insert into private.senders (tenant_id) values (${tenant})`;
   await sql`
     insert into public.invitations (tenant_id, id, email, role, token_hash, expires_at)
     values (${tenant}, ${id('invitation')}, ${`${word}-invited@example.test`}, 'viewer', ${createHash('sha256').update(`inv_${key}`).digest('hex')},
@@ -158,6 +165,8 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     completion: id('completion'),
     pending: id('pending'),
     message: id('message'),
+    template: id('template'),
+    spareTemplate: id('spareTemplate'),
     spins: id('spins'),
     item: item?.item_id ?? '',
     deadItem,
@@ -185,6 +194,8 @@ export function idsOfNobody(): TenantIds {
     completion: id('completion'),
     pending: id('pending'),
     message: id('message'),
+    template: id('template'),
+    spareTemplate: id('spareTemplate'),
     spins: id('spins'),
     item: '5000099999',
     deadItem: '999999998',

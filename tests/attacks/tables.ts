@@ -112,6 +112,15 @@ export const insertable: Record<string, (ids: TenantIds) => Record<string, unkno
     title: 'An insert',
     post_id: '1',
   }),
+  // One per kind, channel and language: the languages of this world do not run out.
+  message_templates: (ids) => ({
+    tenant_id: ids.tenant,
+    kind: 'alert',
+    language: Array.from({ length: 3 }, () => String.fromCharCode(97 + Math.floor(Math.random() * 26))).join(
+      '',
+    ),
+    body: 'canaryb insert',
+  }),
 };
 
 /**
@@ -151,6 +160,24 @@ export const updatable: Record<
     byOfA: 'adminA',
     row: (ids) => `id=eq.${ids.tenant}`,
   },
+  message_templates: {
+    change: (word) => ({ body: `${word} change` }),
+    by: 'memberB',
+    byOfA: 'memberA',
+    row: (ids) => `id=eq.${ids.template}`,
+  },
+  message_settings: {
+    change: () => ({ messages_per_second: 50 }),
+    by: 'adminB',
+    byOfA: 'adminA',
+    row: (ids) => `tenant_id=eq.${ids.tenant}`,
+  },
+  reminder_settings: {
+    change: () => ({ remind_before: '5 hours' }),
+    by: 'memberB',
+    byOfA: 'memberA',
+    row: (ids) => `campaign_id=eq.${ids.campaign}`,
+  },
   participants: {
     change: (word) => ({ display_name: `${word} change` }),
     by: 'participantB',
@@ -163,4 +190,5 @@ export const updatable: Record<
 export const deletable: Record<string, { by: string; row: (ids: TenantIds) => string }> = {
   campaigns: { by: 'adminB', row: (ids) => `id=eq.${ids.draft}` },
   social_tasks: { by: 'adminB', row: (ids) => `id=eq.${ids.openTask}` },
+  message_templates: { by: 'adminB', row: (ids) => `id=eq.${ids.spareTemplate}` },
 };

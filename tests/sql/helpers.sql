@@ -176,6 +176,7 @@ begin
     perform tests.participant(v_slug, v_slug || ' participant');
     perform public.set_credential(tests.id(v_slug), 'meta', 'facebook_login',
       jsonb_build_object('access_token', 'canary-meta-' || v_slug), '{"page_id": "1"}');
+    insert into public.message_templates (tenant_id, id, kind, body) values (tests.id(v_slug), tests.id(v_slug || ' template'), 'alert', '{{message}}');
     perform tests.verified(v_slug, tests.claim_task(v_slug, v_slug || ' participant', v_slug || ' task'));
   end loop;
 end

@@ -44,6 +44,7 @@ declare
 begin
   execute p_change;
   perform tests.pass('2 hours');
+  update private.conversations set next_at = next_at - interval '2 hours';
   v_result := tests.served(tests.claim('send-notifications'));
   v_result := v_result || ', ' || (pg_temp.outbox('pizza')).status || ': ' || coalesce((pg_temp.outbox('pizza')).reason, '');
   raise exception using errcode = 'P9999', message = v_result;

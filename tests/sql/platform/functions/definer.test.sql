@@ -18,6 +18,11 @@ $$, array[
   'private.review_completion',
   -- rules of campaigns and tasks look up acknowledgements whoever writes
   'private.check_promotion', 'private.check_task',
+  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
+  -- the ledger of consent follows every change; senders follow their credentials and tenants
+  'private.forget_sender', 'private.note_consent', 'private.restart_sender',
+  -- every tenant and every campaign has its settings
+  'private.add_message_settings', 'private.add_reminder_settings',
   -- Auth asks it for the claims of a token
   'private.custom_access_token',
   -- an audit row for whoever changes settings, an owner for every tenant

@@ -19,6 +19,7 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
   'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
   'public.start_linking', 'public.unlink_account',
+  'public.opt_in', 'public.opt_out', 'public.preview_message', 'public.resume_sending',
   -- their twins, which check the caller themselves
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
   'private.start_linking', 'private.unlink_account',
@@ -28,6 +29,9 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
   'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
+  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
+  -- an index on numbers and the check of a template work for whoever writes the row
+  'private.message_variables', 'private.wa_key',
   -- behind the views of their own queues
   'private.my_queues', 'private.my_service_levels',
   -- what policies and these functions ask
@@ -40,6 +44,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
   'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
   'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
+  'public.preview_message', 'public.resume_sending', 'private.preview_message', 'private.resume_sending', 'private.message_variables', 'private.wa_key',
   'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[

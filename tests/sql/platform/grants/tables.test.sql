@@ -20,6 +20,11 @@ select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) 
 $$, 'the tables that a signed-in user may read whole');
 select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
   ('campaigns', 'delete'), ('cohorts', 'delete'), ('social_tasks', 'delete')
+  ('message_settings', 'select'), ('message_templates', 'select'), ('opt_ins', 'select'), ('reminder_settings', 'select')
+$$, 'the tables that a signed-in user may read whole');
+select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
+  ('campaigns', 'delete'), ('social_tasks', 'delete'),
+  ('message_templates', 'delete')
 $$, 'rows that a signed-in user may delete; inserting and updating is granted by column');
 select set_eq($$
   select c.oid::regclass::text, p.privilege, string_agg(a.attname, ' ' order by a.attname)
@@ -37,6 +42,15 @@ $$, $$ values
   ('participants', 'update', 'display_name facebook_user_id instagram_username phone whatsapp_opt_in_at'),
   ('social_tasks', 'insert', 'active campaign_id keyword kind platform_credential_allowed post_id recheck_every reward_spins tenant_id title url verify_within'),
   ('social_tasks', 'update', 'active keyword platform_credential_allowed post_id recheck_every reward_spins title url verify_within'),
+  ('campaigns', 'insert', 'ends_at name notifications_enabled notify_from notify_until starts_at status tenant_id time_zone'),
+  ('campaigns', 'update', 'ends_at name notifications_enabled notify_from notify_until starts_at status time_zone'),
+  ('participants', 'update', 'display_name facebook_user_id instagram_username language phone whatsapp_opt_in_at'),
+  ('message_settings', 'update', 'messages_per_second resend_unknown welcome_enabled'),
+  ('message_templates', 'insert', 'body category channel kind language subject tenant_id whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
+  ('message_templates', 'update', 'body category subject whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
+  ('reminder_settings', 'update', 'enabled remind_before'),
+  ('social_tasks', 'insert', 'active campaign_id kind post_id recheck_every reward_spins tenant_id title verify_within'),
+  ('social_tasks', 'update', 'active post_id recheck_every reward_spins title verify_within'),
   ('tenants', 'update', 'campaign_notifications campaign_notify_from campaign_notify_until locale name time_zone')
 $$, 'the columns that a signed-in user may write: no id, no tenant_id of an existing row, no status, no plan, no time of ours');
 select set_eq($$
