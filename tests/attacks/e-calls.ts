@@ -85,6 +85,8 @@ const calls: Record<string, CallSample | 'no tenant'> = {
   recheck_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'meta' }),
     by: 'adminB',
+    byOfA: 'ownerA',
+  },
   opt_in: {
     args: (ids) => ({ tenant_id: ids.tenant, channel: 'whatsapp' }),
     by: 'participantB',

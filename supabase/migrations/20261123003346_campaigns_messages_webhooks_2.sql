@@ -337,7 +337,8 @@ create table "public"."message_templates" (
     check (((whatsapp_template_name IS NULL) OR (channel = 'whatsapp'::text))),
   constraint "whatsapp_template_language_is_a_code"
     check ((whatsapp_template_language ~ '^[a-z]{2,3}(_[A-Z]{2,3})?$'::text)),
-  constraint "whatsapp_template_name_is_plain" check ((whatsapp_template_name ~ '^[a-z0-9_]{1,512}$'::text))
+  constraint "whatsapp_template_name_is_plain"
+    check (((whatsapp_template_name ~ '^[a-z0-9_]+$'::text) AND (char_length(whatsapp_template_name) <= 512)))
 );
 
 alter table "public"."message_templates"
@@ -372,7 +373,7 @@ alter table "public"."opt_ins"
 create table "public"."reminder_settings" (
   "tenant_id" uuid not null,
   "campaign_id" uuid not null,
-  "enabled" boolean not null default true,
+  "enabled" boolean not null default false,
   "remind_before" interval not null default '06:00:00'::interval,
   "created_at" timestamp with time zone not null default now(),
   "updated_at" timestamp with time zone not null default now(),
@@ -841,7 +842,7 @@ begin
       where jsonb_typeof(c.value) = 'object'), 'api') ->> 'recorded')::integer;
   end if;
 
-  if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,300}$'
+  if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,200}$'
     and post -> 'newest' ->> 'at' ~ '^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]|29|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):?[0-5][0-9])$'
   then
     begin
@@ -1127,16 +1128,31 @@ begin
   where private.code_effect(u.code) = 'no marketing' and m.participant_id is not null
   having count(*) > 0;
 
+  -- The window is closed, whatever we thought of it: from now on the approved template goes, if there is one.
+  insert into private.conversations as c (tenant_id, recipient, inbound_at)
+  select x.sender_id, x.wa_key, now() - interval '25 hours'
+  from (
+    select distinct case when m.credential_source = 'platform' then jobs.platform_id() else m.tenant_id end as sender_id, private.wa_key(m.recipient) as wa_key
+    from unnest(p_tenant_ids, p_ids, p_codes) as u (tenant_id, id, code)
+    join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
+    where private.code_effect(u.code) = 'template' and m.recipient is not null
+  ) x
+  order by x.sender_id, x.wa_key
+  -- What the person wrote since the message was sent has opened it again.
+  on conflict (tenant_id, recipient) do update set inbound_at = excluded.inbound_at
+    where c.inbound_at is null or c.inbound_at < now() - interval '23 hours';
+
   -- Not sent, and not for the message's sake: it waits for its time, or until sending is resumed. Three times at most.
   for v_one in
     select private.code_effect(u.code) as effect, array_agg(m.tenant_id) as tenant_ids, array_agg(m.id) as ids, min(u.reason) as reason
     from unnest(p_tenant_ids, p_ids, p_codes, p_reasons) as u (tenant_id, id, code, reason)
     join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
-    where private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3
+    where (private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3)
+      or (private.code_effect(u.code) = 'template' and m.resends = 0 and m.payload ->> 'template' is not null)
     group by 1
     order by 1
   loop
-    v_at := now() + case when v_one.effect = 'later' then interval '24 hours' else interval '15 minutes' end;
+    v_at := now() + case v_one.effect when 'later' then interval '24 hours' when 'template' then interval '0' else interval '15 minutes' end;
     -- Worth nothing by then: the campaign or the time for the claim is over.
     update public.notification_outbox m
     set status = 'cancelled', reason = left(v_one.reason || ' It is not sent again: it would come too late.', 500)
@@ -1171,6 +1187,30 @@ create or replace function private.action_url (
     when 'link_visit' then format('%s/functions/v1/webhooks/visit/%s/%s', rtrim(private.platform_secret('project_url'), '/'),
       (select t.slug from public.tenants t where t.id = (p_task).tenant_id), p_code)
     when 'link_sign_up' then replace((p_task).url, '{code}', p_code) end
+$function$;
+
+create or replace function private.add_message_settings()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  insert into public.message_settings (tenant_id) select t.id from new_tenants t on conflict do nothing;
+  return null;
+end
+$function$;
+
+create or replace function private.add_reminder_settings()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  insert into public.reminder_settings (tenant_id, campaign_id) select c.tenant_id, c.id from new_campaigns c on conflict do nothing;
+  return null;
+end
 $function$;
 
 create or replace function private.agrees (
@@ -1230,7 +1270,7 @@ begin
       (e.result ->> 'expires_at')::timestamptz as expires_at,
       case when jsonb_typeof(e.result -> 'scopes') = 'array' then array(select left(s, 100) from jsonb_array_elements_text(e.result -> 'scopes') s limit 100) end as scopes
     from unnest(p_ended) e
-    where e.outcome = 'done' and (e.credential_source = 'platform') = (e.tenant_id = jobs.platform_id())
+    where e.outcome = 'done' and e.result ->> 'verdict' in ('healthy', 'broken', 'not_renewed') and (e.credential_source = 'platform') = (e.tenant_id = jobs.platform_id())
     order by e.tenant_id
   loop
     if v_found.verdict = 'broken' then
@@ -1769,6 +1809,7 @@ create or replace function private.code_effect (
   set search_path to ''
   AS $function$
   select case
+    when p_code = 131047 then 'template'
     when p_code = 131049 then 'later'
     when p_code = 131050 then 'no marketing'
     when p_code in (132000, 132001, 132005, 132007, 132012, 132015, 132016) then 'pause template'
@@ -2327,6 +2368,9 @@ begin
   end if;
   if v_host !~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$' or octet_length(v_host) > 253 then
     return 'its host is not a public name in lower case';
+  end if;
+  if v_host ~ '(^|\.)xn--' then
+    return 'its host has letters beyond ASCII, which can look like others';
   end if;
   if v_host ~ '(^|\.)(localhost|local|internal|intranet|lan|home|corp|onion|test|invalid|arpa)$' then
     return 'its host is not public';
@@ -4682,7 +4726,7 @@ begin
     from timed t
     where (t.surface, t.kind) in (('instagram', 'comment'), ('facebook', 'comment'), ('instagram', 'mention'), ('instagram', 'story_mention'),
         ('instagram', 'message'), ('facebook', 'message'), ('whatsapp', 'message'), ('facebook', 'reaction'), ('link', 'visit'), ('link', 'sign_up'))
-      and t.external_id ~ '^[!-~]{1,300}$'
+      and t.external_id ~ '^[!-~]+$' and octet_length(t.external_id) <= 300
       and (t.author_id ~ '^[!-~]{1,200}$') is not false and (t.target_id ~ '^[!-~]{1,200}$') is not false
       and t.at <= now() + interval '1 day'
   ),
@@ -5556,11 +5600,19 @@ create index participants_tenant_id_cohort_id_idx on public.participants using b
 create index participants_tenant_id_facebook_user_id_idx on public.participants
   using btree (tenant_id, facebook_user_id);
 
+create index reminder_settings_enabled_idx on public.reminder_settings using btree (tenant_id)
+  where enabled;
+
 create trigger platform_credentials_after_update_restart_sender
   after update of fingerprint on private.platform_credentials
   for each row
   when (((new.provider = 'whatsapp'::public.provider) AND (new.fingerprint <> old.fingerprint)))
   execute function private.restart_sender();
+
+create trigger campaigns_after_insert_add_reminder_settings
+  after insert on public.campaigns referencing NEW table as new_campaigns
+  for each STATEMENT
+  execute function private.add_reminder_settings();
 
 create trigger campaigns_before_write_check_promotion
   before insert or update of status,
@@ -5644,6 +5696,11 @@ create trigger tenants_after_delete_forget_webhooks
   for each row
   execute function private.forget_webhooks();
 
+create trigger tenants_after_insert_add_message_settings
+  after insert on public.tenants referencing NEW table as new_tenants
+  for each STATEMENT
+  execute function private.add_message_settings();
+
 create policy "acknowledgements_select_members" on "public"."acknowledgements"
   for select
   to "authenticated"
@@ -5694,12 +5751,6 @@ create policy "linked_accounts_select_members_and_self" on "public"."linked_acco
     (((tenant_id = ANY (ARRAY( select private.tenant_ids('viewer'::public.member_role) as tenant_ids))) or
     (participant_id = ANY (ARRAY( select private.participant_ids() as participant_ids)))));
 
-create policy "message_settings_insert_admins" on "public"."message_settings"
-  for insert
-  to "authenticated"
-  with
-    check ((tenant_id = ANY (ARRAY( SELECT private.tenant_ids('admin'::public.member_role) AS tenant_ids))));
-
 create policy "message_settings_select_members" on "public"."message_settings"
   for select
   to "authenticated"
@@ -5712,10 +5763,10 @@ create policy "message_settings_update_admins" on "public"."message_settings"
   with
     check ((tenant_id = ANY (ARRAY( SELECT private.tenant_ids('admin'::public.member_role) AS tenant_ids))));
 
-create policy "message_templates_delete_members" on "public"."message_templates"
+create policy "message_templates_delete_admins" on "public"."message_templates"
   for delete
   to "authenticated"
-  using ((tenant_id = ANY (ARRAY( select private.tenant_ids('member'::public.member_role) as tenant_ids))));
+  using ((tenant_id = ANY (ARRAY( select private.tenant_ids('admin'::public.member_role) as tenant_ids))));
 
 create policy "message_templates_insert_members" on "public"."message_templates"
   for insert
@@ -5741,12 +5792,6 @@ create policy "opt_ins_select_members_and_self" on "public"."opt_ins"
   using
     (((tenant_id = ANY (ARRAY( select private.tenant_ids('viewer'::public.member_role) as tenant_ids))) or
     (participant_id = ANY (ARRAY( select private.participant_ids() as participant_ids)))));
-
-create policy "reminder_settings_insert_members" on "public"."reminder_settings"
-  for insert
-  to "authenticated"
-  with
-    check ((tenant_id = ANY (ARRAY( SELECT private.tenant_ids('member'::public.member_role) AS tenant_ids))));
 
 create policy "reminder_settings_select_members" on "public"."reminder_settings"
   for select
@@ -5872,6 +5917,10 @@ comment on function "private"."act_on_failures"(uuid[], uuid[], integer[], text[
 
 comment on function "private"."action_url"(public.social_tasks, text) is 'The link with which a participant does what a claim says; null for kinds without one.';
 
+comment on function "private"."add_message_settings"() is 'Trigger: every tenant has its row of settings. Definer: whoever makes a tenant may not insert them.';
+
+comment on function "private"."add_reminder_settings"() is 'Trigger: every campaign has its row of settings. Definer: whoever makes a campaign may not insert them.';
+
 comment on function "private"."agrees"(uuid, uuid, text, text) is 'What the latest entry of the ledger says; null when there is none.';
 
 comment on function "private"."announce_review"(uuid, uuid) is 'Tells a participant what a person decided on the claim: the congratulation (never a second one), or why it was not accepted.';
@@ -5897,7 +5946,7 @@ comment on function "private"."check_task"() is 'Trigger: refuses titles that as
 
 comment on function "private"."claims_are_due"() is 'Condition of settle-claims: a claim is due.';
 
-comment on function "private"."code_effect"(integer) is 'What a WhatsApp code means beyond the one message: later, no marketing, pause template, stop number, stop tenant; null: nothing.';
+comment on function "private"."code_effect"(integer) is 'What a WhatsApp code means beyond the one message: template (the window is closed), later, no marketing, pause template, stop number, stop tenant; null: nothing.';
 
 comment on function "private"."codes_in"(text) is 'The codes OC-XXXXXXXX in a text, in capitals; no letter or digit touches them.';
 
@@ -6182,7 +6231,7 @@ comment on table "public"."message_templates" is 'What a tenant''s messages say,
 
 comment on table "public"."opt_ins" is 'The ledger of consent, append-only: who agreed or took it back, for which channel, in which words, by which way and when. The latest entry counts.';
 
-comment on table "public"."reminder_settings" is 'Whether a campaign reminds participants of claims that are not proven yet, and how long before the time for it ends. No row: no reminders.';
+comment on table "public"."reminder_settings" is 'Whether a campaign reminds participants of claims that are not proven yet (by default not), and how long before the time for it ends.';
 
 comment on table "public"."rules" is 'What a tenant acknowledges before it does what a platform frowns upon. The highest version of a rule is the one in force.';
 
@@ -6243,6 +6292,10 @@ grant execute
 revoke all on function "private"."act_on_failures"(uuid[], uuid[], integer[], text[]) from public;
 
 revoke all on function "private"."action_url"(public.social_tasks, text) from public;
+
+revoke all on function "private"."add_message_settings"() from public;
+
+revoke all on function "private"."add_reminder_settings"() from public;
 
 revoke all on function "private"."agrees"(uuid, uuid, text, text) from public;
 
@@ -6347,6 +6400,8 @@ revoke all on function "private"."load_verifications"(uuid[], bigint[], uuid[], 
 revoke all on function "private"."message_text"(uuid, public.message_kind, text, text[]) from public;
 
 revoke all on function "private"."message_variables"(text) from public;
+
+grant execute on function "private"."message_variables"(text) to "authenticated", "service_role";
 
 revoke all on function "private"."meta_credentials_to_check"() from public;
 
@@ -6652,29 +6707,21 @@ grant select ("state") on table "public"."credentials" to "authenticated";
 
 grant select on table "public"."data_deletions" to "authenticated";
 
-grant delete, insert, select, update on table "public"."data_deletions" to "service_role";
+grant delete, select on table "public"."data_deletions" to "service_role";
 
 grant select on table "public"."follower_counts" to "authenticated";
 
-grant delete, insert, select, update on table "public"."follower_counts" to "service_role";
+grant delete, insert, select on table "public"."follower_counts" to "service_role";
 
 grant select on table "public"."linked_accounts" to "authenticated";
 
-grant delete, insert, select, update on table "public"."linked_accounts" to "service_role";
+grant delete, insert, select on table "public"."linked_accounts" to "service_role";
 
-grant insert ("messages_per_second"), update ("messages_per_second")
-  on table "public"."message_settings"
-  to "authenticated";
+grant update ("messages_per_second") on table "public"."message_settings" to "authenticated";
 
-grant insert ("resend_unknown"), update ("resend_unknown")
-  on table "public"."message_settings"
-  to "authenticated";
+grant update ("resend_unknown") on table "public"."message_settings" to "authenticated";
 
-grant insert ("tenant_id") on table "public"."message_settings" to "authenticated";
-
-grant insert ("welcome_enabled"), update ("welcome_enabled")
-  on table "public"."message_settings"
-  to "authenticated";
+grant update ("welcome_enabled") on table "public"."message_settings" to "authenticated";
 
 grant select on table "public"."message_settings" to "authenticated";
 
@@ -6722,15 +6769,9 @@ revoke all ("language") on table "public"."participants" from "authenticated";
 
 grant update ("language") on table "public"."participants" to "authenticated";
 
-grant insert ("campaign_id") on table "public"."reminder_settings" to "authenticated";
+grant update ("enabled") on table "public"."reminder_settings" to "authenticated";
 
-grant insert ("enabled"), update ("enabled") on table "public"."reminder_settings" to "authenticated";
-
-grant insert ("remind_before"), update ("remind_before")
-  on table "public"."reminder_settings"
-  to "authenticated";
-
-grant insert ("tenant_id") on table "public"."reminder_settings" to "authenticated";
+grant update ("remind_before") on table "public"."reminder_settings" to "authenticated";
 
 grant select on table "public"."reminder_settings" to "authenticated";
 

@@ -167,6 +167,10 @@ insert into private.call_limits (name, calls, seconds, per, meaning) values
   ('opt_in', 30, 3600, 'user', 'Times that one user opts in or out.')
 on conflict (name) do update set per = excluded.per, meaning = excluded.meaning;
 
+-- Tenants and campaigns from before there were these settings.
+insert into public.message_settings (tenant_id) select t.id from public.tenants t on conflict do nothing;
+insert into public.reminder_settings (tenant_id, campaign_id) select c.tenant_id, c.id from public.campaigns c on conflict do nothing;
+
 -- sql/55_webhooks/90_jobs.rows.sql
 -- The jobs, limits and settings of this module. Numbers that an admin changed stay as they are.
 insert into private.call_limits (name, calls, seconds, per, meaning) values
