@@ -7,11 +7,13 @@ import type { Batch, Credential, Item, TenantWork } from '../../functions/_share
 import { createHttp } from '../../functions/_shared/http.ts';
 import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
 import type { MessageSender } from '../../functions/_shared/providers/messages.ts';
+import { createResend } from '../../functions/_shared/providers/resend.ts';
+import { createWaapi } from '../../functions/_shared/providers/waapi.ts';
 import { createWhatsApp } from '../../functions/_shared/providers/whatsapp.ts';
-import { createJobHandlers } from '../../functions/_shared/wiring.ts';
+import { createSendEmails } from '../../functions/worker/jobs/send-emails.ts';
 import { createSendNotifications } from '../../functions/worker/jobs/send-notifications.ts';
 import { type LogEntry, type Simulators, startSimulators } from '../../scripts/simulators/index.ts';
-import { engine, item, memoryLog } from './fakes.ts';
+import { engine, item, jobContext, memoryLog } from './fakes.ts';
 
 const slugs = ['pizza-shop', 'gym', 'salon'] as const;
 type Slug = (typeof slugs)[number];
@@ -147,18 +149,14 @@ test(`1,000 items of three tenants: each leaves once, with its own credential (s
     await pause();
     return response;
   };
-  const handlers = createJobHandlers({
-    http: createHttp({ fetch: fetchAtRandom, timeoutMs: 20_000 }),
-    urls: {
-      metaGraph: 'https://nobody.invalid',
-      metaInstagram: 'https://nobody.invalid',
-      whatsapp: simulators.env.WHATSAPP_URL,
-      waapi: simulators.env.WAAPI_URL,
-      resend: simulators.env.RESEND_URL,
-    },
-    alertWebhookHosts: [],
-    resolve: async () => null,
-  });
+  const http = createHttp({ fetch: fetchAtRandom, timeoutMs: 20_000 });
+  const whatsapp = createWhatsApp({ http, url: simulators.urls.whatsapp });
+  const waapi = createWaapi({ http, url: simulators.urls.waapi });
+  const resend = createResend({ http, url: simulators.urls.resend });
+  const handlers = {
+    'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi } }),
+    'send-emails': createSendEmails({ senders: { resend } }),
+  };
   const waiting: Record<Job, Batch[]> = {
     'send-notifications': batchesOf('send-notifications', 1, 650, random),
     'send-emails': batchesOf('send-emails', 651, 350, random),
@@ -227,13 +225,7 @@ test('a client that remembers a credential is caught by the same look at the log
     },
   };
   const handler = createSendNotifications({ senders: { whatsapp_cloud: forgetful } });
-  const context = {
-    ...{ now: () => new Date(), leaseIsLost: () => false, timeIsUp: () => false, leftMs: () => 60_000 },
-    within: <T>(_items: readonly Item[], work: () => Promise<T>) => work(),
-    beginEffects: async (ids: readonly number[]) => [...ids],
-    report: () => {},
-    log: memoryLog().log,
-  };
+  const context = jobContext({ now: () => new Date() });
   for (const [id, slug] of [
     [1, 'pizza-shop'],
     [2, 'gym'],

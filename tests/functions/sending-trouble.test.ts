@@ -3,10 +3,15 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { JobHandler } from '../../functions/_shared/drain.ts';
 import type { Credential, Item } from '../../functions/_shared/engine.ts';
 import { createHttp, type Http } from '../../functions/_shared/http.ts';
 import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
-import { createJobHandlers } from '../../functions/_shared/wiring.ts';
+import { createResend } from '../../functions/_shared/providers/resend.ts';
+import { createWaapi } from '../../functions/_shared/providers/waapi.ts';
+import { createWhatsApp } from '../../functions/_shared/providers/whatsapp.ts';
+import { createSendEmails } from '../../functions/worker/jobs/send-emails.ts';
+import { createSendNotifications } from '../../functions/worker/jobs/send-notifications.ts';
 import { type SimulatedEvent, type Simulators, startSimulators } from '../../scripts/simulators/index.ts';
 import { item, jobContext, memoryLog, work } from './fakes.ts';
 
@@ -52,19 +57,16 @@ const asked: { url: string; headers: Record<string, string>; body: string }[] = 
 
 const { log, lines } = memoryLog();
 
-function handlersWith(http: Http, urls: Partial<Record<Way, string>> = {}) {
-  return createJobHandlers({
-    http,
-    urls: {
-      metaGraph: 'https://nobody.invalid',
-      metaInstagram: 'https://nobody.invalid',
-      whatsapp: urls.whatsapp ?? simulators.env.WHATSAPP_URL,
-      waapi: urls.waapi ?? simulators.env.WAAPI_URL,
-      resend: urls.resend ?? simulators.env.RESEND_URL,
-    },
-    alertWebhookHosts: [],
-    resolve: async () => null,
-  });
+/** As they are wired. */
+function handlersWith(http: Http, urls: Partial<Record<Way, string>> = {}): Record<string, JobHandler> {
+  const own = { ...simulators.urls, ...urls };
+  const whatsapp = createWhatsApp({ http, url: own.whatsapp });
+  const waapi = createWaapi({ http, url: own.waapi });
+  const resend = createResend({ http, url: own.resend });
+  return {
+    'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi } }),
+    'send-emails': createSendEmails({ senders: { resend } }),
+  };
 }
 
 async function control(method: string, url: string, body?: unknown): Promise<unknown> {
@@ -93,10 +95,16 @@ async function worldAsItWas(): Promise<void> {
   });
 }
 
-const spying: Http = (request) => {
-  asked.push({ url: request.url, headers: request.headers ?? {}, body: request.body ?? '' });
-  return createHttp({ fetch: (url, init) => fetch(url, init), timeoutMs: 400 })(request);
-};
+const spyingFor =
+  (timeoutMs: number): Http =>
+  (request) => {
+    asked.push({ url: request.url, headers: request.headers ?? {}, body: request.body ?? '' });
+    return createHttp({ fetch: (url, init) => fetch(url, init), timeoutMs })(request);
+  };
+const spying = spyingFor(10_000);
+/** Where silence is what the test is about. */
+const impatient = spyingFor(400);
+const httpFor = (behaviour: object) => ('never' in behaviour || 'delay_ms' in behaviour ? impatient : spying);
 
 /** Another tenant's credential for the same service. */
 async function neighbourOf(way: Way): Promise<Credential> {
@@ -210,7 +218,7 @@ describe.each(['whatsapp', 'waapi'] as const)('%s has no idempotency key', (way)
   ])('%s: unknown, and never called again', async (_name, behaviour, left) => {
     const before = await messagesOf(way);
     await script(way, { do: behaviour });
-    expect(await run(way, messages(way, 1))).toMatchObject([unknown]);
+    expect(await run(way, messages(way, 1), { http: httpFor(behaviour) })).toMatchObject([unknown]);
     expect(calls(way)).toBe(1);
     expect(await messagesOf(way)).toBe(before + left);
   });
@@ -251,7 +259,7 @@ describe.each(['whatsapp', 'waapi'] as const)('%s has no idempotency key', (way)
 
   test('56 a slow service is asked once for each message, and no other message waits longer for it', async () => {
     await script(way, { times: 'always', do: { delay_ms: 3_000 } });
-    const outcomes = await run(way, messages(way, 8));
+    const outcomes = await run(way, messages(way, 8), { http: impatient });
     expect(outcomes).toMatchObject(Array(8).fill(unknown));
     expect(calls(way)).toBe(8);
   });
@@ -274,7 +282,7 @@ describe('mail has an idempotency key', () => {
     const before = await messagesOf('resend');
     const one = messages('resend', 1);
     await script('resend', { do: behaviour });
-    expect(await run('resend', one)).toMatchObject([retry]);
+    expect(await run('resend', one, { http: httpFor(behaviour) })).toMatchObject([retry]);
     expect(await run('resend', one)).toMatchObject([sent]);
     expect(await messagesOf('resend')).toBe(before + 1);
   });
