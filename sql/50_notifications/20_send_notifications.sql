@@ -8,7 +8,8 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_unofficial boolean := coalesce(private.setting('unofficial_gateways'), 'on') <> 'off';
-  v_per_second integer := coalesce(private.setting('whatsapp_messages_per_second')::integer, 80);
+  -- A setting that is no number must not stop all messages.
+  v_per_second integer := greatest(1, coalesce(substring(private.setting('whatsapp_messages_per_second') from '^[0-9]{1,6}$')::integer, 80));
 begin
   return query
   with message as (

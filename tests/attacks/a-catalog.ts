@@ -137,11 +137,12 @@ export const catalog: Group = {
         .filter((each) => each.schema === 'jobs')
         .map((each) => each.signature);
       trial.expect(engine.length === 0, `authenticated may call ${engine.join(', ')}`);
-      // What people may call in `private` is there because something that runs as them calls it: a policy, a view, a function.
+      // What people may call in `private` is there because something that runs as them calls it: a policy, a view, an index, a function.
       const texts = await found(
         trial,
         `select concat(pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)) as name from pg_catalog.pg_policy p
          union all select pg_catalog.pg_get_viewdef(c.oid) from pg_catalog.pg_class c where c.relkind = 'v' and c.relnamespace = 'public'::regnamespace
+         union all select pg_catalog.pg_get_indexdef(i.indexrelid) from pg_catalog.pg_index i where i.indexprs is not null
          union all select p.prosrc from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
            where n.nspname in ${ours} and not p.prosecdef
              and (p.prorettype = 'trigger'::regtype or has_function_privilege('authenticated', p.oid, 'execute'))`,

@@ -651,6 +651,7 @@ export const functions: Group = {
           'participantA',
           { tenant_id: a.tenant, task_id: n === 0 ? a.claimable : a.openTask },
         ],
+        opt_in: () => ['participantA', { tenant_id: a.tenant, channel: 'whatsapp' }],
       };
       await admin`delete from public.completions where tenant_id = ${a.tenant} and task_id in (${a.claimable}, ${a.openTask}) and participant_id = ${a.participant}`;
       const limits = await admin<

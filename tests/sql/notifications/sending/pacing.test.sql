@@ -1,6 +1,6 @@
 -- Who may be written to now: one message in 6 seconds to the same person, so many a second by one number, oldest first; windows.
 begin;
-select plan(38);
+select plan(39);
 select tests.two_tenants();
 delete from public.notification_outbox;
 delete from jobs.items where job = 'send-notifications';
@@ -75,6 +75,10 @@ select jobs.set_setting('whatsapp_messages_per_second', '8');
 select pg_temp.clear();
 select pg_temp.messages('pizza', 50);
 select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 2::bigint, 'an admin may change it');
+select jobs.set_setting('whatsapp_messages_per_second', 'fast');
+select pg_temp.clear();
+select pg_temp.messages('pizza', 50);
+select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 20::bigint, 'what is no number is the default, and stops nothing');
 select jobs.set_setting('whatsapp_messages_per_second', '80');
 
 -- Quiet hours: held ones leave oldest first when the window opens
