@@ -791,17 +791,15 @@ async function openWebhooks(trial: Trial) {
   const url = `${server.functionsUrl}/webhooks`;
   const open = async (key: 'a' | 'b') => {
     const { tenant } = trial.ids[key];
-    const [known] = await admin<{ slug: string; account: { phone_number_id: string }; secret: object }[]>`
-      select t.slug, c.account, s.decrypted_secret::jsonb as secret
+    const [known] = await admin<{ slug: string; number: string; app_secret: string; verify_token: string }[]>`
+      select t.slug, c.account ->> 'phone_number_id' as number, k.*
       from public.tenants t join public.credentials c on c.tenant_id = t.id and c.provider = 'whatsapp'
-      join vault.decrypted_secrets s on s.id = c.secret_id where t.id = ${tenant}`;
-    if (!known) throw new Error(`${key} has no WhatsApp credential`);
-    const secret = `topsecret-${key}-app`;
-    const token = `topsecret-${key}-word`;
-    const full = { ...known.secret, app_secret: secret, verify_token: token };
-    await admin`
-      select public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud', ${admin.json(full)}, ${admin.json(known.account)})`;
-    return { path: `/whatsapp/${known.slug}`, number: known.account.phone_number_id, secret, token };
+      join vault.decrypted_secrets s on s.id = c.secret_id
+      cross join lateral jsonb_to_record(s.decrypted_secret::jsonb) as k (app_secret text, verify_token text)
+      where t.id = ${tenant}`;
+    if (!known?.app_secret) throw new Error(`${key} has no WhatsApp app`);
+    const { slug, number, app_secret: secret, verify_token: token } = known;
+    return { path: `/whatsapp/${slug}`, number, secret, token };
   };
   return {
     url,

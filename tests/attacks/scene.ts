@@ -113,7 +113,8 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},
         ${sql.json({ page_id: `${digits}5`, ig_user_id: `${digits}6` })}),
-      public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud', ${sql.json({ access_token: secret('whatsapp') })},
+      public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud',
+        ${sql.json({ access_token: secret('whatsapp'), app_secret: secret('app'), verify_token: secret('word') })},
         ${sql.json({ phone_number_id: `${digits}7` })})`;
 
   // What the engine knows of the tenant.
