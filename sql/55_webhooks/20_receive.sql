@@ -137,6 +137,7 @@ set search_path = ''
 as $$
   select jsonb_build_object('status', d.status, 'requested_at', d.requested_at, 'completed_at', d.completed_at)
   from public.data_deletions d where d.confirmation_code = deletion_status.code
+  limit 1
 $$;
 
 grant execute on function jobs.deletion_status(text) to service_role;

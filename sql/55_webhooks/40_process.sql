@@ -211,9 +211,36 @@ begin
     v_erased := v_erased || jsonb_build_object('linked_accounts', v_count);
   end if;
   if to_regclass('private.signals') is not null then
-    execute $sql$ delete from private.signals s where s.tenant_id = $1 and s.author_id = $2 $sql$ using p_tenant_id, p_subject;
-    get diagnostics v_count = row_count;
+    execute $sql$
+      with gone as (
+        delete from private.signals s where s.tenant_id = $1 and s.author_id = $2
+        returning lower(to_jsonb(s) ->> 'author_username') as username
+      )
+      select count(*), $3 || coalesce(array_agg(distinct g.username) filter (where g.username <> ''), '{}') from gone g
+    $sql$ into v_count, v_usernames using p_tenant_id, p_subject, v_usernames;
     v_erased := v_erased || jsonb_build_object('signals', v_count);
+  end if;
+  if to_regclass('private.proofs') is not null then
+    execute $sql$
+      delete from private.proofs p
+      where p.tenant_id = $1 and (p.proof = 'author:' || $2 or p.proof = any (array(select 'name:' || u from unnest($3) u)))
+    $sql$ using p_tenant_id, p_subject, v_usernames;
+  end if;
+  if to_regclass('public.completion_decisions') is not null then
+    -- Decisions are not changed: each is replaced by one that is the same without the person.
+    execute $sql$
+      with gone as (
+        delete from public.completion_decisions d
+        where d.tenant_id = $1 and (d.evidence ->> 'author_id' = $2 or lower(d.evidence ->> 'author_username') = any ($3))
+        returning to_jsonb(d) as row
+      )
+      insert into public.completion_decisions
+      select r.*
+      from gone, jsonb_populate_record(null::public.completion_decisions,
+        gone.row || jsonb_build_object('evidence', (gone.row -> 'evidence') - 'author_id' - 'author_username')) r
+    $sql$ using p_tenant_id, p_subject, v_usernames;
+    get diagnostics v_count = row_count;
+    v_erased := v_erased || jsonb_build_object('decisions', v_count);
   end if;
   update public.completions c set evidence = c.evidence - 'author_id' - 'author_username'
   where c.tenant_id = p_tenant_id

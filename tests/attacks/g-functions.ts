@@ -337,12 +337,69 @@ export const functions: Group = {
     noAttack(
       '93',
       'Stripe events that are forged, replayed or of another tenant',
-      'There is no function for webhooks yet (functions/ has worker and jobs), and no table of events.',
+      'There is no webhook of Stripe yet: functions/webhooks takes Meta and WhatsApp only, and /stripe is a 404.',
     ),
-    noAttack(
+    functionAttack(
       '94',
-      'WhatsApp and Meta webhooks for another tenant’s number',
-      'There is no function for webhooks yet.',
+      'WhatsApp and Meta webhooks: unsigned, signed by another app, for another tenant’s number',
+      async (trial) => {
+        const hooks = await openWebhooks(trial);
+        const body = hooks.message(hooks.b.number, 'wamid.attack94');
+        const before = await hooks.events();
+        const forged: [string, string, string | undefined][] = [
+          ['no signature', hooks.b.path, undefined],
+          ['the signature of A’s app', hooks.b.path, hooks.sign(hooks.a.secret, body)],
+          ['a signature with the verify token', hooks.b.path, hooks.sign(hooks.b.token, body)],
+          ['a signature of another body', hooks.b.path, hooks.sign(hooks.b.secret, `${body} `)],
+          [
+            'a signature of the body as it was parsed and written again',
+            hooks.b.path,
+            hooks.sign(hooks.b.secret, JSON.stringify(JSON.parse(body))),
+          ],
+          ['B’s signature at A’s address', hooks.a.path, hooks.sign(hooks.b.secret, body)],
+          ['B’s signature at nobody’s address', '/whatsapp/nobody-at-all', hooks.sign(hooks.b.secret, body)],
+          [
+            'B’s signature at the address of the other provider',
+            hooks.b.path.replace('whatsapp', 'meta'),
+            hooks.sign(hooks.b.secret, body),
+          ],
+          ['a signature with nothing', '/whatsapp/platform', hooks.sign(' ', body)],
+        ];
+        const words = new Set<string>();
+        for (const [what, path, signature] of forged) {
+          const answer = await hooks.post(path, body, signature);
+          trial.expect(answer.status === 401, `${what}: ${inWords(answer)}`);
+          words.add(answer.text);
+        }
+        trial.expect(words.size === 1, `refusals differ: ${[...words].join(' | ')}`);
+        for (const token of ['', 'wrong', hooks.a.token, `${hooks.b.token} `]) {
+          const asked = new URLSearchParams({
+            'hub.mode': 'subscribe',
+            'hub.challenge': '42',
+            'hub.verify_token': token,
+          });
+          const answer = await trial.http('outsider', 'GET', `${hooks.url}${hooks.b.path}?${asked}`);
+          trial.expect(answer.status === 403, `the handshake with "${token}": ${inWords(answer)}`);
+        }
+        trial.expect((await hooks.events()) === before, 'a forged webhook was stored');
+        // A may say what it likes at its own address: of B's number it changes nothing, there or at B's.
+        const claimed = await hooks.post(hooks.a.path, body, hooks.sign(hooks.a.secret, body));
+        trial.expect(claimed.status === 200, `A's own webhook: ${inWords(claimed)}`);
+        const counts = await hooks.work(trial.ids.a.tenant);
+        trial.expect(
+          JSON.stringify(counts.ignored) === '{"other account":1}' && counts.inbound === undefined,
+          `what A said of B's number was taken: ${JSON.stringify(counts)}`,
+        );
+        await trial.control('B’s own app is heard, once however often it tells', async () => {
+          const signature = hooks.sign(hooks.b.secret, body);
+          const first = await hooks.post(hooks.b.path, body, signature);
+          const again = await hooks.post(hooks.b.path, body, signature);
+          const [row] = await trial.world.admin<{ n: number }[]>`
+            select count(*)::int as n from private.webhook_events
+            where tenant_id = ${trial.ids.b.tenant} and source = 'whatsapp'`;
+          return first.status === 200 && again.status === 200 && row?.n === 1;
+        });
+      },
     ),
     noAttack('95', 'a webhook body with entries of many tenants', 'There is no function for webhooks yet.'),
     attack(
@@ -397,6 +454,48 @@ export const functions: Group = {
           }
         }
         for (const post of ['../../me', '1?fields=x', '1#x', '1%2f..', '1/../2', '1 2']) {
+    functionAttack('95', 'a webhook body with thousands of entries of many tenants', async (trial) => {
+      const hooks = await openWebhooks(trial);
+      const entries = Array.from({ length: 2_000 }, (_, index) => ({
+        id: '1',
+        changes: [
+          index % 3 === 0
+            ? { field: 'messages', value: [] }
+            : {
+                field: 'messages',
+                value: {
+                  metadata: { phone_number_id: index % 3 === 1 ? hooks.a.number : hooks.b.number },
+                  statuses: [{ id: `wamid.${index}`, status: 'read', timestamp: '1763632800' }],
+                },
+              },
+        ],
+      }));
+      const body = JSON.stringify({ object: 'whatsapp_business_account', entry: [...entries, null, 7, {}] });
+      const answer = await hooks.post(hooks.a.path, body, hooks.sign(hooks.a.secret, body));
+      trial.expect(answer.status === 200, `the body: ${inWords(answer)}`);
+      const counts = await hooks.work(trial.ids.a.tenant);
+      trial.expect(
+        (counts.ignored as Record<string, unknown>)?.['other account'] === 666,
+        `entries of B at A's address: ${JSON.stringify(counts)}`,
+      );
+      await trial.control('A’s own entries are taken', async () => counts.statuses !== undefined);
+    }),
+    attack('96', 'addresses of a tenant’s making: no credential can name a host', async (trial) => {
+      const { a, b } = trial.ids;
+      const urls = [
+        'http://127.0.0.1:5432',
+        'http://169.254.169.254/latest/meta-data',
+        'http://[::ffff:127.0.0.1]',
+        'https://graph.facebook.com@evil.example',
+        'http://2130706433/',
+        'file:///etc/passwd',
+      ];
+      for (const url of urls) {
+        for (const [kind, provider, secret, account] of [
+          ['waapi', 'whatsapp', { token: 'topsecret-96' }, { instance_id: url }],
+          ['whatsapp_cloud', 'whatsapp', { access_token: 'topsecret-96' }, { phone_number_id: url }],
+          ['instagram_login', 'meta', { access_token: 'topsecret-96' }, { ig_user_id: url }],
+        ] as const) {
           trial.refused(
             await trial.rest('memberA', 'POST', '/social_tasks', {
               body: {
@@ -726,6 +825,68 @@ async function withFunctions(
     await guard.close();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** A and B with a WhatsApp number each, and the secrets that their apps sign with. */
+async function openWebhooks(trial: Trial) {
+  const { admin, server } = trial.world;
+  const url = `${server.functionsUrl}/webhooks`;
+  const open = async (key: 'a' | 'b') => {
+    const { tenant } = trial.ids[key];
+    const [known] = await admin<{ slug: string; number: string; app_secret: string; verify_token: string }[]>`
+      select t.slug, c.account ->> 'phone_number_id' as number, k.*
+      from public.tenants t join public.credentials c on c.tenant_id = t.id and c.provider = 'whatsapp'
+      join vault.decrypted_secrets s on s.id = c.secret_id
+      cross join lateral jsonb_to_record(s.decrypted_secret::jsonb) as k (app_secret text, verify_token text)
+      where t.id = ${tenant}`;
+    if (!known?.app_secret) throw new Error(`${key} has no WhatsApp app`);
+    const { slug, number, app_secret: secret, verify_token: token } = known;
+    return { path: `/whatsapp/${slug}`, number, secret, token };
+  };
+  return {
+    url,
+    a: await open('a'),
+    b: await open('b'),
+    sign: (secret: string, body: string) =>
+      `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+    /** Written as Meta writes it: slashes and all but ASCII are escaped. */
+    message: (number: string, id: string) =>
+      JSON.stringify({
+        object: 'whatsapp_business_account',
+        entry: [
+          {
+            id: '1',
+            changes: [
+              {
+                field: 'messages',
+                value: {
+                  metadata: { phone_number_id: number },
+                  messages: [{ from: '4915110000094', id, type: 'text', text: { body: 'a/b' } }],
+                },
+              },
+            ],
+          },
+        ],
+      }).replaceAll('/', '\\/'),
+    post: (path: string, body: string, signature?: string) =>
+      trial.http('outsider', 'POST', `${url}${path}`, {
+        headers: signature === undefined ? {} : { 'x-hub-signature-256': signature },
+        body,
+      }),
+    async events(): Promise<number> {
+      const [row] = await admin<{ n: number }[]>`select count(*)::int as n from private.webhook_events`;
+      return row?.n ?? -1;
+    },
+    /** Works off the tenant's newest webhook; what was found in it. */
+    async work(tenant: string): Promise<Record<string, unknown>> {
+      await admin`
+        select private.process_webhook(e.tenant_id, e.id) from private.webhook_events e
+        where e.tenant_id = ${tenant} and e.processed_at is null`;
+      const [row] = await admin<{ counts: Record<string, unknown> }[]>`
+        select counts from private.webhook_events where tenant_id = ${tenant} and source = 'whatsapp' order by received_at desc limit 1`;
+      return row?.counts ?? {};
+    },
+  };
 }
 
 /** Three tenants with `count` claims each on posts of their own, due now. Returns the tenants. */

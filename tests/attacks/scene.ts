@@ -110,11 +110,18 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into public.data_deletions (tenant_id, id, subject, request_sha256)
     values (${tenant}, ${id('deletion')}, ${`${digits}8`}, ${createHash('sha256').update(`deletion ${key}`).digest('hex')})`;
+  await sql`
+    insert into private.webhook_events (tenant_id, id, source, body, body_sha256)
+    values (${tenant}, ${id('webhook')}, 'meta', ${sql.json({ object: 'page', entry: [], note: word })}, ${createHash('sha256').update(`webhook ${key}`).digest('hex')})`;
+  await sql`
+    insert into private.webhook_removals (tenant_id, surface, kind, external_id, removed_at)
+    values (${tenant}, 'facebook', 'comment', ${`${digits}9`}, now())`;
   const secret = (provider: string) => `topsecret-${key}-${provider}`;
   await sql`
     select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},
         ${sql.json({ page_id: `${digits}5`, ig_user_id: `${digits}6` })}),
-      public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud', ${sql.json({ access_token: secret('whatsapp') })},
+      public.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud',
+        ${sql.json({ access_token: secret('whatsapp'), app_secret: secret('app'), verify_token: secret('word') })},
         ${sql.json({ phone_number_id: `${digits}7` })})`;
 
   // What the engine knows of the tenant.
