@@ -353,7 +353,6 @@ export const functions: Group = {
         const acknowledge = (who: string, tenant_id: string) =>
           trial.rpc(who, 'acknowledge_rule', { tenant_id, rule: 'unofficial_gateway', version: 1 });
         await acknowledge('ownerA', a.tenant);
-        await acknowledge('adminB', b.tenant);
         const urls = [
           'http://127.0.0.1:5432',
           'http://169.254.169.254/latest/meta-data',
@@ -410,8 +409,9 @@ export const functions: Group = {
             `the post ${post}`,
           );
         }
-        await trial.control('an id is taken', async () =>
-          isDone(
+        await trial.control('an id is taken', async () => {
+          await acknowledge('adminB', b.tenant);
+          return isDone(
             await trial.rpc('adminB', 'set_credential', {
               tenant_id: b.tenant,
               provider: 'whatsapp',
@@ -419,8 +419,8 @@ export const functions: Group = {
               secret: { token: 'topsecret-b-whatsapp' },
               account: { instance_id: '77700071' },
             }),
-          ),
-        );
+          );
+        });
       },
     ),
     noAttack(
