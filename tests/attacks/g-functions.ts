@@ -345,11 +345,8 @@ export const functions: Group = {
       'There is no function for webhooks yet.',
     ),
     noAttack('95', 'a webhook body with entries of many tenants', 'There is no function for webhooks yet.'),
-    attack('96', 'addresses of a tenant’s making: none but a public one', async (trial) => {
+    attack('96', 'addresses of a tenant’s making: no credential can name a host', async (trial) => {
       const { a, b } = trial.ids;
-      const acknowledge = (who: string, tenant_id: string) =>
-        trial.rpc(who, 'acknowledge_rule', { tenant_id, rule: 'unofficial_gateway', version: 1 });
-      await acknowledge('ownerA', a.tenant);
       const urls = [
         'http://127.0.0.1:5432',
         'http://169.254.169.254/latest/meta-data',
@@ -363,6 +360,9 @@ export const functions: Group = {
         'https://gateway.example:5432/',
         'https://xn--hks-5ppa.example/',
       ];
+      const acknowledge = (who: string, tenant_id: string) =>
+        trial.rpc(who, 'acknowledge_rule', { tenant_id, rule: 'unofficial_gateway', version: 1 });
+      await acknowledge('ownerA', a.tenant);
       for (const url of urls) {
         for (const [kind, provider, secret, account] of [
           ['waapi', 'whatsapp', { token: 'topsecret-96' }, { instance_id: url }],
@@ -638,6 +638,8 @@ export const functions: Group = {
         create_tenant: (n) => ['stranger', { name: 'Limit', slug: `limit-${n}-${Date.now()}` }],
         invite_member: () => ['adminA', { tenant_id: a.tenant, email: 'x@example.test', role: 'viewer' }],
         accept_invitation: () => ['stranger', { token: 'inv_x' }],
+        list_credentials: () => ['ownerA', { tenant_id: a.tenant }],
+        recheck_credential: () => ['adminA', { tenant_id: a.tenant, provider: 'meta' }],
         set_credential: () => ['adminA', secret],
         join_campaign: () => [
           'participantA',
