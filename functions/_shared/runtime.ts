@@ -16,11 +16,26 @@ interface NamesGlobal {
 
 const resolveMs = 3_000;
 
+/** What the machine itself makes of a name: for a runtime without a call of its own for name servers. */
+async function systemLookup(host: string): Promise<string[]> {
+  const { lookup } = await import('node:dns/promises');
+  try {
+    return (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch (thrown) {
+    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
+    if (code === 'ENOTFOUND') return [];
+    throw thrown;
+  }
+}
+
 /** The addresses of a host, as far as the runtime lets functions ask for them. */
-export function createResolve(scope: object = globalThis): Resolve {
+export function createResolve(
+  scope: object = globalThis,
+  lookup: (host: string) => Promise<string[]> = systemLookup,
+): Resolve {
   return async (host) => {
     const ask = (scope as NamesGlobal).Deno?.resolveDns;
-    if (ask === undefined) return null;
+    if (ask === undefined) return await withDeadline(resolveMs, () => lookup(host));
     const one = async (type: 'A' | 'AAAA'): Promise<string[] | null> => {
       try {
         return await withDeadline(resolveMs, () => ask(host, type));

@@ -79,9 +79,6 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     byOfA: 'ownerA',
     before: guest,
   },
-  list_credentials: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
-  list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
-  my_tenants: 'no tenant',
   recheck_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'meta' }),
     by: 'adminB',
@@ -104,6 +101,9 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     by: 'viewerB',
     byOfA: 'ownerA',
   },
+  list_credentials: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
+  list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
+  my_tenants: 'no tenant',
   remove_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'email' }),
     by: 'adminB',

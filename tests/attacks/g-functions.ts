@@ -490,38 +490,71 @@ export const functions: Group = {
         'http://2130706433/',
         'file:///etc/passwd',
       ];
+        'https://localhost/',
+        'https://metadata.google.internal/',
+        'https://127.0.0.1/',
+        'https://gateway.example:5432/',
+        'https://xn--hks-5ppa.example/',
+      ];
+      const acknowledge = (who: string, tenant_id: string) =>
+        trial.rpc(who, 'acknowledge_rule', { tenant_id, rule: 'unofficial_gateway', version: 1 });
+      await acknowledge('ownerA', a.tenant);
       for (const url of urls) {
         for (const [kind, provider, secret, account] of [
           ['waapi', 'whatsapp', { token: 'topsecret-96' }, { instance_id: url }],
           ['whatsapp_cloud', 'whatsapp', { access_token: 'topsecret-96' }, { phone_number_id: url }],
           ['instagram_login', 'meta', { access_token: 'topsecret-96' }, { ig_user_id: url }],
+          [
+            'gateway',
+            'whatsapp',
+            { api_key: 'topsecret-96' },
+            {
+              method: 'POST',
+              url,
+              body: { number: '{{number}}', message: '{{message}}' },
+              success: { path: 'status', equals: true },
+            },
+          ],
         ] as const) {
           trial.refused(
-            await trial.rest('memberA', 'POST', '/social_tasks', {
-              body: {
-                tenant_id: a.tenant,
-                campaign_id: a.campaign,
-                kind: 'facebook_comment',
-                title: 'x',
-                post_id: post,
-              },
+            await trial.rpc('ownerA', 'set_credential', {
+              tenant_id: a.tenant,
+              provider,
+              kind,
+              secret,
+              account,
             }),
-            `the post ${post}`,
+            `${kind} with ${url}`,
           );
         }
-        await trial.control('an id is taken', async () =>
-          isDone(
-            await trial.rpc('adminB', 'set_credential', {
-              tenant_id: b.tenant,
-              provider: 'whatsapp',
-              kind: 'waapi',
-              secret: { token: 'topsecret-b-whatsapp' },
-              account: { instance_id: '77700071' },
-            }),
-          ),
+      }
+      for (const post of ['../../me', '1?fields=x', '1#x', '1%2f..', '1/../2', '1 2']) {
+        trial.refused(
+          await trial.rest('memberA', 'POST', '/social_tasks', {
+            body: {
+              tenant_id: a.tenant,
+              campaign_id: a.campaign,
+              kind: 'facebook_comment',
+              title: 'x',
+              post_id: post,
+            },
+          }),
+          `the post ${post}`,
         );
-      },
-    ),
+      }
+      await trial.control('an id is taken', async () => {
+        await acknowledge('adminB', b.tenant);
+        return isDone(
+          await trial.rpc('adminB', 'set_credential', {
+            tenant_id: b.tenant,
+            provider: 'whatsapp',
+            kind: 'waapi',
+            secret: { token: 'topsecret-b-whatsapp' },
+            account: { instance_id: '77700071' },
+          }),
+        );
+      });
+    }),
     noAttack(
       '97',
       'redirects of a provider',
@@ -741,6 +774,8 @@ export const functions: Group = {
         create_tenant: (n) => ['stranger', { name: 'Limit', slug: `limit-${n}-${Date.now()}` }],
         invite_member: () => ['adminA', { tenant_id: a.tenant, email: 'x@example.test', role: 'viewer' }],
         accept_invitation: () => ['stranger', { token: 'inv_x' }],
+        list_credentials: () => ['ownerA', { tenant_id: a.tenant }],
+        recheck_credential: () => ['adminA', { tenant_id: a.tenant, provider: 'meta' }],
         set_credential: () => ['adminA', secret],
         join_campaign: () => [
           'participantA',

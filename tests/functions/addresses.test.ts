@@ -333,12 +333,18 @@ describe('looking up', () => {
     expect(await createResolve(scope(ask))('a.example')).toEqual(['1.2.3.4']);
   });
 
-  test('without the function or the right to use it nothing is known; any other trouble is one', async () => {
+  test('where the runtime has no such function the machine is asked', async () => {
+    expect(await createResolve({}, async () => ['1.2.3.4'])('a.example')).toEqual(['1.2.3.4']);
+    expect(await createResolve({})('localhost')).toEqual(
+      expect.arrayContaining([expect.stringMatching(/^(127\.|::1)/)]),
+    );
+  });
+
+  test('without the right to ask nothing is known; any other trouble is one', async () => {
     const throwing = (name: string) =>
       scope(async () => {
         throw error(name);
       });
-    expect(await createResolve({})('a.example')).toBeNull();
     expect(await createResolve(throwing('NotCapable'))('a.example')).toBeNull();
     await expect(createResolve(throwing('TimedOut'))('a.example')).rejects.toThrow();
   });

@@ -3,15 +3,20 @@ import { createFetchChecked, type FetchChecked } from '../../functions/_shared/a
 import type { Credential } from '../../functions/_shared/engine.ts';
 import { createHttp } from '../../functions/_shared/http.ts';
 import { createGateway } from '../../functions/_shared/providers/gateway.ts';
+import { createSendNotifications } from '../../functions/worker/jobs/send-notifications.ts';
 import { demo, type Simulators, startSimulators } from '../../scripts/simulators/index.ts';
 import {
   connectionRefused,
   connectionReset,
+  item,
+  jobContext,
   json,
+  memoryLog,
   network,
   never,
   nowMs,
   type SentRequest,
+  work,
 } from './fakes.ts';
 
 const key = 'canary-gateway-key+/=0123456789';
@@ -176,6 +181,28 @@ describe('the answer of a gateway', () => {
       error: 'The gateway: too many requests (slow down)',
     });
   });
+});
+
+test('a message that is sent, refused or lost leaves no secret and no text in the log', async () => {
+  for (const answer of [
+    sent,
+    () => json(200, { status: false, msg: `no: ${key}` }),
+    () => Promise.reject(new Error(`at ${key}`)),
+  ]) {
+    const { http } = network(answer);
+    const fetchChecked = createFetchChecked({
+      ...{ plain: http, pinned: () => http, allowedHosts: [], resolve: async () => ['93.184.216.34'] },
+    });
+    // No secret is named to this log: what is in no line needs no redaction.
+    const { log, lines } = memoryLog();
+    const context = jobContext({ log });
+    const handler = createSendNotifications({ senders: { gateway: createGateway({ fetchChecked }) } });
+    const data = { outbox_id: 'o1', to: '+4915112345678', text: 'canary-text', send_before: null };
+    await handler(work([item(1, data)], credential()), context);
+    expect(lines).toHaveLength(1);
+    expect(context.outcomes).toHaveLength(1);
+    expect([...lines, JSON.stringify(context.outcomes)].join('\n')).not.toContain('canary');
+  }
 });
 
 describe('on the wire', () => {
