@@ -489,7 +489,6 @@ export const functions: Group = {
         'https://graph.facebook.com@evil.example',
         'http://2130706433/',
         'file:///etc/passwd',
-      ];
         'https://localhost/',
         'https://metadata.google.internal/',
         'https://127.0.0.1/',
