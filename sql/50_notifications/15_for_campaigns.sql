@@ -21,7 +21,9 @@ begin
       when p.phone is null then 'the participant gave no phone number'
       when p.whatsapp_opt_in_at is null then 'the participant did not opt in to WhatsApp messages' end
   from unnest(p_tenant_ids, p_completion_ids) as u (tenant_id, completion_id)
-  join public.completions c on c.tenant_id = u.tenant_id and c.id = u.completion_id
+  cross join lateral (
+    select x.* from public.completions x where x.tenant_id = u.tenant_id and x.id = u.completion_id offset 0
+  ) c
   join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
   join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
   join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
