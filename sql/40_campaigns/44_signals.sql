@@ -115,11 +115,13 @@ create type private.candidate as (
 
 create function private.candidates_of_signals(p_tenant_id uuid, p_signal_ids uuid[])
 returns private.candidate[]
-language sql stable
+language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_custom_plan
 as $$
-  select array_agg((p_tenant_id, c.id, c.signal_id, c.basis)::private.candidate)
+begin
+  return (select array_agg((p_tenant_id, c.id, c.signal_id, c.basis)::private.candidate)
   from (
     select c.id, k.signal_id, 1 as basis
     from unnest(p_signal_ids) as u (id)
@@ -152,16 +154,19 @@ as $$
       select x.id from public.completions x
       where x.tenant_id = p_tenant_id and x.participant_id = a.participant_id and x.status = 'pending' and x.seen_at is null offset 0
     ) c
-  ) c
+  ) c);
+end
 $$;
 
 create function private.candidates_of_completions(p_tenant_ids uuid[], p_completion_ids uuid[])
 returns private.candidate[]
-language sql stable
+language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_custom_plan
 as $$
-  select array_agg((c.tenant_id, c.id, s.id, s.basis)::private.candidate)
+begin
+  return (select array_agg((c.tenant_id, c.id, s.id, s.basis)::private.candidate)
   from unnest(p_tenant_ids, p_completion_ids) as u (tenant_id, completion_id)
   cross join lateral (
     select x.tenant_id, x.id, x.participant_id, x.code from public.completions x
@@ -193,7 +198,8 @@ as $$
       offset 0
     ) x
     offset 0
-  ) s
+  ) s);
+end
 $$;
 
 comment on function private.candidates_of_signals(uuid, uuid[]) is 'Open claims that these signals of a tenant may prove, by code, by linked account, by name.';
@@ -203,10 +209,14 @@ comment on function private.candidates_of_completions(uuid[], uuid[]) is 'Signal
 -- One row per claim, the strongest way first.
 create function private.proven(p_candidates private.candidate[])
 returns table (tenant_id uuid, completion_id uuid, via text, evidence jsonb, proofs text[])
-language sql stable
+language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_custom_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   select distinct on (f.tenant_id, f.completion_id) f.tenant_id, f.completion_id, f.via,
     jsonb_strip_nulls(jsonb_build_object(
       'comment_id', case when f.kind = 'comment' then f.external_id end,
@@ -260,7 +270,8 @@ as $$
       select from private.proofs o
       where o.tenant_id = f.tenant_id and o.task_id = f.task_id and o.proof = q.proof and o.completion_id <> f.completion_id offset 0
     ) used)
-  order by f.tenant_id, f.completion_id, f.basis, f.happened_at, f.signal_id
+  order by f.tenant_id, f.completion_id, f.basis, f.happened_at, f.signal_id;
+end
 $$;
 
 comment on function private.proven(private.candidate[]) is

@@ -6,6 +6,7 @@ language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
 set enable_mergejoin = off
+set plan_cache_mode = force_custom_plan
 as $$
 begin
   return query
