@@ -41,8 +41,9 @@ returns integer
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
 set enable_mergejoin = off
+-- A plan from the day on which the tables were empty costs more than a new one.
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_judged private.judged[];
@@ -56,11 +57,11 @@ begin
     return 0;
   end if;
   -- Whoever decides holds the claim: a worker, a webhook and a reviewer at once are one after the other, and the first one counts.
-  perform from unnest(p_verdicts) v
-  join public.completions c on c.tenant_id = v.tenant_id and c.id = v.completion_id
-  where c.status::text = any (p_from)
-  order by c.tenant_id, c.id
-  for no key update of c;
+  perform from (select distinct u.tenant_id, u.completion_id from unnest(p_verdicts) u order by u.tenant_id, u.completion_id) v
+  cross join lateral (
+    select from public.completions x
+    where x.tenant_id = v.tenant_id and x.id = v.completion_id and x.status::text = any (p_from) offset 0 for no key update
+  ) c;
 
   select array_agg((j.tenant_id, j.completion_id, j.task_id, j.campaign_id, j.participant_id, j.claimed_at, j.from_status,
       case
@@ -87,10 +88,19 @@ begin
       case when v.verdict = 'verified' and k.proven_by = 'worker' and v.method in ('api', 'webhook') and g.reward_after is not null
         then coalesce(c.seen_at, now()) + g.reward_after end as look_again_at
     from unnest(p_verdicts) v
-    join public.completions c on c.tenant_id = v.tenant_id and c.id = v.completion_id and c.status::text = any (p_from)
-    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
-    join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
-    join public.task_kinds k on k.kind = t.kind::text
+    -- Fenced, like all look-ups of many keys here: one by one by the primary key, whatever the planner believes of a table that
+    -- just grew (measured: 2,000 claims in milliseconds instead of minutes).
+    cross join lateral (
+      select x.* from public.completions x
+      where x.tenant_id = v.tenant_id and x.id = v.completion_id and x.status::text = any (p_from) offset 0
+    ) c
+    cross join lateral (
+      select x.campaign_id, x.kind::text as kind from public.social_tasks x where x.tenant_id = c.tenant_id and x.id = c.task_id offset 0
+    ) t
+    cross join lateral (
+      select x.reward_after from public.campaigns x where x.tenant_id = c.tenant_id and x.id = t.campaign_id offset 0
+    ) g
+    join public.task_kinds k on k.kind = t.kind
     order by v.tenant_id, v.completion_id, v.verdict = 'verified' desc
   ) j;
   if v_judged is null then
@@ -107,12 +117,20 @@ begin
     v_used := array(
       select distinct j.completion_id
       from unnest(v_judged) j cross join lateral unnest(j.proofs) as u (proof)
-      join private.proofs o on o.tenant_id = j.tenant_id and o.task_id = j.task_id and o.proof = u.proof
+      cross join lateral (
+        select x.completion_id from private.proofs x
+        where x.tenant_id = j.tenant_id and x.task_id = j.task_id and x.proof = u.proof offset 0
+      ) o
       where o.completion_id <> j.completion_id);
     if cardinality(v_used) > 0 then
       delete from private.proofs o
-      using unnest(v_judged) j
-      where o.tenant_id = j.tenant_id and o.completion_id = j.completion_id and j.completion_id = any (v_used);
+      where o.ctid = any (array(
+        select x.place
+        from unnest(v_judged) j
+        cross join lateral (
+          select y.ctid as place from private.proofs y where y.tenant_id = j.tenant_id and y.completion_id = j.completion_id offset 0
+        ) x
+        where j.completion_id = any (v_used)));
       v_judged := array(
         select (j.tenant_id, j.completion_id, j.task_id, j.campaign_id, j.participant_id, j.claimed_at, j.from_status,
           case when u.is_used then j.if_used else j.verdict end, j.method,
@@ -138,8 +156,14 @@ begin
       settle_at = case j.verdict when 'needs_user_action' then greatest(c.deadline, now())
         when 'pending' then greatest(c.deadline, j.look_again_at) + interval '1 day' end,
       action_url = coalesce(j.action_url, c.action_url)
-    from unnest(v_judged) j
-    where c.tenant_id = j.tenant_id and c.id = j.completion_id and c.status::text = any (p_from)
+    from (
+      select u.*, x.place
+      from unnest(v_judged) u
+      cross join lateral (
+        select y.ctid as place from public.completions y where y.tenant_id = u.tenant_id and y.id = u.completion_id offset 0
+      ) x
+    ) j
+    where c.ctid = j.place and c.status::text = any (p_from)
     returning c.tenant_id, c.id, c.task_id, c.participant_id, j.campaign_id, j.verdict, j.from_status, j.method, j.reason, j.evidence, j.rule_version
   ),
   noted as (
@@ -152,7 +176,9 @@ begin
     insert into public.spin_ledger (tenant_id, participant_id, campaign_id, completion_id, spins, reason)
     select d.tenant_id, d.participant_id, d.campaign_id, d.id, t.reward_spins, 'task verified'
     from changed d
-    join public.social_tasks t on t.tenant_id = d.tenant_id and t.id = d.task_id
+    cross join lateral (
+      select x.reward_spins from public.social_tasks x where x.tenant_id = d.tenant_id and x.id = d.task_id offset 0
+    ) t
     where d.verdict = 'verified'
     on conflict on constraint a_completion_earns_once do nothing
     returning spin_ledger.tenant_id, spin_ledger.completion_id
@@ -195,28 +221,21 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
+  v_candidates private.candidate[];
+  v_completion_ids uuid[];
   v_verdicts private.verdict[];
 begin
-  with found as (
-    select s.* from private.proving_signals s
-    where s.tenant_id = p_tenant_id and s.signal_id = any (p_signal_ids)
-    union all
-    select s.* from private.proving_signals s
-    where s.tenant_id = p_tenant_id and s.completion_id = any (array(
-      select c.id from public.completions c where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids)
-      union all
-      select p_completion_id where p_completion_id is not null))
-  )
-  select array_agg((p_tenant_id, best.completion_id, 'verified', best.via, null, best.evidence, best.proofs, null, null, null)::private.verdict)
+  v_candidates := private.candidates_of_signals(p_tenant_id, p_signal_ids);
+  v_completion_ids := array(
+    select c.id from public.completions c
+    where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids) and c.status = 'pending') || p_completion_id;
+  v_candidates := v_candidates || private.candidates_of_completions(array(select p_tenant_id from unnest(v_completion_ids)), v_completion_ids);
+  if v_candidates is null then
+    return 0;
+  end if;
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, null, null, null)::private.verdict)
   into v_verdicts
-  from (
-    select distinct on (f.completion_id) f.completion_id, f.via, f.evidence, f.proofs
-    from found f
-    where not exists (
-      select from private.proofs o
-      where o.tenant_id = p_tenant_id and o.task_id = f.task_id and o.proof = any (f.proofs) and o.completion_id <> f.completion_id)
-    order by f.completion_id, f.basis, f.happened_at, f.signal_id
-  ) best;
+  from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');
 end
 $$;

@@ -33,8 +33,8 @@ returns jsonb
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
 set enable_mergejoin = off
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_given integer := case when jsonb_typeof(p_signals) = 'array' then jsonb_array_length(p_signals) else 0 end;
@@ -136,12 +136,11 @@ returns uuid[]
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_hashjoin = off
 set enable_mergejoin = off
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_linked uuid[];
-  v_more uuid[];
   v_awake uuid[];
 begin
   if not exists (
@@ -160,9 +159,15 @@ begin
   used as (
     update private.link_codes l
     set used_at = now()
-    from came
-    where l.tenant_id = p_tenant_id and l.code = came.code and l.platform = came.surface and l.used_at is null and l.expires_at > now()
-    returning l.participant_id, l.platform, came.author_id, came.author_username, came.happened_at
+    from (
+      select came.*, x.place
+      from came
+      cross join lateral (
+        select y.ctid as place from private.link_codes y where y.tenant_id = p_tenant_id and y.code = came.code offset 0
+      ) x
+    ) c
+    where l.ctid = c.place and l.platform = c.surface and l.used_at is null and l.expires_at > now()
+    returning l.participant_id, l.platform, c.author_id, c.author_username, c.happened_at
   ),
   linked as (
     -- The account of somebody else stays where it is.
@@ -188,7 +193,10 @@ begin
     insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
     select distinct on (came.surface, came.author_id) p_tenant_id, c.participant_id, came.surface, came.author_id, came.author_username, 'claim code'
     from came
-    join public.completions c on c.tenant_id = p_tenant_id and c.code = came.code and c.status::text in ('pending', 'needs_user_action')
+    cross join lateral (
+      select x.participant_id from public.completions x
+      where x.tenant_id = p_tenant_id and x.code = came.code and x.status::text in ('pending', 'needs_user_action') offset 0
+    ) c
     order by came.surface, came.author_id, came.happened_at
     on conflict do nothing
     returning participant_id

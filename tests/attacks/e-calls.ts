@@ -31,9 +31,25 @@ const guest = (trial: Trial, ids: TenantIds) => trial.world.admin`
 const noGuest = (trial: Trial, ids: TenantIds) => trial.world.admin`
   delete from public.memberships where tenant_id = ${ids.tenant} and user_id = ${guestOf(trial, ids)}`;
 
+const toReview = (trial: Trial, ids: TenantIds) => trial.world.admin`
+  with undone as (delete from public.spin_ledger where tenant_id = ${ids.tenant} and completion_id = ${ids.review})
+  update public.completions set status = 'manual_review', verified_at = null, method = null
+  where tenant_id = ${ids.tenant} and id = ${ids.review}`;
+
 /** Every function that people may call needs a line here. */
 const calls: Record<string, CallSample | 'no tenant'> = {
   accept_invitation: 'no tenant',
+  acknowledge_rule: {
+    args: (ids) => ({ tenant_id: ids.tenant, rule: 'rewarded_engagement', version: 1 }),
+    by: 'adminB',
+    byOfA: 'ownerA',
+  },
+  approve_completion: {
+    args: (ids) => ({ tenant_id: ids.tenant, completion_id: ids.review, note: 'canaryb note' }),
+    by: 'memberB',
+    byOfA: 'ownerA',
+    before: toReview,
+  },
   change_role: {
     args: (ids, trial) => ({
       tenant_id: ids.tenant,
@@ -55,6 +71,11 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     by: 'ownerB',
     byOfA: 'ownerA',
     after: (trial, ids) => status(trial, ids, 'active'),
+  },
+  confirm_sign_up: {
+    args: (ids) => ({ tenant_id: ids.tenant, code: ids.signUpCode }),
+    by: 'memberB',
+    byOfA: 'ownerA',
   },
   create_campaign: {
     args: (ids) => ({ tenant_id: ids.tenant, name: 'canaryb called' }),
@@ -104,6 +125,13 @@ const calls: Record<string, CallSample | 'no tenant'> = {
   list_credentials: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
   list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
   my_tenants: 'no tenant',
+  reject_completion: {
+    args: (ids) => ({ tenant_id: ids.tenant, completion_id: ids.review, reason: 'canaryb reason' }),
+    by: 'memberB',
+    byOfA: 'ownerA',
+    before: toReview,
+    after: toReview,
+  },
   remove_credential: {
     args: (ids) => ({ tenant_id: ids.tenant, provider: 'email' }),
     by: 'adminB',
@@ -136,6 +164,16 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     byOfA: 'ownerA',
     tenantIsOptional: true,
   },
+  set_cohort: {
+    args: (ids) => ({ tenant_id: ids.tenant, participant_ids: [ids.participant], cohort_id: ids.cohort }),
+    by: 'memberB',
+    byOfA: 'ownerA',
+  },
+  start_linking: {
+    args: (ids) => ({ tenant_id: ids.tenant, platform: 'instagram' }),
+    by: 'participantB',
+    byOfA: 'participantA',
+  },
   set_credential: {
     args: (ids) => ({
       tenant_id: ids.tenant,
@@ -162,6 +200,12 @@ const calls: Record<string, CallSample | 'no tenant'> = {
           update public.memberships set role = ${role} where tenant_id = ${ids.tenant} and user_id = ${ofTenant(trial, ids, role)}`;
       }
     },
+  },
+  // About oneself only: of a tenant that is not one's own there is nothing to unlink, and the answer is false.
+  unlink_account: {
+    args: (ids) => ({ tenant_id: ids.tenant, platform: 'whatsapp' }),
+    by: 'participantB',
+    byOfA: '',
   },
   why: { args: (ids) => ({ tenant_id: ids.tenant, item_id: ids.item }), by: 'viewerB', byOfA: 'ownerA' },
 };

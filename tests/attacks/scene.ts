@@ -47,6 +47,10 @@ export interface TenantIds {
   run: string;
   alert: string;
   invitation: string;
+  cohort: string;
+  /** A claim of a sign-up that waits for a person, and its code. */
+  review: string;
+  signUpCode: string;
 }
 
 export interface SeededTenant {
@@ -116,6 +120,37 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into private.webhook_removals (tenant_id, surface, kind, external_id, removed_at)
     values (${tenant}, 'facebook', 'comment', ${`${digits}9`}, now())`;
+  await sql`insert into public.cohorts (tenant_id, id, name) values (${tenant}, ${id('cohort')}, ${`${word} cohort`})`;
+  await sql`
+    insert into public.acknowledgements (tenant_id, rule, version, text) values (${tenant}, 'rewarded_engagement', 1, ${word})`;
+  await sql`
+    insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
+    values (${tenant}, ${id('participant')}, 'instagram', ${`${digits}3`}, ${word}, 'link code')`;
+  await sql`
+    insert into public.follower_counts (tenant_id, platform, day, followers) values (${tenant}, 'instagram', '2026-01-01', 1)`;
+  await sql`
+    insert into public.completion_decisions (tenant_id, completion_id, task_id, participant_id, from_status, to_status, rule_version, reason, actor)
+    values (${tenant}, ${id('completion')}, ${id('task')}, ${id('participant')}, 'pending', 'verified', 1, ${word}, 'worker')`;
+  await sql`
+    insert into private.link_codes (tenant_id, code, participant_id, platform, expires_at)
+    values (${tenant}, ${`${word}-3`}, ${id('participant')}, 'instagram', now() + interval '1 hour')`;
+  await sql`
+    insert into private.signals (tenant_id, id, surface, kind, external_id, via, happened_at)
+    values (${tenant}, ${id('signal')}, 'instagram', 'comment', ${`${digits}9`}, 'api', now())`;
+  await sql`
+    insert into private.signal_codes (tenant_id, code, signal_id) values (${tenant}, ${`${word}-1`}, ${id('signal')})`;
+  await sql`
+    insert into private.post_readings (tenant_id, surface, post_id, newest_id, newest_at, read_since)
+    values (${tenant}, 'instagram', ${`${digits}1`}, ${`${digits}9`}, now(), now())`;
+  await sql`
+    insert into private.proofs (tenant_id, task_id, proof, completion_id)
+    values (${tenant}, ${id('task')}, ${`comment:${digits}9`}, ${id('completion')})`;
+  await sql`
+    insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, url)
+    values (${tenant}, ${id('signUp')}, ${id('campaign')}, 'link_sign_up', ${`${word} sign-up`}, 'https://example.test/')`;
+  await sql`
+    insert into public.completions (tenant_id, id, task_id, participant_id, status, code, deadline, route)
+    values (${tenant}, ${id('review')}, ${id('signUp')}, ${id('participant')}, 'manual_review', ${`${word}-4`.toUpperCase()}, now() + interval '1 day', 'signal')`;
   const secret = (provider: string) => `topsecret-${key}-${provider}`;
   await sql`
     select public.set_credential(${tenant}, 'meta', 'facebook_login', ${sql.json({ access_token: secret('meta') })},
@@ -182,6 +217,9 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     run: run?.run_id ?? '',
     alert: alert?.alert_id ?? '',
     invitation: id('invitation'),
+    cohort: id('cohort'),
+    review: id('review'),
+    signUpCode: `${word}-4`.toUpperCase(),
   };
 }
 
@@ -211,6 +249,9 @@ export function idsOfNobody(): TenantIds {
     run: '999999996',
     alert: '999999995',
     invitation: id('invitation'),
+    cohort: id('cohort'),
+    review: id('review'),
+    signUpCode: 'NOBODY-4',
   };
 }
 
