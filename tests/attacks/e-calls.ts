@@ -105,6 +105,9 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     by: 'adminB',
     byOfA: 'ownerA',
   },
+  list_credentials: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
+  list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
+  my_tenants: 'no tenant',
   opt_in: {
     args: (ids) => ({ tenant_id: ids.tenant, channel: 'whatsapp' }),
     by: 'participantB',
@@ -122,9 +125,6 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     by: 'viewerB',
     byOfA: 'ownerA',
   },
-  list_credentials: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
-  list_members: { args: (ids) => ({ tenant_id: ids.tenant }), by: 'adminB', byOfA: 'ownerA' },
-  my_tenants: 'no tenant',
   reject_completion: {
     args: (ids) => ({ tenant_id: ids.tenant, completion_id: ids.review, reason: 'canaryb reason' }),
     by: 'memberB',

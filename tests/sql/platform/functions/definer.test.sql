@@ -12,17 +12,17 @@ $$, array[
   'private.accept_invitation', 'private.change_role', 'private.close_tenant', 'private.invite_member', 'private.leave_tenant',
   'private.list_members', 'private.my_tenants', 'private.remove_member', 'private.reopen_tenant', 'private.revoke_invitation',
   'private.set_active_tenant', 'private.suspend_tenant', 'private.transfer_ownership',
+  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
+  -- the ledger of consent follows every change; senders follow their credentials and tenants
+  'private.forget_sender', 'private.note_consent', 'private.restart_sender',
+  -- every tenant and every campaign has its settings
+  'private.add_message_settings', 'private.add_reminder_settings',
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
   'private.start_linking', 'private.unlink_account',
   -- behind the two of the review queue
   'private.review_completion',
   -- rules of campaigns and tasks look up acknowledgements whoever writes
   'private.check_promotion', 'private.check_task',
-  'private.opt_in', 'private.opt_out', 'private.preview_message', 'private.resume_sending',
-  -- the ledger of consent follows every change; senders follow their credentials and tenants
-  'private.forget_sender', 'private.note_consent', 'private.restart_sender',
-  -- every tenant and every campaign has its settings
-  'private.add_message_settings', 'private.add_reminder_settings',
   -- Auth asks it for the claims of a token
   'private.custom_access_token',
   -- an audit row for whoever changes settings, an owner for every tenant

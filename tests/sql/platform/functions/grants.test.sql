@@ -17,9 +17,9 @@ select set_eq($$ select pg_temp.callable_by('authenticated') $$, array[
   'public.accept_invitation', 'public.change_role', 'public.close_tenant', 'public.create_campaign', 'public.invite_member', 'public.leave_tenant',
   'public.list_members', 'public.my_tenants', 'public.remove_member', 'public.reopen_tenant', 'public.revoke_invitation',
   'public.set_active_tenant', 'public.suspend_tenant', 'public.transfer_ownership',
+  'public.opt_in', 'public.opt_out', 'public.preview_message', 'public.resume_sending',
   'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
   'public.start_linking', 'public.unlink_account',
-  'public.opt_in', 'public.opt_out', 'public.preview_message', 'public.resume_sending',
   -- their twins, which check the caller themselves
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
   'private.start_linking', 'private.unlink_account',
@@ -42,9 +42,9 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
   'public.list_credentials', 'public.recheck_credential', 'private.list_credentials', 'private.recheck_credential',
   'public.create_campaign', 'public.invite_member', 'public.reopen_tenant', 'public.revoke_invitation', 'public.suspend_tenant',
   'private.invite_member', 'private.reopen_tenant', 'private.revoke_invitation', 'private.suspend_tenant',
+  'public.preview_message', 'public.resume_sending', 'private.preview_message', 'private.resume_sending', 'private.message_variables', 'private.wa_key',
   'public.acknowledge_rule', 'public.approve_completion', 'public.confirm_sign_up', 'public.reject_completion', 'public.set_cohort',
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
-  'public.preview_message', 'public.resume_sending', 'private.preview_message', 'private.resume_sending', 'private.message_variables', 'private.wa_key',
   'private.check_request', 'private.is_platform', 'private.is_platform_admin', 'private.is_time_zone', 'private.participant_ids', 'private.participant_tenant_ids', 'private.tenant_ids'
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
