@@ -185,6 +185,7 @@ export const reads: Group = {
           completions: 'participant_id',
           spin_ledger: 'participant_id',
           notification_outbox: 'participant_id',
+          linked_accounts: 'participant_id',
         };
         for (const [table, column] of Object.entries(own)) {
           await trial.control(
