@@ -121,6 +121,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
+  if not exists (select from public.participants p where p.tenant_id = p_tenant_id and p.user_id = (select auth.uid())) then
+    raise exception 'Take part in a campaign of this business first.' using errcode = 'PT404';
+  end if;
   delete from public.linked_accounts a
   using public.participants p
   where a.tenant_id = p_tenant_id and a.platform = p_platform and p.tenant_id = a.tenant_id and p.id = a.participant_id
@@ -142,4 +145,4 @@ $$;
 
 grant execute on function public.unlink_account(uuid, text) to authenticated;
 comment on function public.unlink_account(uuid, text) is
-  'The caller''s account of this platform is linked no more; false when none was. What it has proven stays proven, and proves nothing for others.';
+  'The caller''s account of this platform is linked no more; false when none was. What it has proven stays proven, and proves nothing for others. Error: PT404.';

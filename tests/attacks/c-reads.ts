@@ -186,6 +186,7 @@ export const reads: Group = {
           spin_ledger: 'participant_id',
           notification_outbox: 'participant_id',
           opt_ins: 'participant_id',
+          linked_accounts: 'participant_id',
         };
         for (const [table, column] of Object.entries(own)) {
           await trial.control(

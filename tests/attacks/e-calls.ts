@@ -36,6 +36,15 @@ const toReview = (trial: Trial, ids: TenantIds) => trial.world.admin`
   update public.completions set status = 'manual_review', verified_at = null, method = null
   where tenant_id = ${ids.tenant} and id = ${ids.review}`;
 
+/** An approval sends a message: nothing of it may stay behind for the worker. */
+const noMessage = async (trial: Trial, ids: TenantIds) => {
+  await trial.world.admin`
+    delete from jobs.items i using public.notification_outbox m
+    where i.tenant_id = ${ids.tenant} and i.subject_id = m.id and m.tenant_id = i.tenant_id and m.completion_id = ${ids.review}`;
+  await trial.world
+    .admin`delete from public.notification_outbox where tenant_id = ${ids.tenant} and completion_id = ${ids.review}`;
+};
+
 /** Every function that people may call needs a line here. */
 const calls: Record<string, CallSample | 'no tenant'> = {
   accept_invitation: 'no tenant',
@@ -49,6 +58,7 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     by: 'memberB',
     byOfA: 'ownerA',
     before: toReview,
+    after: noMessage,
   },
   change_role: {
     args: (ids, trial) => ({
@@ -165,7 +175,7 @@ const calls: Record<string, CallSample | 'no tenant'> = {
     tenantIsOptional: true,
   },
   set_cohort: {
-    args: (ids) => ({ tenant_id: ids.tenant, participant_ids: [ids.participant], cohort_id: ids.cohort }),
+    args: (ids) => ({ tenant_id: ids.tenant, participant_ids: [ids.participant], cohort_id: null }),
     by: 'memberB',
     byOfA: 'ownerA',
   },
@@ -201,11 +211,10 @@ const calls: Record<string, CallSample | 'no tenant'> = {
       }
     },
   },
-  // About oneself only: of a tenant that is not one's own there is nothing to unlink, and the answer is false.
   unlink_account: {
     args: (ids) => ({ tenant_id: ids.tenant, platform: 'whatsapp' }),
     by: 'participantB',
-    byOfA: '',
+    byOfA: 'participantA',
   },
   why: { args: (ids) => ({ tenant_id: ids.tenant, item_id: ids.item }), by: 'viewerB', byOfA: 'ownerA' },
 };

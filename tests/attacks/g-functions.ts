@@ -732,6 +732,9 @@ export const functions: Group = {
           { tenant_id: a.tenant, task_id: n === 0 ? a.claimable : a.openTask },
         ],
         opt_in: () => ['participantA', { tenant_id: a.tenant, channel: 'whatsapp' }],
+        start_linking: () => ['participantA', { tenant_id: a.tenant, platform: 'instagram' }],
+        acknowledge_rule: () => ['adminA', { tenant_id: a.tenant, rule: 'rewarded_engagement', version: 1 }],
+        confirm_sign_up: () => ['memberA', { tenant_id: a.tenant, code: a.signUpCode }],
       };
       await admin`delete from public.completions where tenant_id = ${a.tenant} and task_id in (${a.claimable}, ${a.openTask}) and participant_id = ${a.participant}`;
       const limits = await admin<

@@ -105,7 +105,7 @@ export async function filterOfRow(
 /** A row that its rightful owner could insert; tables that people may insert into need an entry here. */
 export const insertable: Record<string, (ids: TenantIds) => Record<string, unknown>> = {
   campaigns: (ids) => ({ tenant_id: ids.tenant, name: 'An insert' }),
-  cohorts: (ids) => ({ tenant_id: ids.tenant, name: 'An insert' }),
+  cohorts: (ids) => ({ tenant_id: ids.tenant, name: `An insert ${crypto.randomUUID()}` }),
   social_tasks: (ids) => ({
     tenant_id: ids.tenant,
     campaign_id: ids.campaign,
@@ -196,7 +196,7 @@ export const updatable: Record<
 /** Tables of which people may delete rows: who may, and something that nobody needs afterwards. */
 export const deletable: Record<string, { by: string; row: (ids: TenantIds) => string }> = {
   campaigns: { by: 'adminB', row: (ids) => `id=eq.${ids.draft}` },
-  cohorts: { by: 'adminB', row: (ids) => `id=eq.${ids.cohort}` },
+  cohorts: { by: 'adminB', row: () => 'name=like.An insert*' },
   social_tasks: { by: 'adminB', row: (ids) => `id=eq.${ids.openTask}` },
   message_templates: { by: 'adminB', row: (ids) => `id=eq.${ids.spareTemplate}` },
 };
