@@ -541,13 +541,23 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, processed, failed)
-  select u.tenant_id, u.run_id, (p_batch).drain_id, count(*) filter (where u.dies is null), count(*) filter (where u.dies is not null)
-  from unnest(p_settled) u
-  where u.ends and u.run_id is not null
-  group by u.tenant_id, u.run_id
-  order by u.run_id, u.tenant_id
-  on conflict (tenant_id, run_id, drain_id) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
+  -- Looked up once for each run, which nearly always is one.
+  with run as materialized (
+    select d.run_id, x.started_at
+    from (select distinct u.run_id from unnest(p_settled) u where u.ends and u.run_id is not null) d
+    cross join lateral (select y.started_at from jobs.runs y where y.run_id = d.run_id offset 0) x
+  )
+  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, processed, failed)
+  select c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at, c.processed, c.failed
+  from (
+    select u.tenant_id, u.run_id, count(*) filter (where u.dies is null) as processed, count(*) filter (where u.dies is not null) as failed
+    from unnest(p_settled) u
+    where u.ends and u.run_id is not null
+    group by u.tenant_id, u.run_id
+  ) c
+  join run r on r.run_id = c.run_id
+  order by c.run_id, c.tenant_id
+  on conflict (tenant_id, run_id, drain_id, started_at) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
 
   -- The first twenty errors tell the story; all of them are in the attempts.
   update jobs.drains d

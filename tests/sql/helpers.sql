@@ -290,7 +290,7 @@ begin
   for v_table in
     select a.attrelid::regclass as name, string_agg(format('%1$I = %1$I - $1', a.attname), ', ') as moves
     from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-    where c.relnamespace = 'jobs'::regnamespace and c.relkind = 'r' and not c.relispartition
+    where c.relnamespace = 'jobs'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and c.relname <> 'attempts'
       and a.atttypid = 'timestamptz'::regtype and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
     group by a.attrelid
   loop
