@@ -107,6 +107,9 @@ create table jobs.attempts (
 
 create table jobs.attempts_default partition of jobs.attempts default;
 
+-- What was done in the last minutes is read by its place: rows are appended in the order of their time.
+create index attempts_finished_at_idx on jobs.attempts using brin (finished_at) with (autosummarize = on, pages_per_range = 16);
+
 alter table jobs.attempts enable row level security;
 alter table jobs.attempts_default enable row level security;
 grant select on jobs.attempts to service_role;
@@ -192,6 +195,7 @@ create table jobs.alerts (
   tenant_id uuid,
   incident text not null,
   message text not null,
+  details jsonb not null default '{}',
   opened_at timestamptz not null default now(),
   closed_at timestamptz
 );
@@ -202,15 +206,18 @@ create unique index alerts_one_open_per_incident_idx on jobs.alerts (coalesce(te
 alter table jobs.alerts enable row level security;
 grant select on jobs.alerts to service_role;
 
+comment on column jobs.alerts.details is 'The numbers behind the message, as they are now; of a growing backlog also breach_at, when its plan''s promise is expected to break.';
 comment on table jobs.alerts is 'Incidents: exactly one open alert per incident, closed when it is over.';
 
-create function jobs.open_alert(p_tenant_id uuid, p_incident text, p_message text)
+create function jobs.open_alert(p_tenant_id uuid, p_incident text, p_message text, p_details jsonb default '{}')
 returns void
 language sql
 set search_path = ''
 as $$
-  insert into jobs.alerts (tenant_id, incident, message) values (p_tenant_id, p_incident, left(p_message, 1000))
-  on conflict do nothing
+  insert into jobs.alerts as a (tenant_id, incident, message, details) values (p_tenant_id, p_incident, left(p_message, 1000), p_details)
+  on conflict (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), incident) where closed_at is null
+    -- The message is what was told; the details follow what is measured.
+    do update set details = excluded.details where excluded.details <> '{}' and excluded.details <> a.details
 $$;
 
 create function jobs.close_alert(p_tenant_id uuid, p_incident text)
@@ -222,5 +229,5 @@ as $$
   where a.tenant_id is not distinct from p_tenant_id and a.incident = p_incident and a.closed_at is null
 $$;
 
-comment on function jobs.open_alert(uuid, text, text) is 'Opens an alert unless the incident has an open one.';
+comment on function jobs.open_alert(uuid, text, text, jsonb) is 'Opens an alert unless the incident has an open one; then only its details follow.';
 comment on function jobs.close_alert(uuid, text) is 'Closes the open alert of an incident, if there is one.';
