@@ -115,7 +115,6 @@ export const cronFaults: Fault[] = [
   {
     number: 5,
     name: 'a tick that takes longer than the time between two ticks',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig();
       await rig.enqueue(30);
@@ -316,7 +315,6 @@ export const cronFaults: Fault[] = [
   {
     number: 13,
     name: 'a schedule is changed, paused and deleted while its run is under way',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig();
       await hourly(rig, 'hourly');
@@ -344,7 +342,6 @@ export const cronFaults: Fault[] = [
   {
     number: 14,
     name: 'one slot is fired by many at once',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig();
       await hourly(rig, 'hourly');

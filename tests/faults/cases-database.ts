@@ -174,7 +174,6 @@ export const databaseFaults: Fault[] = [
   {
     number: 43,
     name: 'closes, claims and enqueues of the same lanes in opposite orders',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig({ tenants: 6, batchSize: 12 });
       await rig.enqueue(60);
@@ -221,7 +220,6 @@ export const databaseFaults: Fault[] = [
   {
     number: 44,
     name: 'a client that is idle in a transaction holds an item',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig();
       await rig.enqueue(9);

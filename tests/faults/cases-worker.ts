@@ -54,17 +54,18 @@ export const workerFaults: Fault[] = [
         { call: name, nth, phase: 'after' as const },
       ]);
       trial.must(points.length >= 12, `a drain has at least six calls (there were ${points.length / 2})`);
+      const missed: string[] = [];
       for (const point of points) {
         const rig = await trial.rig({ maxDrains: 1 });
         await rig.enqueue(12);
         await rig.start();
         const { reached } = killAt(rig, point);
         await settleQuietly(rig);
-        // Parallel tenants take their turns in any order; the last points of a drain may not come in this one.
-        if (!reached() && point.call !== 'begin_effects' && point.call !== 'close_batch')
-          trial.must(false, `${point.call} ${point.nth} (${point.phase}) was reached`);
+        if (!reached()) missed.push(`${point.phase} ${point.call} ${point.nth}`);
         await trial.done(rig);
       }
+      // What is handed in at once and what later depends on time: the last few calls need not be there in each drain.
+      trial.must(missed.length <= 4, `the failpoints were reached (not: ${missed.join(', ')})`);
       // As the provider has carried out the nth message, and nobody was told.
       for (const nth of [1, 2 + trial.random.below(9), 12]) {
         const rig = await trial.rig({ maxDrains: 1 });
@@ -113,7 +114,6 @@ export const workerFaults: Fault[] = [
   {
     number: 25,
     name: 'the platform ends the instance at any moment (wall clock, CPU), again and again',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig({ tenants: 4 });
       await control(rig.simulators, '/_script', {
@@ -149,13 +149,13 @@ export const workerFaults: Fault[] = [
   },
   {
     number: 27,
-    name: 'an answer of the provider that is far too big',
+    name: 'an answer of the provider that is far too big (30 MB)',
     run: async (trial) => {
       const rig = await trial.rig({ tenants: 2 });
       await control(rig.simulators, '/_script', {
         match: { path: '/messages', nth: 2 },
         times: 2,
-        do: { html: 'x'.repeat(900_000), headers: { 'x-size': 'big' } },
+        do: { html: 'x'.repeat(30_000_000) },
       });
       await rig.enqueue(8);
       await rig.start();
@@ -208,7 +208,6 @@ export const workerFaults: Fault[] = [
   {
     number: 30,
     name: 'the database goes away in the middle of a batch, when messages have left',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig({ maxDrains: 1 });
       await rig.enqueue(18);
@@ -237,7 +236,6 @@ export const workerFaults: Fault[] = [
   {
     number: 31,
     name: 'many tenants at once in one worker, with answers that take any time',
-    quick: true,
     run: async (trial) => {
       const rig = await trial.rig({ tenants: 8, batchSize: 40 });
       for (const tenant of rig.tenants) {

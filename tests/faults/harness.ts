@@ -5,7 +5,7 @@ import { brokenRules, type EngineServer, type Random, seeded, startEngine } from
 import { job, Rig, type RigOptions } from './rig.ts';
 
 export interface Fault {
-  /** The number in the list of faults (docs/engine.md). */
+  /** What it is known by: `npm run faults` prints it, `--only` takes it. */
   number: number;
   /** What was injected. */
   name: string;
