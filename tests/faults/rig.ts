@@ -328,9 +328,19 @@ export class Rig {
     return ++this.#next;
   }
 
-  async tick(): Promise<Record<string, unknown>> {
+  /** A tick as it comes: it leaves at once when another one, or the end of a drain, is under way. */
+  async tickOnce(): Promise<Record<string, unknown>> {
     const [row] = await this.sql<{ tick: Record<string, unknown> }[]>`select jobs.tick() as tick`;
     return row?.tick ?? {};
+  }
+
+  /** A tick that works. */
+  async tick(): Promise<Record<string, unknown>> {
+    for (;;) {
+      const answer = await this.tickOnce();
+      if (!('skipped' in answer)) return answer;
+      await delay(10);
+    }
   }
 
   /** Takes what pg_net would send. It is gone from its queue, as after a batch. */
