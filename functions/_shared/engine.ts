@@ -179,7 +179,10 @@ export function createEngine(options: EngineOptions): Engine {
     throw new EngineError(name, code, isTransient(code, answer.status), answer.error?.message ?? 'no answer');
   }
 
-  /** All calls that go through here are idempotent in SQL; waits grow with full jitter: up to 0.1, 0.4, 1.6, 5 s. */
+  /**
+   * All calls that go through here are idempotent in SQL: those that hand something out carry an id of the call, and the same id
+   * gets the same answer. Waits grow with full jitter: up to 0.1, 0.4, 1.6, 5 s.
+   */
   async function repeated(name: string, args: Record<string, unknown>): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -209,11 +212,12 @@ export function createEngine(options: EngineOptions): Engine {
       return answered === null ? null : { drainId: answered.drain_id, job: answered.job };
     },
     async nextBatch(drainId, job) {
-      const data = await repeated('next_batch', { drain_id: drainId, job });
+      const data = await repeated('next_batch', { drain_id: drainId, job, request: crypto.randomUUID() });
       return read('next_batch', batchSchema.nullable(), data);
     },
     async beginEffects(batchId, itemIds) {
-      const data = await repeated('begin_effects', { batch_id: batchId, items: itemIds });
+      const request = crypto.randomUUID();
+      const data = await repeated('begin_effects', { batch_id: batchId, items: itemIds, request });
       return read('begin_effects', z.array(id).nullable(), data) ?? [];
     },
     async extendBatch(batchId) {
@@ -224,7 +228,8 @@ export function createEngine(options: EngineOptions): Engine {
       return read('keep_refreshed_token', z.boolean(), await repeated('keep_refreshed_token', args));
     },
     async closeBatch(batchId, outcomes, next) {
-      const data = await repeated('close_batch', { batch_id: batchId, outcomes, next });
+      const request = crypto.randomUUID();
+      const data = await repeated('close_batch', { batch_id: batchId, outcomes, next, request });
       const closed = read('close_batch', closedSchema, data);
       return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
     },

@@ -47,6 +47,7 @@ create table jobs.items (
   attempts smallint not null default 0,
   tries integer not null default 0,
   begun boolean not null default false,
+  begun_by uuid,
   waiting_for text,
   last_error text,
   dedupe_key text,
@@ -66,4 +67,5 @@ comment on table jobs.items is 'Work that has not ended. batch_id null: waiting 
 comment on column jobs.items.run_id is 'The scheduled run that this item is part of; null for items of a queue.';
 comment on column jobs.items.attempts is 'Attempts that count against max_attempts. Throttling, quiet hours and a broken credential burn none.';
 comment on column jobs.items.tries is 'How often it was handed out, whatever came of it.';
+comment on column jobs.items.begun_by is 'The call of begin_effects that marked it, by the worker''s own id: made again, it is answered as the first time.';
 comment on column jobs.items.begun is 'True once a call without an idempotency key may have left: then it is never sent again blindly.';

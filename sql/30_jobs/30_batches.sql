@@ -30,15 +30,18 @@ create table jobs.batches (
   run_id bigint,
   leased_at timestamptz not null default now(),
   lease_until timestamptz not null,
-  loaded boolean not null default false
+  loaded boolean not null default false,
+  request uuid
 );
 
 create index batches_lease_until_idx on jobs.batches (lease_until);
+create index batches_request_idx on jobs.batches (request) where request is not null;
 
 alter table jobs.batches enable row level security;
 grant select on jobs.batches to service_role;
 
 comment on column jobs.batches.loaded is 'True once the batch was handed out: from then on its outcomes speak about the provider.';
+comment on column jobs.batches.request is 'The call that asked for it, by the worker''s own id: the same call made again, because its answer was lost, gets the same batch.';
 comment on table jobs.batches is 'Open batches. lease_until is database time; past it the items go back and the batch id no longer opens anything.';
 
 -- A lease: the items of one lane in one batch. The sum of `open` is what the lane has in flight.

@@ -2,7 +2,7 @@
 create type jobs.run_status as enum ('running', 'success', 'warning', 'error');
 
 create table jobs.runs (
-  run_id bigint generated always as identity primary key,
+  run_id bigint generated always as identity,
   job text not null,
   trigger text not null,
   slot timestamptz,
@@ -14,39 +14,75 @@ create table jobs.runs (
   failed bigint not null default 0,
   message text,
   errors jsonb not null default '[]',
+  primary key (run_id, started_at),
   constraint runs_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade,
-  constraint one_run_per_job_and_slot unique (job, slot),
   constraint trigger_is_one_of_the_known check (trigger in ('queue', 'schedule', 'manual')),
   constraint a_scheduled_run_has_a_slot check ((trigger = 'schedule') = (slot is not null)),
   constraint a_run_that_ended_has_a_status check ((status = 'running') = (finished_at is null))
-);
+) partition by range (started_at);
+
+create table jobs.runs_default partition of jobs.runs default;
 
 create index runs_job_started_at_idx on jobs.runs (job, started_at desc);
-create unique index runs_one_open_queue_run_idx on jobs.runs (job) where trigger = 'queue' and finished_at is null;
+create index runs_open_idx on jobs.runs (job) where finished_at is null;
 
 alter table jobs.runs enable row level security;
+alter table jobs.runs_default enable row level security;
 grant select on jobs.runs to service_role;
 
 comment on column jobs.runs.expected is 'How many items a scheduled run has; when so many have ended, the run is over. Null for queues and manual runs.';
-comment on table jobs.runs is 'What the log, the health check and the dashboard show: start, end, status, counts and the first errors of each run.';
+comment on table jobs.runs is
+  'What the log, the health check and the dashboard show: start, end, status, counts and the first errors of each run. In partitions by month.';
+comment on table jobs.runs_default is 'Catches runs for which no monthly partition was made.';
+
+-- What must be one of its kind cannot be a unique index of a table that is partitioned by time. So it has a small table of its own.
+create table jobs.slots (
+  job text not null,
+  slot timestamptz not null,
+  primary key (job, slot),
+  constraint slots_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
+);
+
+create index slots_slot_idx on jobs.slots (slot);
+
+alter table jobs.slots enable row level security;
+grant select on jobs.slots to service_role;
+
+comment on table jobs.slots is 'The slots that have had their run: each job''s slot once. As long as history is kept.';
+
+create table jobs.open_runs (
+  job text primary key,
+  run_id bigint not null,
+  constraint open_runs_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
+);
+
+alter table jobs.open_runs enable row level security;
+grant select on jobs.open_runs to service_role;
+
+comment on table jobs.open_runs is 'The run that stands for the present stretch of work of a queue: one at a time.';
 
 -- One row per (tenant, run, drain): drains count side by side and never wait for one another.
 create table jobs.run_tenants (
   tenant_id uuid not null,
   run_id bigint not null,
   drain_id uuid not null,
+  started_at timestamptz not null default now(),
   processed bigint not null default 0,
   failed bigint not null default 0,
-  primary key (tenant_id, run_id, drain_id),
-  constraint run_tenants_run_fkey foreign key (run_id) references jobs.runs (run_id) on delete cascade
-);
+  primary key (tenant_id, run_id, drain_id, started_at)
+) partition by range (started_at);
+
+create table jobs.run_tenants_default partition of jobs.run_tenants default;
 
 create index run_tenants_run_id_idx on jobs.run_tenants (run_id);
 
 alter table jobs.run_tenants enable row level security;
+alter table jobs.run_tenants_default enable row level security;
 grant select on jobs.run_tenants to service_role;
 
-comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got.';
+comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got. In the same months as its runs.';
+comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
+comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
 -- Attempts: append-only history in partitions by day, made ahead by the tick and dropped whole.
 create table jobs.attempts (
@@ -70,6 +106,9 @@ create table jobs.attempts (
 ) partition by range (finished_at);
 
 create table jobs.attempts_default partition of jobs.attempts default;
+
+-- What was done in the last minutes is read by its place: rows are appended in the order of their time.
+create index attempts_finished_at_idx on jobs.attempts using brin (finished_at) with (autosummarize = on, pages_per_range = 16);
 
 alter table jobs.attempts enable row level security;
 alter table jobs.attempts_default enable row level security;
@@ -156,6 +195,7 @@ create table jobs.alerts (
   tenant_id uuid,
   incident text not null,
   message text not null,
+  details jsonb not null default '{}',
   opened_at timestamptz not null default now(),
   closed_at timestamptz
 );
@@ -166,15 +206,18 @@ create unique index alerts_one_open_per_incident_idx on jobs.alerts (coalesce(te
 alter table jobs.alerts enable row level security;
 grant select on jobs.alerts to service_role;
 
+comment on column jobs.alerts.details is 'The numbers behind the message, as they are now; of a growing backlog also breach_at, when its plan''s promise is expected to break.';
 comment on table jobs.alerts is 'Incidents: exactly one open alert per incident, closed when it is over.';
 
-create function jobs.open_alert(p_tenant_id uuid, p_incident text, p_message text)
+create function jobs.open_alert(p_tenant_id uuid, p_incident text, p_message text, p_details jsonb default '{}')
 returns void
 language sql
 set search_path = ''
 as $$
-  insert into jobs.alerts (tenant_id, incident, message) values (p_tenant_id, p_incident, left(p_message, 1000))
-  on conflict do nothing
+  insert into jobs.alerts as a (tenant_id, incident, message, details) values (p_tenant_id, p_incident, left(p_message, 1000), p_details)
+  on conflict (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), incident) where closed_at is null
+    -- The message is what was told; the details follow what is measured.
+    do update set details = excluded.details where excluded.details <> '{}' and excluded.details <> a.details
 $$;
 
 create function jobs.close_alert(p_tenant_id uuid, p_incident text)
@@ -186,5 +229,5 @@ as $$
   where a.tenant_id is not distinct from p_tenant_id and a.incident = p_incident and a.closed_at is null
 $$;
 
-comment on function jobs.open_alert(uuid, text, text) is 'Opens an alert unless the incident has an open one.';
+comment on function jobs.open_alert(uuid, text, text, jsonb) is 'Opens an alert unless the incident has an open one; then only its details follow.';
 comment on function jobs.close_alert(uuid, text) is 'Closes the open alert of an incident, if there is one.';

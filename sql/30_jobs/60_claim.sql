@@ -614,7 +614,57 @@ $$;
 comment on function jobs.provider_room(public.provider, integer, timestamptz) is
   'How many items may go to a provider for all tenants together now; 0 while its breaker is open or its limit is used up.';
 
-create function jobs.next_batch(drain_id uuid, job text, batch_size integer default null)
+-- A batch whose answer was lost, for the call that asked for it and asks again; null when there is none.
+create function jobs.batch_again(p_request uuid)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_items jobs.items[];
+  v_tenants json;
+begin
+  -- The row is locked, so the tick cannot take back what is handed out here.
+  select b.* into v_batch from jobs.batches b where b.request = p_request and b.lease_until > clock_timestamp() for update;
+  if not found then
+    return null;
+  end if;
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  select array_agg(i.item) into v_items
+  from jobs.leases e
+  cross join lateral unnest(e.item_ids) as u (item_id)
+  cross join lateral (
+    select x as item from jobs.items x
+    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
+    offset 0
+  ) i
+  where e.batch_id = v_batch.batch_id;
+  v_tenants := jobs.load_batch(v_definition, v_batch, v_items, clock_timestamp());
+  if v_tenants is null then
+    delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    return null;
+  end if;
+  return jobs.batch_answer(v_definition, v_batch, v_tenants);
+end
+$$;
+
+comment on function jobs.batch_again(uuid) is 'The open batch that this call was given before, as it was answered then; null when there is none.';
+
+create function jobs.batch_answer(p_definition jobs.definitions, p_batch jobs.batches, p_tenants json)
+returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
+    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants)
+$$;
+
+comment on function jobs.batch_answer(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';
+
+create function jobs.next_batch(drain_id uuid, job text, batch_size integer default null, request uuid default null)
 returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -641,6 +691,7 @@ declare
   v_found jobs.items[];
   v_items jobs.items[];
   v_tenants json;
+  v_again jsonb;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
@@ -659,6 +710,12 @@ begin
   end if;
 
   perform jobs.claim_lock(next_batch.job);
+  if next_batch.request is not null then
+    v_again := jobs.batch_again(next_batch.request);
+    if v_again is not null then
+      return v_again;
+    end if;
+  end if;
   v_now := clock_timestamp();
   v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
   v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
@@ -689,8 +746,8 @@ begin
   set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
   where c.job = next_batch.job;
 
-  insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until)
-  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds))
+  insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until, request)
+  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
   returning * into v_batch;
 
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
@@ -722,14 +779,13 @@ begin
     from jobs.provider_limits l
     where r.tenant_id = jobs.everyone_id() and r.provider = v_definition.provider and l.provider = r.provider and l.rate_per_minute is not null;
   end if;
-  return jsonb_build_object(
-    'batch_id', v_batch.batch_id, 'job', v_batch.job, 'now', clock_timestamp(), 'lease_until', v_batch.lease_until,
-    'lease_seconds', v_definition.lease_seconds, 'tenants', v_tenants);
+  return jobs.batch_answer(v_definition, v_batch, v_tenants);
 end
 $$;
 
-grant execute on function jobs.next_batch(uuid, text, integer) to service_role;
-comment on function jobs.next_batch(uuid, text, integer) is
+grant execute on function jobs.next_batch(uuid, text, integer, uuid) to service_role;
+comment on function jobs.next_batch(uuid, text, integer, uuid) is
   'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":'
-  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. The only place where secrets leave the database. '
+  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: '
+  'the batch of an answer that was lost is handed out again. The only place where secrets leave the database. '
   'Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';

@@ -353,7 +353,7 @@ begin
   -- One by one: a join could begin with all items that wait.
   for v_one in select s.* from unnest(p_settled) s where not s.ends loop
     update jobs.items i
-    set batch_id = null, begun = false, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
+    set batch_id = null, begun = false, begun_by = null, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
       tries = v_one.tries, last_error = coalesce(v_one.error, i.last_error)
     where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
   end loop;
@@ -541,13 +541,23 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, processed, failed)
-  select u.tenant_id, u.run_id, (p_batch).drain_id, count(*) filter (where u.dies is null), count(*) filter (where u.dies is not null)
-  from unnest(p_settled) u
-  where u.ends and u.run_id is not null
-  group by u.tenant_id, u.run_id
-  order by u.run_id, u.tenant_id
-  on conflict (tenant_id, run_id, drain_id) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
+  -- Looked up once for each run, which nearly always is one.
+  with run as materialized (
+    select d.run_id, x.started_at
+    from (select distinct u.run_id from unnest(p_settled) u where u.ends and u.run_id is not null) d
+    cross join lateral (select y.started_at from jobs.runs y where y.run_id = d.run_id offset 0) x
+  )
+  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, processed, failed)
+  select c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at, c.processed, c.failed
+  from (
+    select u.tenant_id, u.run_id, count(*) filter (where u.dies is null) as processed, count(*) filter (where u.dies is not null) as failed
+    from unnest(p_settled) u
+    where u.ends and u.run_id is not null
+    group by u.tenant_id, u.run_id
+  ) c
+  join run r on r.run_id = c.run_id
+  order by c.run_id, c.tenant_id
+  on conflict (tenant_id, run_id, drain_id, started_at) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
 
   -- The first twenty errors tell the story; all of them are in the attempts.
   update jobs.drains d
@@ -567,7 +577,7 @@ $$;
 
 comment on function jobs.count_run(jobs.batches, jobs.settled[]) is 'Adds what was settled to the counts and errors of its drain.';
 
-create function jobs.close_batch(batch_id bigint, outcomes jsonb, next boolean default false)
+create function jobs.close_batch(batch_id bigint, outcomes jsonb, next boolean default false, request uuid default null)
 returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -606,15 +616,20 @@ begin
   return jsonb_build_object(
     'closed', v_closed,
     'stale', jsonb_array_length(outcomes) - v_closed,
-    'next', case when close_batch.next and v_batch.batch_id is not null then jobs.next_batch(v_batch.drain_id, v_batch.job) end);
+    'next', case
+      when close_batch.next and v_batch.batch_id is not null
+        then jobs.next_batch(v_batch.drain_id, v_batch.job, null, close_batch.request)
+      -- Closed by the same call before, whose answer was lost.
+      when close_batch.next and close_batch.request is not null then jobs.batch_again(close_batch.request) end);
 end
 $$;
 
-grant execute on function jobs.close_batch(bigint, jsonb, boolean) to service_role;
-comment on function jobs.close_batch(bigint, jsonb, boolean) is
+grant execute on function jobs.close_batch(bigint, jsonb, boolean, uuid) to service_role;
+comment on function jobs.close_batch(bigint, jsonb, boolean, uuid) is
   'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | '
   '{"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. '
-  'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat. '
+  'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. '
+  'Safe to repeat; with the same request (the caller''s own id of this call) the next batch of a lost answer is handed out again. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.extend_batch(batch_id bigint)
@@ -642,7 +657,7 @@ grant execute on function jobs.extend_batch(bigint) to service_role;
 comment on function jobs.extend_batch(bigint) is 'Heartbeat: renews the lease by the job''s lease_seconds. False: the lease is over, stop working on this batch. '
   'Definer: the engine''s tables are written by its functions only.';
 
-create function jobs.begin_effects(batch_id bigint, items bigint[])
+create function jobs.begin_effects(batch_id bigint, items bigint[], request uuid default null)
 returns bigint[]
 language plpgsql security definer
 set search_path = ''
@@ -663,7 +678,7 @@ begin
   end if;
   with marked as (
     update jobs.items i
-    set begun = true
+    set begun = true, begun_by = begin_effects.request
     where i.ctid = any (array(
       select x.place
       from jobs.leases e
@@ -674,7 +689,7 @@ begin
         offset 0
       ) x
       where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)))
-      and i.batch_id = begin_effects.batch_id and not i.begun
+      and i.batch_id = begin_effects.batch_id and (not i.begun or i.begun_by = begin_effects.request)
     returning i.item_id
   )
   select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
@@ -682,7 +697,8 @@ begin
 end
 $$;
 
-grant execute on function jobs.begin_effects(bigint, bigint[]) to service_role;
-comment on function jobs.begin_effects(bigint, bigint[]) is
+grant execute on function jobs.begin_effects(bigint, bigint[], uuid) to service_role;
+comment on function jobs.begin_effects(bigint, bigint[], uuid) is
   'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. '
+  'With the same request (the caller''s own id of this call) a repeated call is answered as the first one: nothing was sent between the two. '
   'If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';

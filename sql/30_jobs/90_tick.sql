@@ -255,7 +255,11 @@ begin
   perform jobs.make_partitions(p_now);
   perform private.learn_time_zones();
   delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
-  delete from jobs.runs r where r.finished_at < p_now - interval '90 days';
+  delete from jobs.slots s where s.slot < p_now - interval '90 days';
+  -- What came before its partition was made; nearly always nothing.
+  delete from jobs.runs_default r where r.finished_at < p_now - interval '90 days';
+  delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
+  delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
   delete from cron.job_run_details d where d.end_time < p_now - interval '1 day';
   -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
@@ -265,38 +269,65 @@ $$;
 
 comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, removes old drains, runs, alerts and cron history.';
 
+-- One partition, unless it is there. It cannot be made for a time that already has rows in the default partition; those stay there.
+create function jobs.make_partition(p_table text, p_column text, p_name text, p_from date, p_until date)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_from timestamptz := p_from::timestamp at time zone 'UTC';
+  v_until timestamptz := p_until::timestamp at time zone 'UTC';
+  v_is_taken boolean;
+begin
+  if to_regclass(format('jobs.%I', p_name)) is not null then
+    return;
+  end if;
+  execute format('select exists (select from jobs.%I x where x.%I >= $1 and x.%I < $2)', p_table || '_default', p_column, p_column)
+    into v_is_taken using v_from, v_until;
+  if not v_is_taken then
+    execute format('create table jobs.%I partition of jobs.%I for values from (%L) to (%L)', p_name, p_table, v_from, v_until);
+    execute format('alter table jobs.%I enable row level security', p_name);
+  end if;
+end
+$$;
+
+comment on function jobs.make_partition(text, text, text, date, date) is 'Makes a partition of history for the time from p_from until p_until (UTC days), if it is missing and nothing is in its place.';
+
 create function jobs.make_partitions(p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
+  v_today date := (p_now at time zone 'UTC')::date;
+  v_month date := date_trunc('month', p_now at time zone 'UTC')::date;
   v_day date;
   v_name text;
 begin
-  -- A partition cannot be made for a day that already has rows in the default partition; those stay there.
-  for v_day in select d::date from generate_series((p_now at time zone 'UTC')::date, (p_now at time zone 'UTC')::date + 3, interval '1 day') d loop
-    v_name := format('attempts_%s', to_char(v_day, 'YYYYMMDD'));
-    if to_regclass(format('jobs.%I', v_name)) is null and not exists (
-      select from jobs.attempts_default a
-      where a.finished_at >= v_day::timestamp at time zone 'UTC' and a.finished_at < (v_day + 1)::timestamp at time zone 'UTC'
-    ) then
-      execute format('create table jobs.%I partition of jobs.attempts for values from (%L) to (%L)', v_name,
-        v_day::timestamp at time zone 'UTC', (v_day + 1)::timestamp at time zone 'UTC');
-      execute format('alter table jobs.%I enable row level security', v_name);
-    end if;
+  for v_day in select d::date from generate_series(v_today, v_today + 3, interval '1 day') d loop
+    perform jobs.make_partition('attempts', 'finished_at', format('attempts_%s', to_char(v_day, 'YYYYMMDD')), v_day, v_day + 1);
+  end loop;
+  for v_day in select d::date from generate_series(v_month, v_month + interval '1 month', interval '1 month') d loop
+    perform jobs.make_partition('runs', 'started_at', format('runs_%s', to_char(v_day, 'YYYYMM')), v_day, (v_day + interval '1 month')::date);
+    perform jobs.make_partition('run_tenants', 'started_at', format('run_tenants_%s', to_char(v_day, 'YYYYMM')), v_day, (v_day + interval '1 month')::date);
   end loop;
   for v_name in
     select c.relname from pg_catalog.pg_inherits h join pg_catalog.pg_class c on c.oid = h.inhrelid
-    where h.inhparent = 'jobs.attempts'::regclass and c.relname ~ '^attempts_[0-9]{8}$'
-      and c.relname < format('attempts_%s', to_char((p_now at time zone 'UTC')::date - 30, 'YYYYMMDD'))
+    where (h.inhparent = 'jobs.attempts'::regclass and c.relname ~ '^attempts_[0-9]{8}$'
+        and c.relname < format('attempts_%s', to_char(v_today - 30, 'YYYYMMDD')))
+      -- A month goes when its last day is 90 days ago.
+      or (h.inhparent = 'jobs.runs'::regclass and c.relname ~ '^runs_[0-9]{6}$' and c.relname < format('runs_%s', to_char(v_today - 90, 'YYYYMM')))
+      or (h.inhparent = 'jobs.run_tenants'::regclass and c.relname ~ '^run_tenants_[0-9]{6}$'
+        and c.relname < format('run_tenants_%s', to_char(v_today - 90, 'YYYYMM')))
   loop
     execute format('drop table jobs.%I', v_name);
   end loop;
 end
 $$;
 
-comment on function jobs.make_partitions(timestamptz) is 'History partitions: today and three days ahead are there, those older than 30 days are dropped.';
+comment on function jobs.make_partitions(timestamptz) is
+  'History partitions: of attempts today and three days ahead are there, those older than 30 days are dropped; of runs this month and the next, those older than 90 days are dropped.';
 
 -- The one entry of pg_cron. Seconds need pg_cron 1.5; an older one ticks every minute.
 create function jobs.start_tick(seconds integer default null)

@@ -18,13 +18,15 @@ begin
     end if;
   end if;
   -- The slot is unique: whoever comes second, a tick that overlaps or a catch-up, makes no second run.
+  if p_trigger = 'schedule' then
+    insert into jobs.slots (job, slot) values ((p_definition).job, p_slot) on conflict do nothing;
+    if not found then
+      return null;
+    end if;
+  end if;
   insert into jobs.runs (job, trigger, slot)
   values ((p_definition).job, p_trigger, case when p_trigger = 'schedule' then p_slot end)
-  on conflict (job, slot) do nothing
   returning run_id into v_run_id;
-  if v_run_id is null then
-    return null;
-  end if;
 
   if (p_definition).scope = 'platform' then
     v_tenant_ids := array[jobs.platform_id()];

@@ -13,12 +13,18 @@ begin
     if exists (select from jobs.definitions d where d.job = p_job and d.schedule is not null) then
       return null;
     end if;
-    insert into jobs.runs (job, trigger) values (p_job, 'queue')
-    on conflict (job) where trigger = 'queue' and finished_at is null do nothing
-    returning run_id into v_run_id;
-    if v_run_id is null then
-      select r.run_id into v_run_id from jobs.runs r where r.job = p_job and r.trigger = 'queue' and r.finished_at is null;
+    select o.run_id into v_run_id from jobs.open_runs o where o.job = p_job;
+    if found then
+      return v_run_id;
     end if;
+    -- Of two that open one at once the second waits here for the first, and joins it.
+    v_run_id := nextval('jobs.runs_run_id_seq');
+    insert into jobs.open_runs (job, run_id) values (p_job, v_run_id) on conflict do nothing;
+    if not found then
+      select o.run_id into v_run_id from jobs.open_runs o where o.job = p_job;
+      return v_run_id;
+    end if;
+    insert into jobs.runs (run_id, job, trigger) overriding system value values (v_run_id, p_job, 'queue');
     return v_run_id;
   end if;
   insert into jobs.runs (job, trigger) values (p_job, p_trigger) returning run_id into v_run_id;
@@ -55,6 +61,7 @@ returns void
 language sql
 set search_path = ''
 as $$
+  delete from jobs.open_runs o where o.run_id = p_run_id;
   update jobs.runs r
   set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
     status = case when c.failed > 0 and c.processed = 0 then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -317,6 +318,49 @@ describe('the answer to a call is lost, although it happened', () => {
       select jobs.enqueue(${job}, ${tenants[1] ?? ''}::uuid, dedupe_key => 'order 7', payload => '{"n": 8}') as added`;
     expect(other?.added).toBe(1);
     expect(await violations(sql, job)).toEqual([]);
+  });
+
+  test('a claim that is repeated with its own id gets the batch of the answer that was lost', async () => {
+    scratch = await engine.scratch();
+    const { sql, job, tenants } = await sceneOf(scratch);
+    proxy = await startProxy(scratch.url);
+    await enqueue(
+      sql,
+      job,
+      tenants.map((tenant, n) => ({ tenant, n })),
+    );
+    const drain = await openDrain(sql, job);
+    const worker = scratch.connect({ url: proxy.url });
+    const request = randomUUID();
+    const next = async () =>
+      (
+        await worker<{ batch: { batch_id: number } | null }[]>`
+          select jobs.next_batch(${drain}, ${job}, request => ${request}) as batch`
+      )[0]?.batch?.batch_id;
+    proxy.cutBefore('SELECT 1');
+    await expect(next()).rejects.toThrow();
+    expect(proxy.cuts()).toBe(1);
+    const [lost] = await sql<
+      { batch_id: number }[]
+    >`select batch_id::int from jobs.batches where job = ${job}`;
+    // At once, without a lease that runs out: the same batch, and everything is in it.
+    expect(await next()).toBe(lost?.batch_id);
+    expect((await countsOf(sql, job)).leased).toBe(tenants.length);
+    const [held] = await sql<{ items: number[] }[]>`
+      select array_agg(item_id::int order by item_id) as items from jobs.items where batch_id = ${lost?.batch_id ?? 0}`;
+
+    // So do effects that begin, and a close that takes the next batch along.
+    const effects = randomUUID();
+    const begin = async (id: string) =>
+      (
+        await worker<{ begun: number[] }[]>`
+          select array(select unnest(jobs.begin_effects(${lost?.batch_id ?? 0}, ${held?.items ?? []}::bigint[], ${id}))::int order by 1) as begun`
+      )[0]?.begun;
+    proxy.cutBefore('SELECT 1');
+    await expect(begin(effects)).rejects.toThrow();
+    expect(await begin(effects)).toEqual(held?.items);
+    expect(await begin(randomUUID())).toEqual([]);
+    expect(await brokenRules(sql, job)).toEqual([]);
   });
 
   test('a claim whose answer is lost comes back by its lease, and burns one attempt', async () => {

@@ -11,6 +11,8 @@ export interface DatabaseProxy {
   cuts(): number;
   /** Nothing passes any more, nothing is closed: the other side just went away. */
   silence(on: boolean): void;
+  /** From now on each answer takes so much longer, and comes in pieces of so many bytes. */
+  slow(options: { delayMs: number; pieceBytes: number }): void;
   stop(): Promise<void>;
 }
 
@@ -20,6 +22,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   let armed: Buffer | undefined;
   let cuts = 0;
   let silent = false;
+  let slowness: { delayMs: number; pieceBytes: number } | undefined;
 
   const server = createServer((client) => {
     const upstream = dial(Number(target.port), target.hostname);
@@ -45,7 +48,17 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
         client.destroy();
         return;
       }
-      client.write(data);
+      if (slowness === undefined) {
+        client.write(data);
+        return;
+      }
+      const { delayMs, pieceBytes } = slowness;
+      // Timers of one length fire in the order in which they were set.
+      setTimeout(() => {
+        for (let from = 0; from < data.length; from += pieceBytes) {
+          if (!client.destroyed) client.write(data.subarray(from, from + pieceBytes));
+        }
+      }, delayMs);
     });
   });
   server.listen(0, '127.0.0.1');
@@ -64,6 +77,9 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     cuts: () => cuts,
     silence: (on) => {
       silent = on;
+    },
+    slow: (options) => {
+      slowness = options;
     },
     stop: async () => {
       for (const socket of sockets) socket.destroy();

@@ -44,12 +44,17 @@ describe('engine client', () => {
     await engine.closeBatch(17, [{ item_id: 5, outcome: 'refused', error: 'no' }], true);
     await engine.endDrain(drainId, null);
     expect(calls).toEqual([
-      { name: 'next_batch', args: { drain_id: drainId, job: 'a' } },
-      { name: 'begin_effects', args: { batch_id: 17, items: [5] } },
+      { name: 'next_batch', args: { drain_id: drainId, job: 'a', request: expect.any(String) } },
+      { name: 'begin_effects', args: { batch_id: 17, items: [5], request: expect.any(String) } },
       { name: 'extend_batch', args: { batch_id: 17 } },
       {
         name: 'close_batch',
-        args: { batch_id: 17, outcomes: [{ item_id: 5, outcome: 'refused', error: 'no' }], next: true },
+        args: {
+          batch_id: 17,
+          outcomes: [{ item_id: 5, outcome: 'refused', error: 'no' }],
+          next: true,
+          request: expect.any(String),
+        },
       },
       { name: 'end_drain', args: { drain_id: drainId, error: null } },
     ]);

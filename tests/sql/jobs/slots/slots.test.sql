@@ -52,14 +52,14 @@ select is(jobs.work(), false, 'and nothing to do');
 
 -- Missed slots
 select is(pg_temp.due('bake', date_trunc('hour', now()) - interval '5 hours'), 0, 'of missed slots only the last counts, which had its run');
-delete from jobs.runs where job = 'bake';
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 select is(pg_temp.due('bake', date_trunc('hour', now()) - interval '5 hours'), 1, 'once: what was missed is done once');
 select is((select slot from jobs.runs where job = 'bake'), date_trunc('hour', now()), 'for the last slot');
-delete from jobs.runs where job = 'bake';
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 update jobs.definitions set misfire = 'all', misfire_limit = 3 where job = 'bake';
 select is(pg_temp.due('bake', date_trunc('hour', now()) - interval '5 hours'), 3, 'all: up to the limit');
 select is((select min(slot) from jobs.runs where job = 'bake'), date_trunc('hour', now()) - interval '2 hours', 'the latest of them');
-delete from jobs.runs where job = 'bake';
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 update jobs.definitions set misfire = 'skip', schedule = '* * * * *' where job = 'bake';
 select is(pg_temp.due('bake', date_trunc('minute', now()) - interval '1 hour'), 1, 'skip: only a slot of just now');
 select is((select slot from jobs.runs where job = 'bake'), date_trunc('minute', now()), 'and none of the missed');
@@ -73,12 +73,12 @@ $$;
 delete from jobs.items where job = 'bake';
 select tests.job('fry', '{"kind": "sql", "scope": "platform", "work_function": "private.tests_bake", "schedule": "0 * * * *", "condition_function": "private.tests_condition"}');
 update jobs.definitions set misfire = 'once', schedule = '0 * * * *' where job = 'bake';
-delete from jobs.runs where job = 'bake';
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 update jobs.definitions set next_slot_at = date_trunc('hour', now()) where job in ('bake', 'fry');
 select is((tests.tick() ->> 'opened')::integer, 1, 'a job whose condition raises does not stop the others');
 select is((select count(*) from jobs.alerts where incident = 'schedule fry' and closed_at is null), 1::bigint, 'it is an alert');
 update jobs.definitions set paused = true where job = 'bake';
-delete from jobs.runs where job = 'bake';
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 select is(pg_temp.due('bake', date_trunc('hour', now())), 0, 'a paused job opens no slot');
 
 -- By hand
