@@ -15,11 +15,31 @@ alter table "public"."credentials"
 alter table "public"."notification_outbox"
   drop constraint "one_message_per_kind_and_completion";
 
+drop function "jobs"."begin_effects"(bigint, bigint[]);
+
+drop function "jobs"."close_batch"(bigint, jsonb, boolean);
+
+drop function "jobs"."next_batch"(uuid, text, integer);
+
+drop function "jobs"."open_alert"(uuid, text, text);
+
 drop function "private"."apply_messages"(jobs.ended[]);
 
 drop function "private"."congratulation"(uuid, uuid);
 
 drop function "private"."load_verifications"(uuid[], bigint[], uuid[], jsonb[]);
+
+create table "jobs"."backlogs" (
+  "job" text not null,
+  "seen_at" timestamp with time zone not null,
+  "ready" bigint not null,
+  "grown_for" integer not null default 0,
+  "growth_per_minute" numeric not null default 0,
+  constraint "backlogs_pkey" primary key (job)
+);
+
+alter table "jobs"."backlogs"
+  enable row level security;
 
 create table "private"."built_in_messages" (
   "channel" text not null,
@@ -421,6 +441,15 @@ create table "public"."task_kinds" (
 alter table "public"."task_kinds"
   enable row level security;
 
+alter table "jobs"."alerts"
+  add column "details" jsonb not null default '{}'::jsonb;
+
+alter table "jobs"."batches"
+  add column "request" uuid;
+
+alter table "jobs"."items"
+  add column "begun_by" uuid;
+
 alter table "private"."platform_credentials"
   add column "state" text not null default 'unchecked'::text;
 
@@ -611,6 +640,182 @@ alter table "public"."message_templates"
   -- squawk-ignore adding-required-field, adding-field-with-default
   add column "kind" public.message_kind not null;
 
+create or replace function jobs.batch_again (
+  p_request uuid
+)
+  returns jsonb
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_items jobs.items[];
+  v_tenants json;
+begin
+  -- The row is locked, so the tick cannot take back what is handed out here.
+  select b.* into v_batch from jobs.batches b where b.request = p_request and b.lease_until > clock_timestamp() for update;
+  if not found then
+    return null;
+  end if;
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  select array_agg(i.item) into v_items
+  from jobs.leases e
+  cross join lateral unnest(e.item_ids) as u (item_id)
+  cross join lateral (
+    select x as item from jobs.items x
+    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
+    offset 0
+  ) i
+  where e.batch_id = v_batch.batch_id;
+  v_tenants := jobs.load_batch(v_definition, v_batch, v_items, clock_timestamp());
+  if v_tenants is null then
+    delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    return null;
+  end if;
+  return jobs.batch_answer(v_definition, v_batch, v_tenants);
+end
+$function$;
+
+create or replace function jobs.batch_answer (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_tenants json
+)
+  returns jsonb
+  language sql
+  set search_path to ''
+  AS $function$
+  select jsonb_build_object(
+    'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
+    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants)
+$function$;
+
+create or replace function jobs.begin_effects (
+  batch_id bigint,
+  items bigint[],
+  request uuid default null::uuid
+)
+  returns bigint[]
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_begun bigint[];
+begin
+  -- The batch row is locked, so the lease cannot expire between this check and the mark.
+  perform from jobs.batches b where b.batch_id = begin_effects.batch_id and b.lease_until > clock_timestamp() for update;
+  if not found then
+    return '{}';
+  end if;
+  with marked as (
+    update jobs.items i
+    set begun = true, begun_by = begin_effects.request
+    where i.ctid = any (array(
+      select x.place
+      from jobs.leases e
+      cross join lateral unnest(e.item_ids) as u (item_id)
+      cross join lateral (
+        select y.ctid as place from jobs.items y
+        where y.tenant_id = e.tenant_id and y.item_id = u.item_id and y.batch_id = begin_effects.batch_id
+        offset 0
+      ) x
+      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)))
+      and i.batch_id = begin_effects.batch_id and (not i.begun or i.begun_by = begin_effects.request)
+    returning i.item_id
+  )
+  select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
+  return v_begun;
+end
+$function$;
+
+create or replace function jobs.clean (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  update jobs.platform p set cleaned_at = p_now where p.cleaned_at < p_now - interval '1 hour';
+  if not found then
+    return;
+  end if;
+  perform jobs.make_partitions(p_now);
+  perform private.learn_time_zones();
+  delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
+  delete from jobs.slots s where s.slot < p_now - interval '90 days';
+  -- What came before its partition was made; nearly always nothing.
+  delete from jobs.runs_default r where r.finished_at < p_now - interval '90 days';
+  delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
+  delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
+  delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
+  delete from cron.job_run_details d where d.end_time < p_now - interval '1 day';
+  -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
+  delete from net._http_response r where r.created < p_now - interval '1 hour';
+end
+$function$;
+
+create or replace function jobs.close_batch (
+  batch_id bigint,
+  outcomes jsonb,
+  next boolean default false,
+  request uuid default null::uuid
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_closed integer := 0;
+begin
+  perform jobs.require_read_committed();
+  if jsonb_typeof(outcomes) is distinct from 'array' then
+    raise exception 'outcomes must be an array of {"item_id", "outcome", …}.' using errcode = '22023';
+  end if;
+  if exists (
+    select from jsonb_array_elements(outcomes) o
+    where jsonb_typeof(o) <> 'object' or o ->> 'outcome' in ('held', 'cancelled', 'lost')
+  ) then
+    raise exception 'A worker closes items as done, retry, refused, snooze, throttled or credential_broken.' using errcode = '22023';
+  end if;
+  select b.* into v_batch from jobs.batches b where b.batch_id = close_batch.batch_id for update;
+  if found then
+    select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+    v_closed := jobs.settle(v_definition, v_batch, outcomes, clock_timestamp());
+    delete from jobs.batches b
+    where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
+    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = v_batch.drain_id;
+  end if;
+  return jsonb_build_object(
+    'closed', v_closed,
+    'stale', jsonb_array_length(outcomes) - v_closed,
+    'next', case
+      when close_batch.next and v_batch.batch_id is not null
+        then jobs.next_batch(v_batch.drain_id, v_batch.job, null, close_batch.request)
+      -- Closed by the same call before, whose answer was lost.
+      when close_batch.next and close_batch.request is not null then jobs.batch_again(close_batch.request) end);
+end
+$function$;
+
 create or replace function jobs.deletion_status (
   code text
 )
@@ -622,6 +827,41 @@ create or replace function jobs.deletion_status (
   select jsonb_build_object('status', d.status, 'requested_at', d.requested_at, 'completed_at', d.completed_at)
   from public.data_deletions d where d.confirmation_code = deletion_status.code
   limit 1
+$function$;
+
+create or replace function jobs.forecast (
+  p_now timestamp with time zone
+)
+  returns table (
+    job text,
+    ready bigint,
+    growth_per_minute numeric,
+    drained_per_minute numeric,
+    target_seconds integer,
+    breach_at timestamp with time zone
+  )
+  language sql
+  stable
+  set search_path to ''
+  set enable_bitmapscan to 'on'
+  AS $function$
+  select f.job, f.ready, round(f.growth_per_minute, 1), round(f.drained, 1), f.target,
+    -- What comes then waits for longer than the target, which is over a target later. Never further away than a year.
+    p_now + make_interval(secs => f.target + 60 * least(525600, greatest(0, f.target / 60.0 * f.drained - f.ready) / f.growth_per_minute)::double precision)
+  from (
+    select b.job, b.ready, b.growth_per_minute, t.target,
+      (select count(*) / 5.0 from jobs.attempts a
+        where a.job = b.job and a.finished_at > p_now - interval '5 minutes' and a.outcome in ('done', 'unknown', 'refused', 'cancelled')) as drained
+    from jobs.backlogs b
+    cross join lateral (
+      select coalesce(min(p.target_seconds), 600) as target
+      from (select l.tenant_id from jobs.lanes l where l.job = b.job and l.awake order by l.vtime limit 200) l
+      left join public.tenants x on x.id = l.tenant_id
+      left join public.plans p on p.plan_id = x.plan_id
+    ) t
+    -- Two looks in a row: one burst, as each slot of a schedule is one, is no trend.
+    where b.grown_for >= 2 and b.growth_per_minute > 0
+  ) f
 $function$;
 
 create or replace function jobs.keep_refreshed_token (
@@ -686,6 +926,240 @@ begin
     jsonb_build_object('provider', 'meta', 'kind', v_credential.kind, 'fingerprint', v_new));
   return true;
 end
+$function$;
+
+create or replace function jobs.look_at_backlogs (
+  p_now timestamp with time zone
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  insert into jobs.backlogs as b (job, seen_at, ready)
+  select d.job, p_now, coalesce(w.ready, 0)
+  from jobs.definitions d
+  left join lateral (
+    select sum(i.ready) as ready
+    from (select l.tenant_id from jobs.lanes l where l.job = d.job and l.awake order by l.vtime limit 200) l
+    cross join lateral (
+      select count(*) as ready
+      from (
+        select from jobs.items i
+        where i.job = d.job and i.tenant_id = l.tenant_id and i.batch_id is null and i.run_at <= p_now
+        order by i.run_at, i.item_id
+        limit 500
+      ) few
+    ) i
+  ) w on true
+  on conflict (job) do update
+    set ready = excluded.ready, seen_at = excluded.seen_at,
+      growth_per_minute = 60 * (excluded.ready - b.ready) / greatest(1, extract(epoch from excluded.seen_at - b.seen_at)),
+      -- A look that comes much later than the one before tells nothing of a rate.
+      grown_for = case when excluded.ready > b.ready and excluded.seen_at < b.seen_at + interval '5 minutes' then b.grown_for + 1 else 0 end
+    where b.seen_at <= excluded.seen_at - interval '30 seconds'
+$function$;
+
+create or replace function jobs.make_partition (
+  p_table text,
+  p_column text,
+  p_name text,
+  p_from date,
+  p_until date
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_from timestamptz := p_from::timestamp at time zone 'UTC';
+  v_until timestamptz := p_until::timestamp at time zone 'UTC';
+  v_is_taken boolean;
+begin
+  if to_regclass(format('jobs.%I', p_name)) is not null then
+    return;
+  end if;
+  execute format('select exists (select from jobs.%I x where x.%I >= $1 and x.%I < $2)', p_table || '_default', p_column, p_column)
+    into v_is_taken using v_from, v_until;
+  if not v_is_taken then
+    execute format('create table jobs.%I partition of jobs.%I for values from (%L) to (%L)', p_name, p_table, v_from, v_until);
+    execute format('alter table jobs.%I enable row level security', p_name);
+  end if;
+end
+$function$;
+
+create or replace function jobs.make_partitions (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_today date := (p_now at time zone 'UTC')::date;
+  v_month date := date_trunc('month', p_now at time zone 'UTC')::date;
+  v_day date;
+  v_name text;
+begin
+  for v_day in select d::date from generate_series(v_today, v_today + 3, interval '1 day') d loop
+    perform jobs.make_partition('attempts', 'finished_at', format('attempts_%s', to_char(v_day, 'YYYYMMDD')), v_day, v_day + 1);
+  end loop;
+  for v_day in select d::date from generate_series(v_month, v_month + interval '1 month', interval '1 month') d loop
+    perform jobs.make_partition('runs', 'started_at', format('runs_%s', to_char(v_day, 'YYYYMM')), v_day, (v_day + interval '1 month')::date);
+    perform jobs.make_partition('run_tenants', 'started_at', format('run_tenants_%s', to_char(v_day, 'YYYYMM')), v_day, (v_day + interval '1 month')::date);
+  end loop;
+  for v_name in
+    select c.relname from pg_catalog.pg_inherits h join pg_catalog.pg_class c on c.oid = h.inhrelid
+    where (h.inhparent = 'jobs.attempts'::regclass and c.relname ~ '^attempts_[0-9]{8}$'
+        and c.relname < format('attempts_%s', to_char(v_today - 30, 'YYYYMMDD')))
+      -- A month goes when its last day is 90 days ago.
+      or (h.inhparent = 'jobs.runs'::regclass and c.relname ~ '^runs_[0-9]{6}$' and c.relname < format('runs_%s', to_char(v_today - 90, 'YYYYMM')))
+      or (h.inhparent = 'jobs.run_tenants'::regclass and c.relname ~ '^run_tenants_[0-9]{6}$'
+        and c.relname < format('run_tenants_%s', to_char(v_today - 90, 'YYYYMM')))
+  loop
+    execute format('drop table jobs.%I', v_name);
+  end loop;
+end
+$function$;
+
+create or replace function jobs.next_batch (
+  drain_id uuid,
+  job text,
+  batch_size integer default null::integer,
+  request uuid default null::uuid
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_batch jobs.batches;
+  v_run_id bigint;
+  v_now timestamptz;
+  v_size integer;
+  v_room integer;
+  v_width integer := 1;
+  v_picked integer := 0;
+  v_clock jobs.clocks;
+  v_got integer;
+  v_found jobs.items[];
+  v_items jobs.items[];
+  v_tenants json;
+  v_again jsonb;
+begin
+  perform jobs.require_read_committed();
+  select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
+  if not found then
+    raise exception 'There is no job "%".', next_batch.job using errcode = 'P0002';
+  end if;
+  if v_definition.paused or (select p.stopped from jobs.platform p) then
+    return null;
+  end if;
+  -- A drain that was given up for lost gets nothing any more.
+  update jobs.drains d set seen_at = clock_timestamp()
+  where d.drain_id = next_batch.drain_id and d.job = next_batch.job and d.ended_at is null
+  returning d.run_id into v_run_id;
+  if not found then
+    return null;
+  end if;
+
+  perform jobs.claim_lock(next_batch.job);
+  if next_batch.request is not null then
+    v_again := jobs.batch_again(next_batch.request);
+    if v_again is not null then
+      return v_again;
+    end if;
+  end if;
+  v_now := clock_timestamp();
+  v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
+  v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
+  if v_definition.cap is not null then
+    v_size := least(v_size, v_definition.cap - (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = next_batch.job));
+  end if;
+  if v_size <= 0 then
+    return null;
+  end if;
+  -- From where on to look: below these there is nothing but what others have left behind. Forgotten every 30 seconds, so that what
+  -- was brought from the past (a long transaction, a price that was corrected) is found.
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
+  if v_clock.looked_at < v_now - interval '30 seconds' then
+    v_clock.looked_at := v_now;
+    v_clock.due_from := '-infinity';
+    v_clock.served_from := '-infinity';
+  end if;
+  perform jobs.wake_due_lanes(v_definition, v_clock, v_now);
+  v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+  v_clock.served_from := least(v_clock.vtime, (
+    select l.vtime from jobs.lanes l
+    where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
+    order by l.vtime limit 1));
+  v_clock.oldest_batch := coalesce((
+    select b.batch_id from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1
+  ), v_clock.oldest_batch);
+  update jobs.clocks c
+  set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
+  where c.job = next_batch.job;
+
+  insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until, request)
+  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
+  returning * into v_batch;
+
+  -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
+  v_room := v_size;
+  for v_round in 1..100 loop
+    select p.picked, p.items into v_got, v_found from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now) p;
+    v_items := v_items || v_found;
+    v_width := least(v_width * 2, 64);
+    v_picked := v_picked + coalesce(v_got, 0);
+    v_room := v_room - coalesce(v_got, 0);
+    if v_got is null or v_room <= 0 or v_round = 100 then
+      exit when v_picked = 0;
+      v_tenants := jobs.load_batch(v_definition, v_batch, v_items, v_now);
+      exit when v_tenants is not null or v_got is null;
+      v_picked := 0;
+      v_items := null;
+      v_room := v_size;
+    end if;
+  end loop;
+
+  if v_tenants is null then
+    delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    return null;
+  end if;
+  if v_definition.provider is not null then
+    update jobs.batches b set loaded = true where b.batch_id = v_batch.batch_id;
+    update jobs.rates r
+    set free_at = greatest(r.free_at, v_now) + make_interval(secs => v_picked * jobs.rate_interval(l.rate_per_minute))
+    from jobs.provider_limits l
+    where r.tenant_id = jobs.everyone_id() and r.provider = v_definition.provider and l.provider = r.provider and l.rate_per_minute is not null;
+  end if;
+  return jobs.batch_answer(v_definition, v_batch, v_tenants);
+end
+$function$;
+
+create or replace function jobs.open_alert (
+  p_tenant_id uuid,
+  p_incident text,
+  p_message text,
+  p_details jsonb default '{}'::jsonb
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  insert into jobs.alerts as a (tenant_id, incident, message, details) values (p_tenant_id, p_incident, left(p_message, 1000), p_details)
+  on conflict (coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), incident) where closed_at is null
+    -- The message is what was told; the details follow what is measured.
+    do update set details = excluded.details where excluded.details <> '{}' and excluded.details <> a.details
 $function$;
 
 create or replace function jobs.park (
@@ -974,13 +1448,15 @@ begin
     end if;
   end if;
   -- The slot is unique: whoever comes second, a tick that overlaps or a catch-up, makes no second run.
+  if p_trigger = 'schedule' then
+    insert into jobs.slots (job, slot) values ((p_definition).job, p_slot) on conflict do nothing;
+    if not found then
+      return null;
+    end if;
+  end if;
   insert into jobs.runs (job, trigger, slot)
   values ((p_definition).job, p_trigger, case when p_trigger = 'schedule' then p_slot end)
-  on conflict (job, slot) do nothing
   returning run_id into v_run_id;
-  if v_run_id is null then
-    return null;
-  end if;
 
   if (p_definition).scope = 'platform' then
     v_tenant_ids := array[jobs.platform_id()];
@@ -1004,6 +1480,82 @@ begin
     perform jobs.finish_run(v_run_id);
   end if;
   return v_run_id;
+end
+$function$;
+
+create or replace function jobs.watch (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_bitmapscan to 'on'
+  AS $function$
+declare
+  v_found record;
+  v_open text[] := '{}';
+begin
+  perform jobs.look_at_backlogs(p_now);
+  for v_found in
+    -- A run that ended in error.
+    select format('failed %s', r.job) as incident,
+      format('The last run of %s failed: %s done, %s failed.', r.job, r.processed, r.failed) as message, '{}'::jsonb as details
+    from jobs.definitions d
+    cross join lateral (
+      select x.* from jobs.runs x where x.job = d.job and x.finished_at is not null order by x.started_at desc limit 1) r
+    where r.status = 'error'
+    union all
+    -- A scheduled run that should be over.
+    select format('overdue %s', r.job), format('A run of %s started at %s and is not over.', r.job, r.started_at), '{}'
+    from jobs.runs r
+    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour'
+    union all
+    -- More comes than goes: within the hour the wait will be longer than the plans promise.
+    select format('growth %s', f.job),
+      format('%s: the backlog grows faster than it drains: %s items are ready, %s more each minute, %s are done per minute. '
+        'At this rate the target of %s s will be broken at %s UTC.', f.job, f.ready, f.growth_per_minute, f.drained_per_minute, f.target_seconds,
+        to_char(f.breach_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')),
+      to_jsonb(f)
+    from jobs.forecast(p_now) f
+    where f.breach_at <= p_now + interval '1 hour'
+    union all
+    -- Work waits longer than the plans promise.
+    select format('backlog %s', b.job), format('%s: the oldest ready item waits since %s; the target of its plan is %s s. Drained per minute: %s.',
+      b.job, b.since, b.target_seconds, b.per_minute),
+      jsonb_build_object('job', b.job, 'since', b.since, 'target_seconds', b.target_seconds, 'drained_per_minute', b.per_minute)
+    from (
+      select l.job, min(n.run_at) as since, min(coalesce(p.target_seconds, 600)) as target_seconds,
+        (select count(*) / 5 from jobs.attempts a where a.job = l.job and a.finished_at > p_now - interval '5 minutes') as per_minute
+      from (select x.* from jobs.lanes x where x.awake order by x.vtime limit 200) l
+      join lateral (
+        select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null order by i.run_at, i.item_id limit 1) n on true
+      left join public.tenants t on t.id = l.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600))
+      group by l.job
+    ) b
+    union all
+    -- Items died within the last hour.
+    select format('dead %s', d.job), format('%s items of %s died within the last hour. jobs.why(item_id) tells why; jobs.replay tries them again.', count(*), d.job), '{}'
+    from jobs.dead_items d where d.died_at > p_now - interval '1 hour' group by d.job
+    union all
+    -- Doorbells that nobody answers.
+    select format('doorbells %s', d.job), format('%s of the last doorbells of %s were not answered within 10 s.', count(*) filter (where d.answered_at is null), d.job), '{}'
+    from jobs.drains d
+    where d.rung_at between p_now - interval '5 minutes' and p_now - interval '10 seconds'
+    group by d.job
+    having count(*) filter (where d.answered_at is null) >= 3 and count(*) filter (where d.answered_at is null) > count(*) filter (where d.answered_at is not null)
+    union all
+    -- The clock stood still: this tick came much later than it should.
+    select 'tick', format('No tick came between %s and %s.', p.last_tick_at, p_now), '{}'
+    from jobs.platform p where p.last_tick_at < p_now - make_interval(secs => 5 * p.tick_seconds + 60)
+  loop
+    v_open := v_open || v_found.incident;
+    perform jobs.open_alert(null, v_found.incident, v_found.message, v_found.details);
+  end loop;
+  -- What this looks for and does not find any more is over.
+  update jobs.alerts a set closed_at = p_now
+  where a.closed_at is null and a.tenant_id is null and a.incident ~ '^(failed|overdue|growth|backlog|dead|doorbells|tick)( |$)' and a.incident <> all (v_open);
 end
 $function$;
 
@@ -1041,6 +1593,72 @@ begin
   return jsonb_build_object('tenant_id', v_tenant_id,
     'app_secrets', case when coalesce(v_secret ->> 'app_secret', '') = '' then '[]' else jsonb_build_array(v_secret ->> 'app_secret') end,
     'verify_token', nullif(v_secret ->> 'verify_token', ''));
+end
+$function$;
+
+create or replace function jobs.write_settled (
+  p_batch jobs.batches,
+  p_settled jobs.settled[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_one jobs.settled;
+  v_tenants uuid[];
+  v_freed integer[];
+begin
+  insert into jobs.attempts (
+    tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
+  select s.tenant_id, s.item_id, s.tries, (p_batch).job, s.subject_id, (p_batch).batch_id, s.run_id, s.outcome, s.error,
+    s.credential_source, s.due_at, (p_batch).leased_at, s.trace_id
+  from unnest(p_settled) s
+  where s.outcome <> 'held';
+
+  -- One by one: a join could begin with all items that wait.
+  for v_one in select s.* from unnest(p_settled) s where not s.ends loop
+    update jobs.items i
+    set batch_id = null, begun = false, begun_by = null, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
+      tries = v_one.tries, last_error = coalesce(v_one.error, i.last_error)
+    where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
+  end loop;
+
+  insert into jobs.dead_items (
+    tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+  select s.tenant_id, s.item_id, i.job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, coalesce(s.error, i.last_error),
+    i.enqueued_at, s.trace_id, i.dedupe_key
+  from unnest(p_settled) s
+  cross join lateral (
+    select x.job, x.payload, x.last_error, x.enqueued_at, x.dedupe_key from jobs.items x
+    where x.tenant_id = s.tenant_id and x.item_id = s.item_id and x.batch_id = (p_batch).batch_id
+    offset 0
+  ) i
+  where s.ends and s.dies is not null;
+
+  delete from jobs.items i
+  where i.ctid = any (array(
+    select x.place
+    from unnest(p_settled) s
+    cross join lateral (
+      select y.ctid as place from jobs.items y
+      where y.tenant_id = s.tenant_id and y.item_id = s.item_id and y.batch_id = (p_batch).batch_id
+      offset 0
+    ) x
+    where s.ends));
+
+  select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
+  from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
+  delete from jobs.leases e
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants) and e.open <= v_freed[array_position(v_tenants, e.tenant_id)];
+  update jobs.leases e
+  set open = e.open - v_freed[array_position(v_tenants, e.tenant_id)]
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants);
 end
 $function$;
 
@@ -5113,6 +5731,9 @@ create or replace function private.unlink_account (
   set search_path to ''
   AS $function$
 begin
+  if not exists (select from public.participants p where p.tenant_id = p_tenant_id and p.user_id = (select auth.uid())) then
+    raise exception 'Take part in a campaign of this business first.' using errcode = 'PT404';
+  end if;
   delete from public.linked_accounts a
   using public.participants p
   where a.tenant_id = p_tenant_id and a.platform = p_platform and p.tenant_id = a.tenant_id and p.id = a.participant_id
@@ -5424,6 +6045,10 @@ create or replace function public.unlink_account (
   select private.unlink_account(unlink_account.tenant_id, unlink_account.platform)
 $function$;
 
+alter table "jobs"."backlogs"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "backlogs_job_fkey" foreign key (job) references jobs.definitions(job) on delete cascade;
+
 alter table "private"."built_in_messages"
   -- squawk-ignore adding-serial-primary-key-field
   add constraint "built_in_messages_pkey" primary key (kind, channel, language);
@@ -5670,6 +6295,12 @@ create view "public"."verification_summary" with (security_invoker=true) AS  SEL
      JOIN public.campaigns g ON (((g.tenant_id = t.tenant_id) AND (g.id = t.campaign_id))))
   WHERE (c.tenant_id = ANY (ARRAY( SELECT private.tenant_ids('viewer'::public.member_role) AS tenant_ids)))
   GROUP BY c.tenant_id, t.campaign_id, g.name, c.task_id, t.title, t.kind, c.status, c.method;
+
+create index attempts_finished_at_idx on only jobs.attempts using brin (finished_at)
+  with (autosummarize='on', pages_per_range='16');
+
+create index batches_request_idx on jobs.batches using btree (request)
+  where (request is not null);
 
 create index conversations_touched_at_idx on private.conversations using btree (touched_at);
 
@@ -5951,6 +6582,16 @@ create policy "task_kinds_select_everyone" on "public"."task_kinds"
   to "authenticated"
   using ((kind is not null));
 
+comment on column "jobs"."alerts"."details" is 'The numbers behind the message, as they are now; of a growing backlog also breach_at, when its plan''s promise is expected to break.';
+
+comment on column "jobs"."batches"."request" is 'The call that asked for it, by the worker''s own id: the same call made again, because its answer was lost, gets the same batch.';
+
+comment on column "jobs"."items"."begun_by" is 'The call of begin_effects that marked it, by the worker''s own id: made again, it is answered as the first time.';
+
+comment on column "jobs"."run_tenants"."started_at" is 'When the run started, so that its counts go when it goes.';
+
+comment on column "jobs"."runs"."expected" is 'How many items a scheduled run has; when so many have ended, the run is over. Null for queues and manual runs.';
+
 comment on column "private"."conversations"."start_word_at" is 'When the person last wrote START or the like. No consent: that needs words that name the business.';
 
 comment on column "private"."post_readings"."read_since" is 'Comments since then are stored; a task that is older reads the post again.';
@@ -6029,10 +6670,30 @@ comment on column "public"."task_kinds"."rewarded_engagement" is 'True where a p
 
 comment on column "public"."task_kinds"."rule_version" is 'The version of the rule by which claims of this kind are decided; every decision notes it.';
 
+comment on function "jobs"."batch_again"(uuid) is 'The open batch that this call was given before, as it was answered then; null when there is none.';
+
+comment on function "jobs"."batch_answer"(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';
+
+comment on function "jobs"."begin_effects"(bigint, bigint[], uuid) is 'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. With the same request (the caller''s own id of this call) a repeated call is answered as the first one: nothing was sent between the two. If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';
+
+comment on function "jobs"."close_batch"(bigint, jsonb, boolean, uuid) is 'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | {"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat; with the same request (the caller''s own id of this call) the next batch of a lost answer is handed out again. Definer: the engine''s tables are written by its functions only.';
+
 comment on function "jobs"."deletion_status"(text) is 'For functions/webhooks: {"status", "requested_at", "completed_at"} of a deletion by its confirmation code; null when there is none.';
+
+comment on function "jobs"."forecast"(timestamp with time zone) is 'Jobs whose backlog grows faster than it drains, with the time at which the strictest target of the plans that wait is expected to break.';
 
 comment on function "jobs"."keep_refreshed_token"(bigint, bigint, text, timestamp
   with time zone) is 'Stores the renewed token of the tenant whose item this is. Only for a batch of refresh-meta-tokens whose lease lives, and only in the place of the token that went out with it. False: too late, nothing changed. Definer: writes Vault, which no API role may.';
+
+comment on function "jobs"."look_at_backlogs"(timestamp with time zone) is 'Notes how many items of each job are ready, and how that has changed since the last look.';
+
+comment on function "jobs"."make_partition"(text, text, text, date, date) is 'Makes a partition of history for the time from p_from until p_until (UTC days), if it is missing and nothing is in its place.';
+
+comment on function "jobs"."make_partitions"(timestamp with time zone) is 'History partitions: of attempts today and three days ahead are there, those older than 30 days are dropped; of runs this month and the next, those older than 90 days are dropped.';
+
+comment on function "jobs"."next_batch"(uuid, text, integer, uuid) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: the batch of an answer that was lost is handed out again. The only place where secrets leave the database. Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';
+
+comment on function "jobs"."open_alert"(uuid, text, text, jsonb) is 'Opens an alert unless the incident has an open one; then only its details follow.';
 
 comment on function "jobs"."receive_deletion"(uuid, text, text) is 'For functions/webhooks, once Meta''s signed_request is checked: notes that a person wants to be forgotten by this tenant and enqueues it. {"confirmation_code", "retry_after_seconds"}; the same request again has the same code. Definer: the engine''s tables are written by its functions only.';
 
@@ -6043,6 +6704,8 @@ comment on function "jobs"."record_comments"(bigint, uuid, jsonb) is 'The worker
 comment on function "jobs"."record_follower_count"(uuid, text, integer, date) is 'Notes how many followers an account had on a day; false when that day has its count already. Definer: one door for all who measure.';
 
 comment on function "jobs"."record_visit"(text, text, boolean) is 'For functions/webhooks: notes that the link of a claim was visited (counts = false: not) and returns the task''s own url; null when no claim of a link task has this code. Definer: signals are reachable for no API role.';
+
+comment on function "jobs"."watch"(timestamp with time zone) is 'Opens and closes the alerts that can be seen from the tables: failed, overdue, backlog (growing or too old), dead items, doorbells lost, tick missing. Called by the tick once a minute.';
 
 comment on function "jobs"."webhook_secrets"(text, text) is 'For functions/webhooks: {"tenant_id", "app_secrets": […], "verify_token"} of a tenant (slug, id, or "platform") for meta or whatsapp; null when there is none. Definer: reads Vault, which no API role may.';
 
@@ -6333,7 +6996,21 @@ comment on function "public"."set_credential"(uuid, public.provider, text, jsonb
 
 comment on function "public"."start_linking"(uuid, text) is 'The caller, a participant, wants to link an account (platform: instagram, facebook, whatsapp): {"code","expires_at","link"}. The code has to come from that account within the hour, as a message or in a comment; link opens the chat with it, or is null. Errors: PT404, 22023, PT429 too many.';
 
-comment on function "public"."unlink_account"(uuid, text) is 'The caller''s account of this platform is linked no more; false when none was. What it has proven stays proven, and proves nothing for others.';
+comment on function "public"."unlink_account"(uuid, text) is 'The caller''s account of this platform is linked no more; false when none was. What it has proven stays proven, and proves nothing for others. Error: PT404.';
+
+comment on table "jobs"."backlogs" is 'Per job how many items were ready at the last look, by how many each minute they have grown since the one before, and for how many looks in a row.';
+
+comment on table "jobs"."open_runs" is 'The run that stands for the present stretch of work of a queue: one at a time.';
+
+comment on table "jobs"."run_tenants" is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got. In the same months as its runs.';
+
+comment on table "jobs"."run_tenants_default" is 'Catches counts for which no monthly partition was made.';
+
+comment on table "jobs"."runs" is 'What the log, the health check and the dashboard show: start, end, status, counts and the first errors of each run. In partitions by month.';
+
+comment on table "jobs"."runs_default" is 'Catches runs for which no monthly partition was made.';
+
+comment on table "jobs"."slots" is 'The slots that have had their run: each job''s slot once. As long as history is kept.';
 
 comment on table "private"."built_in_messages" is 'What messages say where a tenant has no text of its own.';
 
@@ -6385,9 +7062,23 @@ comment on view "public"."reviews" is 'Claims that wait for a person, with the r
 
 comment on view "public"."verification_summary" is 'Claims per campaign, task, status and method, for members of the tenant. is_estimate: nothing was proven, a draw or the participants'' word decided.';
 
+revoke all on function "jobs"."batch_again"(uuid) from public;
+
+revoke all on function "jobs"."batch_answer"(jobs.definitions, jobs.batches, json) from public;
+
+revoke all on function "jobs"."begin_effects"(bigint, bigint[], uuid) from public;
+
+grant execute on function "jobs"."begin_effects"(bigint, bigint[], uuid) to "service_role";
+
+revoke all on function "jobs"."close_batch"(bigint, jsonb, boolean, uuid) from public;
+
+grant execute on function "jobs"."close_batch"(bigint, jsonb, boolean, uuid) to "service_role";
+
 revoke all on function "jobs"."deletion_status"(text) from public;
 
 grant execute on function "jobs"."deletion_status"(text) to "service_role";
+
+revoke all on function "jobs"."forecast"(timestamp with time zone) from public;
 
 revoke all
   on function "jobs"."keep_refreshed_token"(bigint, bigint, text, timestamp with time zone)
@@ -6396,6 +7087,16 @@ revoke all
 grant execute
   on function "jobs"."keep_refreshed_token"(bigint, bigint, text, timestamp with time zone)
   to "service_role";
+
+revoke all on function "jobs"."look_at_backlogs"(timestamp with time zone) from public;
+
+revoke all on function "jobs"."make_partition"(text, text, text, date, date) from public;
+
+revoke all on function "jobs"."next_batch"(uuid, text, integer, uuid) from public;
+
+grant execute on function "jobs"."next_batch"(uuid, text, integer, uuid) to "service_role";
+
+revoke all on function "jobs"."open_alert"(uuid, text, text, jsonb) from public;
 
 revoke all on function "jobs"."receive_deletion"(uuid, text, text) from public;
 
@@ -6776,6 +7477,8 @@ grant execute on function "public"."start_linking"(uuid, text) to "authenticated
 revoke all on function "public"."unlink_account"(uuid, text) from public;
 
 grant execute on function "public"."unlink_account"(uuid, text) to "authenticated";
+
+grant select on table "jobs"."backlogs" to "service_role";
 
 grant select on table "public"."acknowledgements" to "authenticated";
 
