@@ -15,15 +15,12 @@ select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) 
   ('data_deletions', 'select'),
   ('notification_outbox', 'select'), ('participants', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
   ('spin_ledger', 'select'), ('tenants', 'select'),
-  ('message_settings', 'select'), ('message_templates', 'select'), ('opt_ins', 'select'), ('reminder_settings', 'select')
-$$, 'the tables that a signed-in user may read whole');
-select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
-  ('campaigns', 'delete'), ('social_tasks', 'delete'),
-  ('message_templates', 'delete')
+  ('message_settings', 'select'), ('message_templates', 'select'), ('opt_ins', 'select'), ('reminder_settings', 'select'),
   ('acknowledgements', 'select'), ('cohorts', 'select'), ('completion_decisions', 'select'), ('follower_counts', 'select'),
   ('linked_accounts', 'select'), ('reviews', 'select'), ('rules', 'select'), ('task_kinds', 'select'), ('verification_summary', 'select')
 $$, 'the tables that a signed-in user may read whole');
 select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
+  ('message_templates', 'delete'),
   ('campaigns', 'delete'), ('cohorts', 'delete'), ('social_tasks', 'delete')
 $$, 'rows that a signed-in user may delete; inserting and updating is granted by column');
 select set_eq($$
@@ -35,20 +32,15 @@ select set_eq($$
     and has_column_privilege('authenticated', c.oid, a.attnum, p.privilege)
   group by c.oid, p.privilege
 $$, $$ values
-  ('campaigns', 'insert', 'ends_at name notifications_enabled notify_from notify_until starts_at status tenant_id time_zone'),
-  ('campaigns', 'update', 'ends_at name notifications_enabled notify_from notify_until starts_at status time_zone'),
   ('participants', 'update', 'display_name facebook_user_id instagram_username language phone whatsapp_opt_in_at'),
   ('message_settings', 'update', 'messages_per_second resend_unknown welcome_enabled'),
   ('message_templates', 'insert', 'body category channel kind language subject tenant_id whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
   ('message_templates', 'update', 'body category subject whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
   ('reminder_settings', 'update', 'enabled remind_before'),
-  ('social_tasks', 'insert', 'active campaign_id kind post_id recheck_every reward_spins tenant_id title verify_within'),
-  ('social_tasks', 'update', 'active post_id recheck_every reward_spins title verify_within'),
   ('campaigns', 'insert', 'acceptance_rate eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at statistical_basis status strategy tenant_id time_zone username_match'),
   ('campaigns', 'update', 'acceptance_rate eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at statistical_basis status strategy time_zone username_match'),
   ('cohorts', 'insert', 'acceptance_rate name statistical_basis strategy tenant_id'),
   ('cohorts', 'update', 'acceptance_rate name statistical_basis strategy'),
-  ('participants', 'update', 'display_name facebook_user_id instagram_username phone whatsapp_opt_in_at'),
   ('social_tasks', 'insert', 'active campaign_id keyword kind platform_credential_allowed post_id recheck_every reward_spins tenant_id title url verify_within'),
   ('social_tasks', 'update', 'active keyword platform_credential_allowed post_id recheck_every reward_spins title url verify_within'),
   ('tenants', 'update', 'campaign_notifications campaign_notify_from campaign_notify_until locale name time_zone')
