@@ -17,6 +17,7 @@ import { surfaceOf, tenantTables } from './tables.ts';
 const people = ['ownerA', 'memberA', 'ownerB', 'stranger', 'anon'];
 
 /** Every table of a schema as text, for the search for canaries. */
+/** All rows of a schema but the victim's own. */
 async function dump(trial: Trial, schema: string): Promise<string> {
   const { admin } = trial.world;
   const tables = await admin<{ name: string }[]>`
@@ -24,7 +25,9 @@ async function dump(trial: Trial, schema: string): Promise<string> {
     where n.nspname = ${schema} and c.relkind in ('r', 'p') and not c.relispartition`;
   const texts: string[] = [];
   for (const { name } of tables) {
-    const rows = await admin.unsafe<{ row: string }[]>(`select t::text as row from ${name} t`);
+    const rows = await admin.unsafe<{ row: string }[]>(
+      `select t::text as row from ${name} t where to_jsonb(t) ->> 'tenant_id' is distinct from '${trial.ids.b.tenant}'`,
+    );
     texts.push(`${name}\n${rows.map(({ row }) => row).join('\n')}`);
   }
   return texts.join('\n');
