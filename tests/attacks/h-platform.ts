@@ -16,8 +16,7 @@ import { surfaceOf, tenantTables } from './tables.ts';
 
 const people = ['ownerA', 'memberA', 'ownerB', 'stranger', 'anon'];
 
-/** Every table of a schema as text, for the search for canaries. */
-/** All rows of a schema but the victim's own. */
+/** Every table of a schema as text but for the victim’s own rows, for the search for canaries. */
 async function dump(trial: Trial, schema: string): Promise<string> {
   const { admin } = trial.world;
   const tables = await admin<{ name: string }[]>`
