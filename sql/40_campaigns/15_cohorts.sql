@@ -9,7 +9,6 @@ create table public.cohorts (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   primary key (tenant_id, id),
-  constraint one_cohort_per_name unique (tenant_id, name),
   constraint cohorts_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
   constraint name_is_not_empty check (btrim(name) <> '' and char_length(name) <= 120),
   constraint strategy_is_one_of_the_known check (strategy in ('api', 'honor_system', 'statistical', 'manual')),

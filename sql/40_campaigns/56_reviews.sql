@@ -23,7 +23,7 @@ declare
 begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'member');
-    perform private.limit_calls('review_completion', (select auth.uid()));
+    perform private.limit_calls('approve_completion', (select auth.uid()));
   end if;
   if not p_approve and v_note is null then
     raise exception 'A rejection says why.' using errcode = '22023';

@@ -734,9 +734,11 @@ export const functions: Group = {
         opt_in: () => ['participantA', { tenant_id: a.tenant, channel: 'whatsapp' }],
         start_linking: () => ['participantA', { tenant_id: a.tenant, platform: 'instagram' }],
         acknowledge_rule: () => ['adminA', { tenant_id: a.tenant, rule: 'rewarded_engagement', version: 1 }],
+        approve_completion: () => ['memberA', { tenant_id: a.tenant, completion_id: a.review }],
         confirm_sign_up: () => ['memberA', { tenant_id: a.tenant, code: a.signUpCode }],
       };
       await admin`delete from public.completions where tenant_id = ${a.tenant} and task_id in (${a.claimable}, ${a.openTask}) and participant_id = ${a.participant}`;
+      await admin`update public.completions set status = 'manual_review', verified_at = null, method = null where tenant_id = ${a.tenant} and id = ${a.review}`;
       const limits = await admin<
         { name: string; calls: number; seconds: number }[]
       >`select name, calls, seconds from private.call_limits`;

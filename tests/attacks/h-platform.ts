@@ -16,7 +16,7 @@ import { surfaceOf, tenantTables } from './tables.ts';
 
 const people = ['ownerA', 'memberA', 'ownerB', 'stranger', 'anon'];
 
-/** Every table of a schema as text, for the search for canaries. */
+/** Every table of a schema as text but for the victim’s own rows, for the search for canaries. */
 async function dump(trial: Trial, schema: string): Promise<string> {
   const { admin } = trial.world;
   const tables = await admin<{ name: string; owned: boolean }[]>`
@@ -29,6 +29,10 @@ async function dump(trial: Trial, schema: string): Promise<string> {
     // What a table holds of B for B is in its place.
     const others = owned ? ` where t.tenant_id is distinct from '${trial.ids.b.tenant}'` : '';
     const rows = await admin.unsafe<{ row: string }[]>(`select t::text as row from ${name} t${others}`);
+  for (const { name } of tables) {
+    const rows = await admin.unsafe<{ row: string }[]>(
+      `select t::text as row from ${name} t where to_jsonb(t) ->> 'tenant_id' is distinct from '${trial.ids.b.tenant}'`,
+    );
     texts.push(`${name}\n${rows.map(({ row }) => row).join('\n')}`);
   }
   return texts.join('\n');
