@@ -9,6 +9,7 @@ export type Database = {
         Row: {
           alert_id: number;
           closed_at: string | null;
+          details: NonNullable<Json>;
           incident: string;
           message: string;
           opened_at: string;
@@ -18,6 +19,7 @@ export type Database = {
         Insert: {
           alert_id?: never;
           closed_at?: string | null;
+          details?: NonNullable<Json>;
           incident: string;
           message: string;
           opened_at?: string;
@@ -26,6 +28,7 @@ export type Database = {
         Update: {
           alert_id?: never;
           closed_at?: string | null;
+          details?: NonNullable<Json>;
           incident?: string;
           message?: string;
           opened_at?: string;
@@ -137,6 +140,39 @@ export type Database = {
         };
         Relationships: [];
       };
+      backlogs: {
+        Row: {
+          grown_for: number;
+          growth_per_minute: number;
+          job: string;
+          ready: number;
+          seen_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          grown_for?: number;
+          growth_per_minute?: number;
+          job: string;
+          ready: number;
+          seen_at: string;
+        };
+        Update: {
+          grown_for?: number;
+          growth_per_minute?: number;
+          job?: string;
+          ready?: number;
+          seen_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'backlogs_job_fkey';
+            columns: ['job'];
+            isOneToOne: true;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
       batches: {
         Row: {
           batch_id: number;
@@ -145,6 +181,7 @@ export type Database = {
           lease_until: string;
           leased_at: string;
           loaded: boolean;
+          request: string | null;
           run_id: number | null;
         };
         ComputedFields: never;
@@ -155,6 +192,7 @@ export type Database = {
           lease_until: string;
           leased_at?: string;
           loaded?: boolean;
+          request?: string | null;
           run_id?: number | null;
         };
         Update: {
@@ -164,6 +202,7 @@ export type Database = {
           lease_until?: string;
           leased_at?: string;
           loaded?: boolean;
+          request?: string | null;
           run_id?: number | null;
         };
         Relationships: [];
@@ -440,6 +479,7 @@ export type Database = {
           attempts: number;
           batch_id: number | null;
           begun: boolean;
+          begun_by: string | null;
           dedupe_key: string | null;
           enqueued_at: string;
           item_id: number;
@@ -459,6 +499,7 @@ export type Database = {
           attempts?: number;
           batch_id?: number | null;
           begun?: boolean;
+          begun_by?: string | null;
           dedupe_key?: string | null;
           enqueued_at?: string;
           item_id?: never;
@@ -477,6 +518,7 @@ export type Database = {
           attempts?: number;
           batch_id?: number | null;
           begun?: boolean;
+          begun_by?: string | null;
           dedupe_key?: string | null;
           enqueued_at?: string;
           item_id?: never;
@@ -578,6 +620,30 @@ export type Database = {
           },
         ];
       };
+      open_runs: {
+        Row: {
+          job: string;
+          run_id: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          job: string;
+          run_id: number;
+        };
+        Update: {
+          job?: string;
+          run_id?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'open_runs_job_fkey';
+            columns: ['job'];
+            isOneToOne: true;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
       platform: {
         Row: {
           cleaned_at: string;
@@ -650,6 +716,7 @@ export type Database = {
           failed: number;
           processed: number;
           run_id: number;
+          started_at: string;
           tenant_id: string;
         };
         ComputedFields: never;
@@ -658,6 +725,7 @@ export type Database = {
           failed?: number;
           processed?: number;
           run_id: number;
+          started_at?: string;
           tenant_id: string;
         };
         Update: {
@@ -665,17 +733,38 @@ export type Database = {
           failed?: number;
           processed?: number;
           run_id?: number;
+          started_at?: string;
           tenant_id?: string;
         };
-        Relationships: [
-          {
-            foreignKeyName: 'run_tenants_run_fkey';
-            columns: ['run_id'];
-            isOneToOne: false;
-            referencedRelation: 'runs';
-            referencedColumns: ['run_id'];
-          },
-        ];
+        Relationships: [];
+      };
+      run_tenants_default: {
+        Row: {
+          drain_id: string;
+          failed: number;
+          processed: number;
+          run_id: number;
+          started_at: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          drain_id: string;
+          failed?: number;
+          processed?: number;
+          run_id: number;
+          started_at?: string;
+          tenant_id: string;
+        };
+        Update: {
+          drain_id?: string;
+          failed?: number;
+          processed?: number;
+          run_id?: number;
+          started_at?: string;
+          tenant_id?: string;
+        };
+        Relationships: [];
       };
       runs: {
         Row: {
@@ -724,6 +813,76 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: 'runs_job_fkey';
+            columns: ['job'];
+            isOneToOne: false;
+            referencedRelation: 'definitions';
+            referencedColumns: ['job'];
+          },
+        ];
+      };
+      runs_default: {
+        Row: {
+          errors: NonNullable<Json>;
+          expected: number | null;
+          failed: number;
+          finished_at: string | null;
+          job: string;
+          message: string | null;
+          processed: number;
+          run_id: number;
+          slot: string | null;
+          started_at: string;
+          status: Database['jobs']['Enums']['run_status'];
+          trigger: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          errors?: NonNullable<Json>;
+          expected?: number | null;
+          failed?: number;
+          finished_at?: string | null;
+          job: string;
+          message?: string | null;
+          processed?: number;
+          run_id?: never;
+          slot?: string | null;
+          started_at?: string;
+          status?: Database['jobs']['Enums']['run_status'];
+          trigger: string;
+        };
+        Update: {
+          errors?: NonNullable<Json>;
+          expected?: number | null;
+          failed?: number;
+          finished_at?: string | null;
+          job?: string;
+          message?: string | null;
+          processed?: number;
+          run_id?: never;
+          slot?: string | null;
+          started_at?: string;
+          status?: Database['jobs']['Enums']['run_status'];
+          trigger?: string;
+        };
+        Relationships: [];
+      };
+      slots: {
+        Row: {
+          job: string;
+          slot: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          job: string;
+          slot: string;
+        };
+        Update: {
+          job?: string;
+          slot?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'slots_job_fkey';
             columns: ['job'];
             isOneToOne: false;
             referencedRelation: 'definitions';
@@ -810,8 +969,23 @@ export type Database = {
         };
         Returns: string;
       };
+      batch_again: { Args: { p_request: string }; Returns: Json };
+      batch_answer: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_tenants: Json;
+        };
+        Returns: Json;
+      };
       begin_drain: { Args: { p_job: string }; Returns: string };
-      begin_effects: { Args: { batch_id: number; items: number[] }; Returns: number[] };
+      begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
       call_load: {
         Args: {
           p_definition: Omit<
@@ -829,7 +1003,10 @@ export type Database = {
       claim_lock: { Args: { p_job: string }; Returns: undefined };
       clean: { Args: { p_now: string }; Returns: undefined };
       close_alert: { Args: { p_incident: string; p_tenant_id: string }; Returns: undefined };
-      close_batch: { Args: { batch_id: number; next?: boolean; outcomes: Json }; Returns: Json };
+      close_batch: {
+        Args: { batch_id: number; next?: boolean; outcomes: Json; request?: string };
+        Returns: Json;
+      };
       close_breakers: {
         Args: { p_now: string; p_provider: Database['public']['Enums']['provider']; p_tenant_ids: string[] };
         Returns: undefined;
@@ -897,6 +1074,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      deletion_status: { Args: { code: string }; Returns: Json };
       drain_is_live: {
         Args: {
           p_drain: Omit<
@@ -935,6 +1113,17 @@ export type Database = {
       extend_batch: { Args: { batch_id: number }; Returns: boolean };
       finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
       finish_run: { Args: { p_run_id: number }; Returns: undefined };
+      forecast: {
+        Args: { p_now: string };
+        Returns: {
+          breach_at: string;
+          drained_per_minute: number;
+          growth_per_minute: number;
+          job: string;
+          ready: number;
+          target_seconds: number;
+        }[];
+      };
       guard_of: { Args: { p_tenant_id: string }; Returns: number };
       guards_of: { Args: { p_job: string }; Returns: number };
       health: { Args: Record<PropertyKey, never>; Returns: Json };
@@ -1002,6 +1191,10 @@ export type Database = {
           weight: number;
         }[];
       };
+      keep_refreshed_token: {
+        Args: { batch_id: number; expires_at: string; item_id: number; token: string };
+        Returns: boolean;
+      };
       latest_slot: {
         Args: { p_from: string; p_schedule: string; p_until: string; p_zone: string };
         Returns: string;
@@ -1022,6 +1215,11 @@ export type Database = {
         };
         Returns: Json;
       };
+      look_at_backlogs: { Args: { p_now: string }; Returns: undefined };
+      make_partition: {
+        Args: { p_column: string; p_from: string; p_name: string; p_table: string; p_until: string };
+        Returns: undefined;
+      };
       make_partitions: { Args: { p_now: string }; Returns: undefined };
       match_outcomes: {
         Args: {
@@ -1038,14 +1236,17 @@ export type Database = {
         };
         Returns: Database['jobs']['CompositeTypes']['settled'][];
       };
-      next_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: Json };
+      next_batch: {
+        Args: { batch_size?: number; drain_id: string; job: string; request?: string };
+        Returns: Json;
+      };
       next_slots: {
         Args: { after?: string; count?: number; schedule: string; time_zone?: string };
         Returns: string[];
       };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
       open_alert: {
-        Args: { p_incident: string; p_message: string; p_tenant_id: string };
+        Args: { p_details?: Json; p_incident: string; p_message: string; p_tenant_id: string };
         Returns: undefined;
       };
       open_due_slots: { Args: { p_now: string }; Returns: number };
@@ -1136,6 +1337,17 @@ export type Database = {
       rate_interval: { Args: { p_rate: number }; Returns: number };
       rate_room: { Args: { p_free_at: string; p_now: string; p_rate: number }; Returns: number };
       reap: { Args: { p_limit?: number; p_now: string }; Returns: number };
+      receive_deletion: { Args: { sha256: string; subject: string; tenant_id: string }; Returns: Json };
+      receive_webhook: {
+        Args: { body: Json; sha256: string; source: string; tenant_id: string };
+        Returns: Json;
+      };
+      record_comments: { Args: { batch_id: number; post: Json; tenant_id: string }; Returns: number };
+      record_follower_count: {
+        Args: { day?: string; followers: number; platform: string; tenant_id: string };
+        Returns: boolean;
+      };
+      record_visit: { Args: { code: string; counts?: boolean; tenant: string }; Returns: string };
       remove_platform_admin: { Args: { user_id: string }; Returns: boolean };
       replay: {
         Args: { died_after?: string; dry_run?: boolean; job: string; reason?: string; tenant_id?: string };
@@ -1252,6 +1464,7 @@ export type Database = {
         Returns: undefined;
       };
       watch: { Args: { p_now: string }; Returns: undefined };
+      webhook_secrets: { Args: { provider: string; tenant: string }; Returns: Json };
       why: { Args: { item_id: number; tenant_id?: string }; Returns: string };
       work: { Args: Record<PropertyKey, never>; Returns: boolean };
       work_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: number };
@@ -1334,6 +1547,48 @@ export type Database = {
   };
   public: {
     Tables: {
+      acknowledgements: {
+        Row: {
+          acknowledged_at: string;
+          campaign_id: string | null;
+          id: string;
+          rule: string;
+          tenant_id: string;
+          text: string;
+          user_id: string | null;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          acknowledged_at?: string;
+          campaign_id?: string | null;
+          id?: string;
+          rule: string;
+          tenant_id: string;
+          text: string;
+          user_id?: string | null;
+          version: number;
+        };
+        Update: {
+          acknowledged_at?: string;
+          campaign_id?: string | null;
+          id?: string;
+          rule?: string;
+          tenant_id?: string;
+          text?: string;
+          user_id?: string | null;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'acknowledgements_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       audit_log: {
         Row: {
           action: string;
@@ -1367,47 +1622,77 @@ export type Database = {
       };
       campaigns: {
         Row: {
+          acceptance_rate: number;
           created_at: string;
+          eligibility: string | null;
           ends_at: string | null;
           id: string;
           name: string;
           notifications_enabled: boolean;
           notify_from: string;
           notify_until: string;
+          official_rules: string | null;
+          prize_terms: string | null;
+          promotion: boolean;
+          release_text: string | null;
+          reward_after: string | null;
           starts_at: string;
+          statistical_basis: string;
           status: Database['public']['Enums']['campaign_status'];
+          strategy: string;
           tenant_id: string;
           time_zone: string;
           updated_at: string;
+          username_match: boolean;
         };
         ComputedFields: never;
         Insert: {
+          acceptance_rate?: number;
           created_at?: string;
+          eligibility?: string | null;
           ends_at?: string | null;
           id?: string;
           name: string;
           notifications_enabled?: boolean;
           notify_from?: string;
           notify_until?: string;
+          official_rules?: string | null;
+          prize_terms?: string | null;
+          promotion?: boolean;
+          release_text?: string | null;
+          reward_after?: string | null;
           starts_at?: string;
+          statistical_basis?: string;
           status?: Database['public']['Enums']['campaign_status'];
+          strategy?: string;
           tenant_id: string;
           time_zone?: string;
           updated_at?: string;
+          username_match?: boolean;
         };
         Update: {
+          acceptance_rate?: number;
           created_at?: string;
+          eligibility?: string | null;
           ends_at?: string | null;
           id?: string;
           name?: string;
           notifications_enabled?: boolean;
           notify_from?: string;
           notify_until?: string;
+          official_rules?: string | null;
+          prize_terms?: string | null;
+          promotion?: boolean;
+          release_text?: string | null;
+          reward_after?: string | null;
           starts_at?: string;
+          statistical_basis?: string;
           status?: Database['public']['Enums']['campaign_status'];
+          strategy?: string;
           tenant_id?: string;
           time_zone?: string;
           updated_at?: string;
+          username_match?: boolean;
         };
         Relationships: [
           {
@@ -1419,8 +1704,111 @@ export type Database = {
           },
         ];
       };
+      cohorts: {
+        Row: {
+          acceptance_rate: number | null;
+          created_at: string;
+          id: string;
+          name: string;
+          statistical_basis: string | null;
+          strategy: string | null;
+          tenant_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          acceptance_rate?: number | null;
+          created_at?: string;
+          id?: string;
+          name: string;
+          statistical_basis?: string | null;
+          strategy?: string | null;
+          tenant_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          acceptance_rate?: number | null;
+          created_at?: string;
+          id?: string;
+          name?: string;
+          statistical_basis?: string | null;
+          strategy?: string | null;
+          tenant_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'cohorts_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      completion_decisions: {
+        Row: {
+          actor: string;
+          actor_id: string | null;
+          at: string;
+          completion_id: string;
+          evidence: Json | null;
+          from_status: string;
+          id: string;
+          method: string | null;
+          participant_id: string;
+          reason: string | null;
+          rule_version: number;
+          task_id: string;
+          tenant_id: string;
+          to_status: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          actor: string;
+          actor_id?: string | null;
+          at?: string;
+          completion_id: string;
+          evidence?: Json | null;
+          from_status: string;
+          id?: string;
+          method?: string | null;
+          participant_id: string;
+          reason?: string | null;
+          rule_version: number;
+          task_id: string;
+          tenant_id: string;
+          to_status: string;
+        };
+        Update: {
+          actor?: string;
+          actor_id?: string | null;
+          at?: string;
+          completion_id?: string;
+          evidence?: Json | null;
+          from_status?: string;
+          id?: string;
+          method?: string | null;
+          participant_id?: string;
+          reason?: string | null;
+          rule_version?: number;
+          task_id?: string;
+          tenant_id?: string;
+          to_status?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'completion_decisions_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       completions: {
         Row: {
+          action_url: string | null;
           claimed_at: string;
           code: string;
           created_at: string;
@@ -1428,8 +1816,12 @@ export type Database = {
           deadline: string;
           evidence: Json | null;
           id: string;
+          method: string | null;
           participant_id: string;
           reason: string | null;
+          route: string;
+          seen_at: string | null;
+          settle_at: string | null;
           status: Database['public']['Enums']['completion_status'];
           task_id: string;
           tenant_id: string;
@@ -1438,6 +1830,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          action_url?: string | null;
           claimed_at?: string;
           code: string;
           created_at?: string;
@@ -1445,8 +1838,12 @@ export type Database = {
           deadline: string;
           evidence?: Json | null;
           id?: string;
+          method?: string | null;
           participant_id: string;
           reason?: string | null;
+          route?: string;
+          seen_at?: string | null;
+          settle_at?: string | null;
           status?: Database['public']['Enums']['completion_status'];
           task_id: string;
           tenant_id: string;
@@ -1454,6 +1851,7 @@ export type Database = {
           verified_at?: string | null;
         };
         Update: {
+          action_url?: string | null;
           claimed_at?: string;
           code?: string;
           created_at?: string;
@@ -1461,8 +1859,12 @@ export type Database = {
           deadline?: string;
           evidence?: Json | null;
           id?: string;
+          method?: string | null;
           participant_id?: string;
           reason?: string | null;
+          route?: string;
+          seen_at?: string | null;
+          settle_at?: string | null;
           status?: Database['public']['Enums']['completion_status'];
           task_id?: string;
           tenant_id?: string;
@@ -1498,7 +1900,11 @@ export type Database = {
           id: string;
           kind: string;
           provider: Database['public']['Enums']['provider'];
+          scopes: string[] | null;
+          secret_at: string;
           secret_id: string;
+          secret_keys: string[];
+          state: string;
           tenant_id: string;
           updated_at: string;
         };
@@ -1514,7 +1920,11 @@ export type Database = {
           id?: string;
           kind: string;
           provider: Database['public']['Enums']['provider'];
+          scopes?: string[] | null;
+          secret_at?: string;
           secret_id: string;
+          secret_keys?: string[];
+          state?: string;
           tenant_id: string;
           updated_at?: string;
         };
@@ -1529,13 +1939,95 @@ export type Database = {
           id?: string;
           kind?: string;
           provider?: Database['public']['Enums']['provider'];
+          scopes?: string[] | null;
+          secret_at?: string;
           secret_id?: string;
+          secret_keys?: string[];
+          state?: string;
           tenant_id?: string;
           updated_at?: string;
         };
         Relationships: [
           {
             foreignKeyName: 'credentials_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      data_deletions: {
+        Row: {
+          completed_at: string | null;
+          confirmation_code: string;
+          erased: NonNullable<Json>;
+          id: string;
+          request_sha256: string;
+          requested_at: string;
+          status: string;
+          subject: string | null;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          completed_at?: string | null;
+          confirmation_code?: string;
+          erased?: NonNullable<Json>;
+          id?: string;
+          request_sha256: string;
+          requested_at?: string;
+          status?: string;
+          subject?: string | null;
+          tenant_id: string;
+        };
+        Update: {
+          completed_at?: string | null;
+          confirmation_code?: string;
+          erased?: NonNullable<Json>;
+          id?: string;
+          request_sha256?: string;
+          requested_at?: string;
+          status?: string;
+          subject?: string | null;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'data_deletions_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      follower_counts: {
+        Row: {
+          day: string;
+          followers: number;
+          measured_at: string;
+          platform: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          day: string;
+          followers: number;
+          measured_at?: string;
+          platform: string;
+          tenant_id: string;
+        };
+        Update: {
+          day?: string;
+          followers?: number;
+          measured_at?: string;
+          platform?: string;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'follower_counts_tenant_fkey';
             columns: ['tenant_id'];
             isOneToOne: false;
             referencedRelation: 'tenants';
@@ -1597,6 +2089,48 @@ export type Database = {
           },
         ];
       };
+      linked_accounts: {
+        Row: {
+          external_id: string;
+          id: string;
+          linked_at: string;
+          linked_by: string;
+          participant_id: string;
+          platform: string;
+          tenant_id: string;
+          username: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          external_id: string;
+          id?: string;
+          linked_at?: string;
+          linked_by: string;
+          participant_id: string;
+          platform: string;
+          tenant_id: string;
+          username?: string | null;
+        };
+        Update: {
+          external_id?: string;
+          id?: string;
+          linked_at?: string;
+          linked_by?: string;
+          participant_id?: string;
+          platform?: string;
+          tenant_id?: string;
+          username?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'linked_accounts_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
       memberships: {
         Row: {
           created_at: string;
@@ -1630,64 +2164,211 @@ export type Database = {
           },
         ];
       };
-      notification_outbox: {
+      message_settings: {
         Row: {
-          body: string;
-          campaign_id: string;
-          completion_id: string;
           created_at: string;
-          credential_source: string | null;
-          held_until: string | null;
-          id: string;
-          kind: Database['public']['Enums']['message_kind'];
-          participant_id: string;
-          provider_message_id: string | null;
-          reason: string | null;
-          recipient: string | null;
-          sent: boolean;
-          sent_at: string | null;
-          status: Database['public']['Enums']['message_status'];
+          messages_per_second: number | null;
+          resend_unknown: boolean;
           tenant_id: string;
           updated_at: string;
+          welcome_enabled: boolean;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          messages_per_second?: number | null;
+          resend_unknown?: boolean;
+          tenant_id: string;
+          updated_at?: string;
+          welcome_enabled?: boolean;
+        };
+        Update: {
+          created_at?: string;
+          messages_per_second?: number | null;
+          resend_unknown?: boolean;
+          tenant_id?: string;
+          updated_at?: string;
+          welcome_enabled?: boolean;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'message_settings_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: true;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      message_templates: {
+        Row: {
+          body: string;
+          category: string;
+          channel: string;
+          created_at: string;
+          id: string;
+          kind: Database['public']['Enums']['message_kind'];
+          language: string;
+          pause_reason: string | null;
+          paused_at: string | null;
+          subject: string | null;
+          tenant_id: string;
+          updated_at: string;
+          whatsapp_parameters: string[];
+          whatsapp_parameters_are_named: boolean;
+          whatsapp_template_language: string | null;
+          whatsapp_template_name: string | null;
         };
         ComputedFields: never;
         Insert: {
           body: string;
-          campaign_id: string;
-          completion_id: string;
+          category?: string;
+          channel?: string;
           created_at?: string;
-          credential_source?: string | null;
-          held_until?: string | null;
           id?: string;
           kind: Database['public']['Enums']['message_kind'];
-          participant_id: string;
-          provider_message_id?: string | null;
-          reason?: string | null;
-          recipient?: string | null;
-          sent?: never;
-          sent_at?: string | null;
-          status?: Database['public']['Enums']['message_status'];
+          language?: string;
+          pause_reason?: string | null;
+          paused_at?: string | null;
+          subject?: string | null;
           tenant_id: string;
           updated_at?: string;
+          whatsapp_parameters?: string[];
+          whatsapp_parameters_are_named?: boolean;
+          whatsapp_template_language?: string | null;
+          whatsapp_template_name?: string | null;
         };
         Update: {
           body?: string;
-          campaign_id?: string;
-          completion_id?: string;
+          category?: string;
+          channel?: string;
           created_at?: string;
-          credential_source?: string | null;
-          held_until?: string | null;
           id?: string;
           kind?: Database['public']['Enums']['message_kind'];
-          participant_id?: string;
+          language?: string;
+          pause_reason?: string | null;
+          paused_at?: string | null;
+          subject?: string | null;
+          tenant_id?: string;
+          updated_at?: string;
+          whatsapp_parameters?: string[];
+          whatsapp_parameters_are_named?: boolean;
+          whatsapp_template_language?: string | null;
+          whatsapp_template_name?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'message_templates_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      notification_outbox: {
+        Row: {
+          body: string;
+          campaign_id: string | null;
+          category: string;
+          channel: string;
+          completion_id: string | null;
+          created_at: string;
+          credential_source: string | null;
+          dedupe_key: string;
+          delivery: string | null;
+          delivery_at: string | null;
+          earlier_message_ids: string[];
+          error_code: number | null;
+          first_tried_at: string | null;
+          held_until: string | null;
+          id: string;
+          kind: Database['public']['Enums']['message_kind'];
+          language: string | null;
+          participant_id: string | null;
+          payload: NonNullable<Json>;
+          provider_message_id: string | null;
+          reason: string | null;
+          recipient: string | null;
+          resends: number;
+          sent: boolean;
+          sent_at: string | null;
+          status: Database['public']['Enums']['message_status'];
+          subject: string | null;
+          template_id: string | null;
+          tenant_id: string;
+          unknown_since: string | null;
+          updated_at: string;
+          variables: NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          body: string;
+          campaign_id?: string | null;
+          category?: string;
+          channel?: string;
+          completion_id?: string | null;
+          created_at?: string;
+          credential_source?: string | null;
+          dedupe_key?: string;
+          delivery?: string | null;
+          delivery_at?: string | null;
+          earlier_message_ids?: string[];
+          error_code?: number | null;
+          first_tried_at?: string | null;
+          held_until?: string | null;
+          id?: string;
+          kind: Database['public']['Enums']['message_kind'];
+          language?: string | null;
+          participant_id?: string | null;
+          payload?: NonNullable<Json>;
           provider_message_id?: string | null;
           reason?: string | null;
           recipient?: string | null;
+          resends?: number;
           sent?: never;
           sent_at?: string | null;
           status?: Database['public']['Enums']['message_status'];
-          tenant_id?: string;
+          subject?: string | null;
+          template_id?: string | null;
+          tenant_id: string;
+          unknown_since?: string | null;
           updated_at?: string;
+          variables?: NonNullable<Json>;
+        };
+        Update: {
+          body?: string;
+          campaign_id?: string | null;
+          category?: string;
+          channel?: string;
+          completion_id?: string | null;
+          created_at?: string;
+          credential_source?: string | null;
+          dedupe_key?: string;
+          delivery?: string | null;
+          delivery_at?: string | null;
+          earlier_message_ids?: string[];
+          error_code?: number | null;
+          first_tried_at?: string | null;
+          held_until?: string | null;
+          id?: string;
+          kind?: Database['public']['Enums']['message_kind'];
+          language?: string | null;
+          participant_id?: string | null;
+          payload?: NonNullable<Json>;
+          provider_message_id?: string | null;
+          reason?: string | null;
+          recipient?: string | null;
+          resends?: number;
+          sent?: never;
+          sent_at?: string | null;
+          status?: Database['public']['Enums']['message_status'];
+          subject?: string | null;
+          template_id?: string | null;
+          tenant_id?: string;
+          unknown_since?: string | null;
+          updated_at?: string;
+          variables?: NonNullable<Json>;
         };
         Relationships: [
           {
@@ -1705,7 +2386,88 @@ export type Database = {
             referencedColumns: ['tenant_id', 'id'];
           },
           {
+            foreignKeyName: 'notification_outbox_completion_fkey';
+            columns: ['tenant_id', 'completion_id'];
+            isOneToOne: false;
+            referencedRelation: 'reviews';
+            referencedColumns: ['tenant_id', 'completion_id'];
+          },
+          {
             foreignKeyName: 'notification_outbox_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'notification_outbox_template_fkey';
+            columns: ['tenant_id', 'template_id'];
+            isOneToOne: false;
+            referencedRelation: 'message_templates';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'notification_outbox_tenant_fkey';
+            columns: ['tenant_id'];
+            isOneToOne: false;
+            referencedRelation: 'tenants';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      opt_ins: {
+        Row: {
+          at: string;
+          business_name: string | null;
+          category: string;
+          channel: string;
+          granted: boolean;
+          id: string;
+          ip: unknown;
+          participant_id: string;
+          position: number;
+          source: string;
+          tenant_id: string;
+          user_agent: string | null;
+          wording: string | null;
+          wording_version: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          at?: string;
+          business_name?: string | null;
+          category?: string;
+          channel: string;
+          granted: boolean;
+          id?: string;
+          ip?: unknown;
+          participant_id: string;
+          position?: never;
+          source: string;
+          tenant_id: string;
+          user_agent?: string | null;
+          wording?: string | null;
+          wording_version?: string | null;
+        };
+        Update: {
+          at?: string;
+          business_name?: string | null;
+          category?: string;
+          channel?: string;
+          granted?: boolean;
+          id?: string;
+          ip?: unknown;
+          participant_id?: string;
+          position?: never;
+          source?: string;
+          tenant_id?: string;
+          user_agent?: string | null;
+          wording?: string | null;
+          wording_version?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'opt_ins_participant_fkey';
             columns: ['tenant_id', 'participant_id'];
             isOneToOne: false;
             referencedRelation: 'participants';
@@ -1715,11 +2477,13 @@ export type Database = {
       };
       participants: {
         Row: {
+          cohort_id: string | null;
           created_at: string;
           display_name: string;
           facebook_user_id: string | null;
           id: string;
           instagram_username: string | null;
+          language: string | null;
           phone: string | null;
           tenant_id: string;
           updated_at: string;
@@ -1728,11 +2492,13 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          cohort_id?: string | null;
           created_at?: string;
           display_name: string;
           facebook_user_id?: string | null;
           id?: string;
           instagram_username?: string | null;
+          language?: string | null;
           phone?: string | null;
           tenant_id: string;
           updated_at?: string;
@@ -1740,11 +2506,13 @@ export type Database = {
           whatsapp_opt_in_at?: string | null;
         };
         Update: {
+          cohort_id?: string | null;
           created_at?: string;
           display_name?: string;
           facebook_user_id?: string | null;
           id?: string;
           instagram_username?: string | null;
+          language?: string | null;
           phone?: string | null;
           tenant_id?: string;
           updated_at?: string;
@@ -1752,6 +2520,13 @@ export type Database = {
           whatsapp_opt_in_at?: string | null;
         };
         Relationships: [
+          {
+            foreignKeyName: 'participants_cohort_fkey';
+            columns: ['tenant_id', 'cohort_id'];
+            isOneToOne: false;
+            referencedRelation: 'cohorts';
+            referencedColumns: ['tenant_id', 'id'];
+          },
           {
             foreignKeyName: 'participants_tenant_fkey';
             columns: ['tenant_id'];
@@ -1798,19 +2573,77 @@ export type Database = {
         };
         Relationships: [];
       };
+      reminder_settings: {
+        Row: {
+          campaign_id: string;
+          created_at: string;
+          enabled: boolean;
+          remind_before: string;
+          tenant_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          campaign_id: string;
+          created_at?: string;
+          enabled?: boolean;
+          remind_before?: string;
+          tenant_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          campaign_id?: string;
+          created_at?: string;
+          enabled?: boolean;
+          remind_before?: string;
+          tenant_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'reminder_settings_campaign_fkey';
+            columns: ['tenant_id', 'campaign_id'];
+            isOneToOne: true;
+            referencedRelation: 'campaigns';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      rules: {
+        Row: {
+          rule: string;
+          text: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          rule: string;
+          text: string;
+          version: number;
+        };
+        Update: {
+          rule?: string;
+          text?: string;
+          version?: number;
+        };
+        Relationships: [];
+      };
       social_tasks: {
         Row: {
           active: boolean;
           campaign_id: string;
           created_at: string;
           id: string;
+          keyword: string | null;
           kind: Database['public']['Enums']['task_kind'];
-          post_id: string;
+          platform_credential_allowed: boolean;
+          post_id: string | null;
           recheck_every: string;
           reward_spins: number;
           tenant_id: string;
           title: string;
           updated_at: string;
+          url: string | null;
           verify_within: string;
         };
         ComputedFields: never;
@@ -1819,13 +2652,16 @@ export type Database = {
           campaign_id: string;
           created_at?: string;
           id?: string;
+          keyword?: string | null;
           kind: Database['public']['Enums']['task_kind'];
-          post_id: string;
+          platform_credential_allowed?: boolean;
+          post_id?: string | null;
           recheck_every?: string;
           reward_spins?: number;
           tenant_id: string;
           title: string;
           updated_at?: string;
+          url?: string | null;
           verify_within?: string;
         };
         Update: {
@@ -1833,13 +2669,16 @@ export type Database = {
           campaign_id?: string;
           created_at?: string;
           id?: string;
+          keyword?: string | null;
           kind?: Database['public']['Enums']['task_kind'];
-          post_id?: string;
+          platform_credential_allowed?: boolean;
+          post_id?: string | null;
           recheck_every?: string;
           reward_spins?: number;
           tenant_id?: string;
           title?: string;
           updated_at?: string;
+          url?: string | null;
           verify_within?: string;
         };
         Relationships: [
@@ -1900,6 +2739,13 @@ export type Database = {
             referencedColumns: ['tenant_id', 'id'];
           },
           {
+            foreignKeyName: 'spin_ledger_completion_fkey';
+            columns: ['tenant_id', 'completion_id'];
+            isOneToOne: true;
+            referencedRelation: 'reviews';
+            referencedColumns: ['tenant_id', 'completion_id'];
+          },
+          {
             foreignKeyName: 'spin_ledger_participant_fkey';
             columns: ['tenant_id', 'participant_id'];
             isOneToOne: false;
@@ -1907,6 +2753,43 @@ export type Database = {
             referencedColumns: ['tenant_id', 'id'];
           },
         ];
+      };
+      task_kinds: {
+        Row: {
+          kind: string;
+          needs: string;
+          note: string;
+          proof: string;
+          proven_by: string;
+          provider: Database['public']['Enums']['provider'] | null;
+          rewarded_engagement: boolean;
+          rule_version: number;
+          surface: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          kind: string;
+          needs: string;
+          note: string;
+          proof: string;
+          proven_by: string;
+          provider?: Database['public']['Enums']['provider'] | null;
+          rewarded_engagement?: boolean;
+          rule_version: number;
+          surface: string;
+        };
+        Update: {
+          kind?: string;
+          needs?: string;
+          note?: string;
+          proof?: string;
+          proven_by?: string;
+          provider?: Database['public']['Enums']['provider'] | null;
+          rewarded_engagement?: boolean;
+          rule_version?: number;
+          surface?: string;
+        };
+        Relationships: [];
       };
       tenants: {
         Row: {
@@ -2000,15 +2883,85 @@ export type Database = {
         ComputedFields: never;
         Relationships: [];
       };
+      reviews: {
+        Row: {
+          campaign: string;
+          campaign_id: string;
+          claimed_at: string;
+          code: string;
+          completion_id: string;
+          display_name: string;
+          evidence: Json | null;
+          instagram_username: string | null;
+          kind: string | null;
+          participant_id: string;
+          reason: string | null;
+          task_id: string;
+          tenant_id: string;
+          title: string;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: 'completions_participant_fkey';
+            columns: ['tenant_id', 'participant_id'];
+            isOneToOne: false;
+            referencedRelation: 'participants';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+          {
+            foreignKeyName: 'completions_task_fkey';
+            columns: ['tenant_id', 'task_id'];
+            isOneToOne: false;
+            referencedRelation: 'social_tasks';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      verification_summary: {
+        Row: {
+          basis: string | null;
+          campaign: string;
+          campaign_id: string;
+          completions: number | null;
+          is_estimate: boolean | null;
+          kind: string | null;
+          method: string | null;
+          spins: number | null;
+          status: string | null;
+          task_id: string;
+          tenant_id: string;
+          title: string;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: 'completions_task_fkey';
+            columns: ['tenant_id', 'task_id'];
+            isOneToOne: false;
+            referencedRelation: 'social_tasks';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
     };
     Functions: {
       accept_invitation: { Args: { token: string }; Returns: Json };
+      acknowledge_rule: {
+        Args: { campaign_id?: string; rule: string; tenant_id: string; version: number };
+        Returns: string;
+      };
+      approve_completion: {
+        Args: { completion_id: string; note?: string; tenant_id: string };
+        Returns: Json;
+      };
       change_role: {
         Args: { role: Database['public']['Enums']['member_role']; tenant_id: string; user_id: string };
         Returns: undefined;
       };
       claim_task: { Args: { task_id: string; tenant_id: string }; Returns: Json };
       close_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      confirm_sign_up: { Args: { code: string; tenant_id: string }; Returns: Json };
       create_campaign: {
         Args: {
           ends_at?: string;
@@ -2021,18 +2974,28 @@ export type Database = {
           time_zone?: string;
         };
         Returns: {
+          acceptance_rate: number;
           created_at: string;
+          eligibility: string | null;
           ends_at: string | null;
           id: string;
           name: string;
           notifications_enabled: boolean;
           notify_from: string;
           notify_until: string;
+          official_rules: string | null;
+          prize_terms: string | null;
+          promotion: boolean;
+          release_text: string | null;
+          reward_after: string | null;
           starts_at: string;
+          statistical_basis: string;
           status: Database['public']['Enums']['campaign_status'];
+          strategy: string;
           tenant_id: string;
           time_zone: string;
           updated_at: string;
+          username_match: boolean;
         };
         SetofOptions: {
           from: '*';
@@ -2086,6 +3049,22 @@ export type Database = {
         Returns: string;
       };
       leave_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      list_credentials: {
+        Args: { tenant_id: string };
+        Returns: {
+          account: Json;
+          advice: string;
+          checked_at: string;
+          expires_at: string;
+          fingerprint: string;
+          health: Database['public']['Enums']['credential_health'];
+          kind: string;
+          provider: Database['public']['Enums']['provider'];
+          reason: string;
+          scopes: string[];
+          state: string;
+        }[];
+      };
       list_members: {
         Args: { tenant_id: string };
         Returns: {
@@ -2108,14 +3087,38 @@ export type Database = {
           time_zone: string;
         }[];
       };
+      opt_in: { Args: { channel: string; tenant_id: string; wording?: string }; Returns: Json };
+      opt_out: { Args: { channel: string; tenant_id: string }; Returns: Json };
+      preview_message: {
+        Args: {
+          channel?: string;
+          kind: Database['public']['Enums']['message_kind'];
+          language?: string;
+          tenant_id: string;
+        };
+        Returns: Json;
+      };
+      recheck_credential: {
+        Args: { provider: Database['public']['Enums']['provider']; tenant_id: string };
+        Returns: boolean;
+      };
+      reject_completion: {
+        Args: { completion_id: string; reason: string; tenant_id: string };
+        Returns: Json;
+      };
       remove_credential: {
         Args: { provider: Database['public']['Enums']['provider']; tenant_id: string };
         Returns: boolean;
       };
       remove_member: { Args: { tenant_id: string; user_id: string }; Returns: undefined };
       reopen_tenant: { Args: { tenant_id: string }; Returns: undefined };
+      resume_sending: { Args: { tenant_id: string }; Returns: boolean };
       revoke_invitation: { Args: { invitation_id: string; tenant_id: string }; Returns: boolean };
       set_active_tenant: { Args: { tenant_id?: string }; Returns: undefined };
+      set_cohort: {
+        Args: { cohort_id?: string; participant_ids: string[]; tenant_id: string };
+        Returns: number;
+      };
       set_credential: {
         Args: {
           account?: Json;
@@ -2126,19 +3129,36 @@ export type Database = {
         };
         Returns: Json;
       };
+      start_linking: { Args: { platform: string; tenant_id: string }; Returns: Json };
       suspend_tenant: { Args: { reason: string; tenant_id: string }; Returns: undefined };
       transfer_ownership: { Args: { tenant_id: string; user_id: string }; Returns: undefined };
+      unlink_account: { Args: { platform: string; tenant_id: string }; Returns: boolean };
       why: { Args: { item_id: number; tenant_id: string }; Returns: string };
     };
     Enums: {
       campaign_status: 'draft' | 'active' | 'ended';
-      completion_status: 'pending' | 'verified' | 'failed' | 'manual_review';
+      completion_status: 'pending' | 'verified' | 'failed' | 'manual_review' | 'needs_user_action';
       credential_health: 'unchecked' | 'healthy' | 'broken';
       member_role: 'viewer' | 'member' | 'admin' | 'owner';
-      message_kind: 'congratulation';
+      message_kind: 'congratulation' | 'reminder' | 'welcome' | 'review_result' | 'alert';
       message_status: 'queued' | 'sent' | 'unknown' | 'failed' | 'disabled' | 'no_consent' | 'cancelled';
       provider: 'meta' | 'whatsapp' | 'stripe' | 'email';
-      task_kind: 'instagram_comment' | 'facebook_comment';
+      task_kind:
+        | 'instagram_comment'
+        | 'facebook_comment'
+        | 'instagram_photo_tag'
+        | 'instagram_mention'
+        | 'instagram_story_mention'
+        | 'instagram_dm_keyword'
+        | 'instagram_follow'
+        | 'facebook_reaction'
+        | 'whatsapp_join'
+        | 'link_visit'
+        | 'link_sign_up'
+        | 'instagram_like'
+        | 'facebook_page_like'
+        | 'x_follow'
+        | 'x_repost';
       tenant_status: 'active' | 'suspended' | 'closed';
     };
     CompositeTypes: {
@@ -2264,13 +3284,29 @@ export const Constants = {
   public: {
     Enums: {
       campaign_status: ['draft', 'active', 'ended'],
-      completion_status: ['pending', 'verified', 'failed', 'manual_review'],
+      completion_status: ['pending', 'verified', 'failed', 'manual_review', 'needs_user_action'],
       credential_health: ['unchecked', 'healthy', 'broken'],
       member_role: ['viewer', 'member', 'admin', 'owner'],
-      message_kind: ['congratulation'],
+      message_kind: ['congratulation', 'reminder', 'welcome', 'review_result', 'alert'],
       message_status: ['queued', 'sent', 'unknown', 'failed', 'disabled', 'no_consent', 'cancelled'],
       provider: ['meta', 'whatsapp', 'stripe', 'email'],
-      task_kind: ['instagram_comment', 'facebook_comment'],
+      task_kind: [
+        'instagram_comment',
+        'facebook_comment',
+        'instagram_photo_tag',
+        'instagram_mention',
+        'instagram_story_mention',
+        'instagram_dm_keyword',
+        'instagram_follow',
+        'facebook_reaction',
+        'whatsapp_join',
+        'link_visit',
+        'link_sign_up',
+        'instagram_like',
+        'facebook_page_like',
+        'x_follow',
+        'x_repost',
+      ],
       tenant_status: ['active', 'suspended', 'closed'],
     },
   },

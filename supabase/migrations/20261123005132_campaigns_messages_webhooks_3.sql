@@ -112,7 +112,7 @@ insert into jobs.clocks (job) values ('verify-social-tasks'), ('settle-claims'),
 insert into private.call_limits (name, calls, seconds, per, meaning) values
   ('start_linking', 20, 3600, 'user', 'Codes that one user asks for to link an account.'),
   ('acknowledge_rule', 30, 3600, 'tenant', 'Rules that one tenant takes note of.'),
-  ('review_completion', 600, 60, 'user', 'Claims that one user approves or rejects.'),
+  ('approve_completion', 600, 60, 'user', 'Claims that one user approves or rejects.'),
   ('confirm_sign_up', 600, 60, 'tenant', 'Sign-ups that one tenant confirms.')
 on conflict (name) do update set per = excluded.per, meaning = excluded.meaning;
 

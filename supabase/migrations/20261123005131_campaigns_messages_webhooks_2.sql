@@ -214,7 +214,6 @@ create table "public"."cohorts" (
     check (((acceptance_rate >= (0)::numeric) AND (acceptance_rate <= (1)::numeric))),
   constraint "cohorts_pkey" primary key (tenant_id, id),
   constraint "name_is_not_empty" check (((btrim(name) <> ''::text) AND (char_length(name) <= 120))),
-  constraint "one_cohort_per_name" unique (tenant_id, name),
   constraint "statistical_basis_is_one_of_the_known"
     check ((statistical_basis = ANY (ARRAY['rate'::text, 'follower_growth'::text]))),
   constraint "strategy_is_one_of_the_known"
@@ -4968,7 +4967,7 @@ declare
 begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'member');
-    perform private.limit_calls('review_completion', (select auth.uid()));
+    perform private.limit_calls('approve_completion', (select auth.uid()));
   end if;
   if not p_approve and v_note is null then
     raise exception 'A rejection says why.' using errcode = '22023';
