@@ -29,10 +29,6 @@ async function dump(trial: Trial, schema: string): Promise<string> {
     // What a table holds of B for B is in its place.
     const others = owned ? ` where t.tenant_id is distinct from '${trial.ids.b.tenant}'` : '';
     const rows = await admin.unsafe<{ row: string }[]>(`select t::text as row from ${name} t${others}`);
-  for (const { name } of tables) {
-    const rows = await admin.unsafe<{ row: string }[]>(
-      `select t::text as row from ${name} t where to_jsonb(t) ->> 'tenant_id' is distinct from '${trial.ids.b.tenant}'`,
-    );
     texts.push(`${name}\n${rows.map(({ row }) => row).join('\n')}`);
   }
   return texts.join('\n');
