@@ -251,7 +251,7 @@ function brokenIn(result: Result, facts: Facts, claims: readonly Claim[], delive
       const byPerson = task.kind === 'x_follow';
       checks.push([
         claim === undefined || right === 'pending' || (claim.method === 'manual') === byPerson,
-        `${stands}, ${byPerson ? 'but not' : 'and'} by a person.`,
+        `${stands}, ${byPerson ? 'not ' : ''}by a person.`,
       ]);
     }
   }
