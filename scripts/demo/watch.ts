@@ -1,6 +1,7 @@
 // An onlooker: reads how the claims stand and what left the providers, and says what is new. It changes nothing.
 import type postgres from 'postgres';
 import { z } from 'zod';
+import { type Kind, kinds } from './cast.ts';
 import type { Say } from './print.ts';
 import type { LogEntry } from './social.ts';
 
@@ -9,7 +10,7 @@ const claimSchema = z.object({
   tenant: z.string(),
   person: z.string(),
   phone: z.string(),
-  kind: z.string(),
+  kind: z.literal(Object.keys(kinds) as Kind[]),
   title: z.string(),
   spins: z.number(),
   status: z.enum(['pending', 'verified', 'failed', 'manual_review', 'needs_user_action']),
@@ -104,23 +105,24 @@ interface Line {
   tone: Parameters<Say>[2];
 }
 
+const isComment = ({ kind }: Claim): boolean => kind === 'facebook_comment' || kind === 'instagram_comment';
+
 function statusOf(claim: Claim, recheckSeconds: number): Line | null {
-  const isComment = claim.kind.endsWith('_comment');
   switch (claim.status) {
     case 'pending': {
       if (claim.tries === 0) return null;
-      const seen = isComment ? 'no comment' : 'not seen';
+      const seen = isComment(claim) ? 'no comment' : 'not seen';
       return { key: 'looked', text: `${seen} yet; looks again every ${recheckSeconds} s`, tone: 'dim' };
     }
     case 'needs_user_action':
-      return { key: 'asked', text: `has to write first: ${claim.actionUrl}`, tone: 'yellow' };
+      return { key: 'asked', text: `needs a message first: ${claim.actionUrl}`, tone: 'yellow' };
     case 'verified': {
       const reward = `+${claim.spins} ${claim.spins === 1 ? 'spin' : 'spins'}`;
       return { key: 'verified', text: `${proofOf(claim)}, ${reward}`, tone: 'green' };
     }
     case 'failed': {
       if (claim.method === 'manual') return { key: 'failed', text: `rejected: ${claim.reason}`, tone: 'red' };
-      const why = isComment ? 'no comment by the deadline' : claim.reason;
+      const why = isComment(claim) ? 'no comment by the deadline' : claim.reason;
       return { key: 'failed', text: `failed, ${why}`, tone: 'red' };
     }
     case 'manual_review':
@@ -153,11 +155,13 @@ export function createOnlooker(say: Say, recheckSeconds: number): Onlooker {
     tell({ claims, entries }) {
       const before = told.size;
       for (const claim of claims) {
-        const lines = [statusOf(claim, recheckSeconds), messageOf(claim)];
-        for (const line of lines) {
-          if (line === null) continue;
-          once(`${claim.completionId} ${line.key}`, claim.tenant, `${claim.person}: ${line.text}`, line.tone);
-        }
+        const { completionId: id, tenant, person, kind } = claim;
+        const status = statusOf(claim, recheckSeconds);
+        const whose = isComment(claim) ? person : `${person}'s ${kinds[kind]}`;
+        if (status !== null) once(`${id} ${status.key}`, tenant, `${whose}: ${status.text}`, status.tone);
+        const message = messageOf(claim);
+        if (message !== null)
+          once(`${id} ${message.key}`, tenant, `${person}: ${message.text}`, message.tone);
       }
       for (const delivery of deliveriesIn(entries)) {
         const claim = claims.find((each) => digitsOf(each.phone) === delivery.to);

@@ -181,12 +181,12 @@ test('the demo keeps every promise, for three tenants with one cron entry', { ti
     /Salon +"Follow us on X" is refused: First somebody has to acknowledge the rule/,
     /Salon +Lakshmi acknowledges the rule/,
     /Salon +Lakshmi finds 2 claims to review/,
-    /Salon +Nikhil: rejected: This account does not follow us/,
+    /Salon +Nikhil's X follow: rejected: This account does not follow us/,
   ]);
   expectInOrder(stderr, [
-    /Gym +Ethan: has to write first: https:\/\/ig\.me\/m\/the\.gym\?ref=OC-/,
+    /Gym +Ethan's Instagram follow: needs a message first: https:\/\/ig\.me\/m\/the\.gym\?ref=OC-/,
     /Gym +Ethan writes to the Gym through the link/,
-    /Gym +Ethan: verified with its own credential, \+2 spins/,
+    /Gym +Ethan's Instagram follow: verified with its own credential, \+2 spins/,
   ]);
   expectInOrder(stderr, [
     /Gym +Instagram ends the Gym's access/,
