@@ -18,7 +18,8 @@ export interface TenantResult extends Counts {
   slug: Slug;
   /** Requests to providers on behalf of this tenant, by the owner of the token that they came with. */
   credential_sources: { tenant: number; platform: number };
-  messages: { sent: number; held: number; disabled: number };
+  /** unknown: the worker was lost between the call and its answer; such a message is not sent again. */
+  messages: { sent: number; held: number; disabled: number; unknown: number };
   /** Claims that a person decided. */
   reviews: { approved: number; rejected: number };
 }
@@ -175,6 +176,7 @@ export function reportOf({ claims, alerts, entries }: Scene, facts: Facts, secon
         sent: deliveries.filter((delivery) => phones.has(delivery.to)).length,
         held: count((claim) => claim.message === 'queued' && claim.heldUntil !== null),
         disabled: count((claim) => claim.message === 'disabled'),
+        unknown: count((claim) => claim.message === 'unknown'),
       },
       reviews: {
         approved: count(({ method, status }) => method === 'manual' && status === 'verified'),
@@ -221,6 +223,7 @@ function countsOf(claims: readonly Claim[]): Counts {
 /** The promises that were not kept. */
 function brokenIn(result: Result, facts: Facts, claims: readonly Claim[], delivered: number): string[] {
   const { broken, healed, burnt_attempts: burnt } = result.credentials;
+  const unknown = claims.filter(({ message }) => message === 'unknown').length;
   const sourceOf = (slug: string) => (facts.credentials.includes(`${slug} meta`) ? 'tenant' : 'platform');
   const unsigned = claims.filter(
     ({ method, tenant, source }) => method === 'api' && source !== sourceOf(tenant),
@@ -237,7 +240,11 @@ function brokenIn(result: Result, facts: Facts, claims: readonly Claim[], delive
     [facts.decided_twice === 0, `${facts.decided_twice} items ended twice.`],
     [facts.wrong_rewards === 0, `${facts.wrong_rewards} claims did not earn what they should.`],
     [unsigned.length === 0, `${unsigned.length} claims do not say whose credential proved them.`],
-    [facts.sent === delivered, `${delivered} messages were delivered, ${facts.sent} are noted as sent.`],
+    [
+      // Whether an unknown one left, only the provider knows.
+      delivered >= facts.sent && delivered <= facts.sent + unknown,
+      `${delivered} messages were delivered, ${facts.sent} are noted as sent and ${unknown} as unknown.`,
+    ],
     [broken === 1, `${broken} alerts about a credential instead of one.`],
     [healed === broken, `${broken - healed} broken credentials were not healed.`],
     [burnt === 0, `A broken credential cost ${burnt} attempts.`],
@@ -317,6 +324,7 @@ function summaryOf(result: Result, requests: number, { claims, alerts }: Scene):
   const total = (numberOf: (row: TenantResult) => number) =>
     result.tenants.reduce((sum, row) => sum + numberOf(row), 0);
   const hours = [...new Set(claims.flatMap(({ heldUntil }) => heldUntil ?? []))].join(', ');
+  const unknown = total(({ messages }) => messages.unknown);
   const { broken, healed, burnt_attempts } = result.credentials;
   const longest = Math.max(0, ...alerts.map(({ seconds }) => seconds)).toFixed(1);
   return [
@@ -324,7 +332,8 @@ function summaryOf(result: Result, requests: number, { claims, alerts }: Scene):
     `${requests} requests to providers, ${result.wrong_credential_uses} with a wrong credential`,
     `${total(({ messages }) => messages.sent)} messages delivered, ${result.duplicate_messages} of them twice; ` +
       `${total(({ messages }) => messages.held)} held until ${hours}; ` +
-      `${total(({ messages }) => messages.disabled)} switched off in the campaign`,
+      `${total(({ messages }) => messages.disabled)} switched off in the campaign` +
+      (unknown > 0 ? `; ${unknown} unknown` : ''),
     `reviews by a person: ${total(({ reviews }) => reviews.approved)} approved, ${total(({ reviews }) => reviews.rejected)} rejected`,
     `broken credentials: ${broken}, healed: ${healed}; parked for ${longest} s, ${burnt_attempts} attempts burnt`,
     `${result.lost_items} items lost`,

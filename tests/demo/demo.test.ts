@@ -13,7 +13,7 @@ const resultSchema = z.strictObject({
       slug: z.string(),
       ...counts,
       credential_sources: z.strictObject({ tenant: count, platform: count }),
-      messages: z.strictObject({ sent: count, held: count, disabled: count }),
+      messages: z.strictObject({ sent: count, held: count, disabled: count, unknown: count }),
       reviews: z.strictObject({ approved: count, rejected: count }),
     }),
   ),
@@ -34,7 +34,7 @@ const totals = [
     verified: 12,
     failed: 1,
     waiting: 3,
-    messages: { sent: 12, held: 0, disabled: 0 },
+    messages: { sent: 12, held: 0, disabled: 0, unknown: 0 },
     reviews: { approved: 0, rejected: 0 },
   },
   {
@@ -43,7 +43,7 @@ const totals = [
     verified: 8,
     failed: 2,
     waiting: 1,
-    messages: { sent: 8, held: 0, disabled: 0 },
+    messages: { sent: 8, held: 0, disabled: 0, unknown: 0 },
     reviews: { approved: 0, rejected: 0 },
   },
   {
@@ -52,7 +52,7 @@ const totals = [
     verified: 7,
     failed: 2,
     waiting: 1,
-    messages: { sent: 0, held: 5, disabled: 3 },
+    messages: { sent: 0, held: 5, disabled: 3, unknown: 0 },
     reviews: { approved: 1, rejected: 1 },
   },
 ];
@@ -109,8 +109,19 @@ async function resultOf({ printed, ended }: ReturnType<typeof start>) {
   return resultSchema.parse(JSON.parse(printed.stdout.trimEnd().split('\n').at(-1) ?? ''));
 }
 
-function expectPromisesKept(result: z.infer<typeof resultSchema>): void {
-  expect(result).toMatchObject({
+/** `unknown`: how many messages may be so: those that a killed worker was about to send. */
+function expectPromisesKept(result: z.infer<typeof resultSchema>, unknown = 0): void {
+  const known = result.tenants.map(({ messages, ...row }, n) => {
+    // Whether such a message left, only the provider knows. It is not sent again, and nobody else's is missing.
+    const missing = (totals[n]?.messages.sent ?? 0) - messages.sent;
+    expect(missing).toBeGreaterThanOrEqual(0);
+    expect(messages.unknown).toBeGreaterThanOrEqual(missing);
+    return { ...row, messages: { ...messages, sent: messages.sent + missing, unknown: 0 } };
+  });
+  expect(result.tenants.reduce((sum, { messages }) => sum + messages.unknown, 0)).toBeLessThanOrEqual(
+    unknown,
+  );
+  expect({ ...result, tenants: known }).toMatchObject({
     tenants: totals,
     kinds,
     cron_entries: 1,
@@ -120,11 +131,11 @@ function expectPromisesKept(result: z.infer<typeof resultSchema>): void {
     credentials: { broken: 1, healed: 1, burnt_attempts: 0 },
   });
   const [pizza, gym, salon] = result.tenants.map((tenant) => tenant.credential_sources);
-  // Pizza Shop has both credentials of its own, Gym borrows WhatsApp for its eight messages, Salon has nothing.
+  // Pizza Shop has both credentials of its own, Gym borrows WhatsApp for its messages, Salon has nothing.
   expect(pizza?.tenant).toBeGreaterThan(0);
   expect(pizza?.platform).toBe(0);
   expect(gym?.tenant).toBeGreaterThan(0);
-  expect(gym?.platform).toBe(8);
+  expect(gym?.platform).toBe(result.tenants[1]?.messages.sent);
   expect(salon?.tenant).toBe(0);
   expect(salon?.platform).toBeGreaterThan(0);
 }
@@ -217,7 +228,8 @@ test('a worker killed in the middle of a batch only delays', { timeout }, async 
   process.kill(Number(worker), 'SIGKILL');
   await fetch(`${meta}/_script`, { method: 'DELETE' });
   expect(run.printed.stderr).not.toContain('verified with');
-  expectPromisesKept(await resultOf(run));
+  // Messages about visits and chats may be on their way by then.
+  expectPromisesKept(await resultOf(run), 3);
 });
 
 test('Ctrl-C in the middle leaves no process behind', { timeout }, async () => {

@@ -94,6 +94,9 @@ test('where everything went well nothing is broken, and the report counts it', (
   expect(pizza).toMatchObject({ credential_sources: { tenant: 3, platform: 0 }, messages: { sent: 1 } });
   expect(gym).toMatchObject({ credential_sources: { tenant: 1, platform: 1 }, messages: { sent: 1 } });
   expect(salon).toMatchObject({ credential_sources: { tenant: 0, platform: 1 }, messages: { sent: 0 } });
+  const unknown = withClaim('Zoe 0', { message: 'unknown' });
+  expect(reportOf(unknown, facts, 20).broken).toEqual([]);
+  expect(reportOf(unknown, { ...facts, sent: 1 }, 20).broken).toEqual([]);
   for (const row of [...result.tenants, ...result.kinds])
     expect(row.verified + row.failed + row.waiting).toBe(row.claimed);
   expect(lines.join('\n')).toContain('broken credentials: 1, healed: 1; parked for 3.0 s, 0 attempts burnt');
@@ -108,6 +111,7 @@ const broken: [string, Scene, Partial<Facts>, RegExp][] = [
   ['an item that ended twice', scene, { decided_twice: 1 }, /1 items ended twice/],
   ['a reward too many', scene, { wrong_rewards: 1 }, /1 claims did not earn/],
   ['a message noted and not delivered', scene, { sent: 3 }, /2 messages were delivered, 3/],
+  ['a message delivered and not noted', scene, { sent: 1 }, /2 messages were delivered, 1/],
   ['an attempt that the credential cost', scene, { burnt_attempts: 1 }, /cost 1 attempts/],
   ['no credential that broke', { ...scene, alerts: [] }, {}, /0 alerts about a credential/],
   ['a second alert', { ...scene, alerts: [...scene.alerts, ...scene.alerts] }, {}, /2 alerts/],
