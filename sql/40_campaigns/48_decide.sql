@@ -40,6 +40,7 @@ create function private.decide_completions(
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 -- A plan from the day on which the tables were empty costs more than a new one.
@@ -216,6 +217,7 @@ create function private.decide_by_signals(p_tenant_id uuid, p_signal_ids uuid[],
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

@@ -32,6 +32,7 @@ create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via te
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan
@@ -135,6 +136,7 @@ create function private.link_accounts(p_tenant_id uuid, p_new private.signals[])
 returns uuid[]
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan
@@ -229,6 +231,7 @@ create function private.record_signals(p_tenant_id uuid, p_signals jsonb)
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select private.take_signals(p_tenant_id, p_signals, 'webhook')
 $$;
@@ -241,6 +244,7 @@ create function jobs.record_comments(batch_id bigint, tenant_id uuid, post jsonb
 returns integer
 language plpgsql security definer
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

@@ -16,6 +16,7 @@ create function private.review_completion(p_tenant_id uuid, p_completion_id uuid
 returns jsonb
 language plpgsql security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_status text;

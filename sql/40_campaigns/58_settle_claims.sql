@@ -37,6 +37,7 @@ create function private.settle_claims(p_tenant_id uuid, p_subject_id uuid, p_pay
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_verdicts private.verdict[];

@@ -4,6 +4,7 @@ create function private.load_verifications(p_tenant_ids uuid[], p_item_ids bigin
 returns setof jobs.loaded
 language plpgsql stable
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan
@@ -88,6 +89,7 @@ create function private.apply_verifications(p_ended jobs.ended[])
 returns void
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

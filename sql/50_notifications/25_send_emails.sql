@@ -4,6 +4,7 @@ create function private.load_emails(p_tenant_ids uuid[], p_item_ids bigint[], p_
 returns setof jobs.loaded
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -64,6 +65,7 @@ create function private.apply_emails(p_ended jobs.ended[])
 returns void
 language sql
 set search_path = ''
+set jit = off
 as $$
   update public.notification_outbox m
   set status = e.status::public.message_status, sent_at = case when e.status = 'sent' then now() end, held_until = null, reason = left(e.reason, 500),

@@ -16,6 +16,7 @@ create function private.remove_signals(p_tenant_id uuid, p_removals jsonb)
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_count integer := 0;
@@ -46,6 +47,7 @@ create function private.process_meta(p_event private.webhook_events, p_account j
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_counts jsonb;
@@ -93,6 +95,7 @@ create function private.process_whatsapp(p_event private.webhook_events, p_accou
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   -- Null is the platform's own number.
@@ -146,6 +149,7 @@ create function private.process_webhook(p_tenant_id uuid, p_event_id uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_event private.webhook_events;
@@ -178,6 +182,7 @@ create function private.erase_person(p_tenant_id uuid, p_subject text)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_event record;
@@ -263,6 +268,7 @@ create function private.process_deletion(p_tenant_id uuid, p_deletion_id uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_subject text;
@@ -287,6 +293,7 @@ create function private.process_webhooks(p_tenant_id uuid, p_subject_id uuid, p_
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select case when p_tenant_id = jobs.platform_id() and p_payload ? 'deletion_of'
     then private.process_deletion((p_payload ->> 'deletion_of')::uuid, p_subject_id)

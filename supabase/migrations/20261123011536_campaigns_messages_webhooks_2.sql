@@ -1292,6 +1292,7 @@ create or replace function jobs.record_comments (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -1373,6 +1374,7 @@ create or replace function jobs.record_visit (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_tenant_id uuid := nullif(private.webhook_tenant(record_visit.tenant), jobs.platform_id());
@@ -1713,6 +1715,7 @@ create or replace function private.act_on_failures (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_one record;
@@ -1865,6 +1868,7 @@ create or replace function private.announce_review (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_status text := (select c.status from public.completions c where c.tenant_id = p_tenant_id and c.id = p_completion_id);
@@ -1937,6 +1941,7 @@ create or replace function private.apply_emails (
   returns void
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   update public.notification_outbox m
   set status = e.status::public.message_status, sent_at = case when e.status = 'sent' then now() end, held_until = null, reason = left(e.reason, 500),
@@ -1965,6 +1970,7 @@ create or replace function private.apply_messages (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_tenant_ids uuid[];
@@ -2047,6 +2053,7 @@ create or replace function private.apply_verifications (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -2096,6 +2103,7 @@ create or replace function private.candidates_of_completions (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -2144,6 +2152,7 @@ create or replace function private.candidates_of_signals (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -2598,6 +2607,7 @@ create or replace function private.congratulate (
   returns integer
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'congratulation', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,
@@ -2723,6 +2733,7 @@ create or replace function private.decide_by_signals (
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -2757,6 +2768,7 @@ create or replace function private.decide_completions (
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -2986,6 +2998,7 @@ create or replace function private.erase_person (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_event record;
@@ -3319,6 +3332,7 @@ create or replace function private.link_accounts (
   returns uuid[]
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -3471,6 +3485,7 @@ create or replace function private.load_emails (
   returns SETOF jobs.loaded
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_now timestamptz := clock_timestamp();
@@ -3533,6 +3548,7 @@ create or replace function private.load_messages (
   returns SETOF jobs.loaded
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_now timestamptz := clock_timestamp();
@@ -3679,6 +3695,7 @@ create or replace function private.load_verifications (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -4013,6 +4030,7 @@ create or replace function private.process_deletion (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_subject text;
@@ -4038,6 +4056,7 @@ create or replace function private.process_meta (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_counts jsonb;
@@ -4085,6 +4104,7 @@ create or replace function private.process_webhook (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_event private.webhook_events;
@@ -4118,6 +4138,7 @@ create or replace function private.process_webhooks (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select case when p_tenant_id = jobs.platform_id() and p_payload ? 'deletion_of'
     then private.process_deletion((p_payload ->> 'deletion_of')::uuid, p_subject_id)
@@ -4131,6 +4152,7 @@ create or replace function private.process_whatsapp (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   -- Null is the platform's own number.
@@ -4189,6 +4211,7 @@ create or replace function private.proven (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -4320,6 +4343,7 @@ create or replace function private.queue_message (
   returns uuid
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 begin
   perform private.queue_messages(jsonb_build_array(jsonb_build_object(
@@ -4335,6 +4359,7 @@ create or replace function private.queue_messages (
   returns integer
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   with app as materialized (
     select rtrim(private.setting('app_url'), '/') as url
@@ -4449,6 +4474,7 @@ create or replace function private.reconcile_messages (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select jsonb_build_object('queued', coalesce((
     select private.requeue_messages(array_agg(l.tenant_id), array_agg(l.id), now(), 'sent again: nobody knew whether it had left')
@@ -4471,6 +4497,7 @@ create or replace function private.record_message_statuses (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_statuses) = 'array' then jsonb_array_length(p_statuses) else 0 end;
@@ -4577,6 +4604,7 @@ create or replace function private.record_preferences (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_preferences) = 'array' then jsonb_array_length(p_preferences) else 0 end;
@@ -4632,6 +4660,7 @@ create or replace function private.record_signals (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.take_signals(p_tenant_id, p_signals, 'webhook')
 $function$;
@@ -4643,6 +4672,7 @@ create or replace function private.record_whatsapp_inbound (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_messages) = 'array' then jsonb_array_length(p_messages) else 0 end;
@@ -4740,6 +4770,7 @@ create or replace function private.remind_participants (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select jsonb_build_object('queued', coalesce(private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'reminder', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,
@@ -4785,6 +4816,7 @@ create or replace function private.remove_signals (
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_count integer := 0;
@@ -4963,6 +4995,7 @@ create or replace function private.review_completion (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_status text;
@@ -5107,6 +5140,7 @@ create or replace function private.settle_claims (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_verdicts private.verdict[];
@@ -5236,6 +5270,7 @@ create or replace function private.split_meta (
   language sql
   stable
   set search_path to ''
+  set jit to 'off'
   AS $function$
   -- Looked at once: to read a key of the stored body unpacks all of it, 2 ms for a large one.
   with body as materialized (
@@ -5354,6 +5389,7 @@ create or replace function private.split_whatsapp (
   language sql
   stable
   set search_path to ''
+  set jit to 'off'
   AS $function$
   with change as (
     select c ->> 'field' as field, c -> 'value' as value, private.json_text(c -> 'value' -> 'metadata' -> 'phone_number_id') as number_id,
@@ -5536,6 +5572,7 @@ create or replace function private.take_signals (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -5866,6 +5903,7 @@ create or replace function private.welcome (
   returns void
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.queue_message(p_tenant_id, 'welcome', null, p_participant_id, '{}', format('welcome/%s/%s', p_campaign_id, p_participant_id), p_campaign_id)
   from public.message_settings s
