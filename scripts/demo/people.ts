@@ -5,7 +5,7 @@ import { createClient, type SupabaseClient } from '@supabase/supabase-js';
 import { z } from 'zod';
 import type { StackInfo } from '../local/stack.ts';
 import { closedCampaign, type Person, type Slug, type Task, tasks, tenants } from './cast.ts';
-import { handles } from './social.ts';
+import { handles, renewed } from './social.ts';
 
 export interface Member {
   userId: string;
@@ -41,6 +41,19 @@ function changed(what: string, result: Result): void {
   if (rows.length === 0) throw new Error(`${what} failed: no such row, or no right to change it.`);
 }
 
+const claimSchema = z.object({
+  completion_id: z.string(),
+  code: z.string(),
+  action_url: z.string().optional(),
+});
+const reviewSchema = z.object({ completion_id: z.string(), display_name: z.string(), reason: z.string() });
+const credentialSchema = z.object({
+  provider: z.string(),
+  state: z.string(),
+  reason: z.string().nullable(),
+  advice: z.string(),
+});
+
 export function connectPeople(info: StackInfo, signal: AbortSignal) {
   const connect = (key: string): SupabaseClient =>
     createClient(info.api_url, key, {
@@ -59,6 +72,16 @@ export function connectPeople(info: StackInfo, signal: AbortSignal) {
     if (error) throw new Error(`Signing up ${name} failed: ${error.message}`);
     if (!data.user || !data.session) throw new Error(`Signing up ${name} gave no session.`);
     return { userId: data.user.id, client };
+  }
+
+  async function idOf(member: Member, task: Task): Promise<string> {
+    const found = await member.client
+      .from('social_tasks')
+      .select('id')
+      .eq('tenant_id', tenants[task.tenant].id)
+      .eq('title', task.title)
+      .single();
+    return z.object({ id: z.string() }).parse(dataOf(`Looking for "${task.title}"`, found)).id;
   }
 
   return {
@@ -108,7 +131,9 @@ export function connectPeople(info: StackInfo, signal: AbortSignal) {
 
     /** An owner sets how long a claim may take to be proven, and how often it is looked at. */
     async setDeadlines(slug: Slug, owner: Member): Promise<void> {
-      const own: Task[] = Object.values(tasks).filter((task) => task.tenant === slug);
+      const own: Task[] = Object.values(tasks).filter(
+        ({ tenant, kind }) => tenant === slug && kind !== 'x_follow',
+      );
       for (const task of own) {
         const within = task.verifyWithinSeconds;
         changed(
@@ -119,10 +144,80 @@ export function connectPeople(info: StackInfo, signal: AbortSignal) {
               recheck_every: `${recheckSeconds} seconds`,
               ...(within === undefined ? {} : { verify_within: `${within} seconds` }),
             })
-            .eq('id', task.id)
+            .eq('tenant_id', tenants[slug].id)
+            .eq('title', task.title)
             .select('id'),
         );
       }
+    },
+
+    /**
+     * The owner offers one more task, of a kind that the platforms frown upon. Answers with the refusal that comes first,
+     * which goes away once the owner has acknowledged the rule.
+     */
+    async offer(owner: Member, { tenant, campaignId, kind, title }: Task): Promise<string | undefined> {
+      const tenant_id = tenants[tenant].id;
+      const row = { tenant_id, campaign_id: campaignId, kind, title, reward_spins: 1 };
+      const { error } = await owner.client.from('social_tasks').insert(row);
+      const rule = 'rewarded_engagement';
+      dataOf(
+        'Acknowledging the rule',
+        await owner.client.rpc('acknowledge_rule', { tenant_id, rule, version: 1 }),
+      );
+      changed(`Offering "${title}"`, await owner.client.from('social_tasks').insert(row).select('id'));
+      return error?.code === 'PT409' ? error.message : undefined;
+    },
+
+    /** What waits for a person of the tenant. */
+    async reviews(member: Member, slug: Slug) {
+      const data = dataOf(
+        'Reading the reviews',
+        await member.client
+          .from('reviews')
+          .select('completion_id, display_name, reason')
+          .eq('tenant_id', tenants[slug].id),
+      );
+      return z.array(reviewSchema).parse(data);
+    },
+
+    /** Decides what waited: without a reason it is approved, else rejected. */
+    async review(member: Member, slug: Slug, completionId: string, reason?: string): Promise<void> {
+      const which = { tenant_id: tenants[slug].id, completion_id: completionId };
+      dataOf(
+        'Reviewing a claim',
+        reason === undefined
+          ? await member.client.rpc('approve_completion', which)
+          : await member.client.rpc('reject_completion', { ...which, reason }),
+      );
+    },
+
+    /** How the owner's Meta credential is. */
+    async metaCredential(owner: Member, slug: Slug) {
+      const data = dataOf(
+        'Listing the credentials',
+        await owner.client.rpc('list_credentials', { tenant_id: tenants[slug].id }),
+      );
+      return z
+        .array(credentialSchema)
+        .parse(data)
+        .find(({ provider }) => provider === 'meta');
+    },
+
+    /** The Gym's owner stores the new token. */
+    async reconnect(owner: Member): Promise<void> {
+      const credential = { provider: 'meta', kind: 'instagram_login', ...renewed };
+      dataOf(
+        'Setting the credential',
+        await owner.client.rpc('set_credential', { tenant_id: tenants.gym.id, ...credential }),
+      );
+    },
+
+    /** Opens a link in a browser. Answers where it leads. */
+    async open(link: string): Promise<string> {
+      const { status, headers } = await fetch(link, { redirect: 'manual', signal });
+      const target = headers.get('location');
+      if (status !== 302 || target === null) throw new Error(`The link answered ${status}: ${link}`);
+      return target;
     },
 
     /** The Salon's owner moves the campaign's hours, so that now lies outside of them. */
@@ -169,21 +264,17 @@ export function connectPeople(info: StackInfo, signal: AbortSignal) {
       return member;
     },
 
-    async claim(member: Member, task: Task): Promise<{ completionId: string; code: string }> {
-      const data = dataOf(
-        `Claiming "${task.title}"`,
-        await member.client.rpc('claim_task', { tenant_id: tenants[task.tenant].id, task_id: task.id }),
-      );
-      const { completion_id, code } = z.object({ completion_id: z.string(), code: z.string() }).parse(data);
-      return { completionId: completion_id, code };
+    /** Claims the task that has this title in the app. */
+    async claim(member: Member, task: Task): Promise<z.infer<typeof claimSchema>> {
+      const which = { tenant_id: tenants[task.tenant].id, task_id: await idOf(member, task) };
+      const data = dataOf(`Claiming "${task.title}"`, await member.client.rpc('claim_task', which));
+      return claimSchema.parse(data);
     },
 
     /** Claims what is claimed already. Answers with the refusal, or undefined when there was none. */
     async claimAgain(member: Member, task: Task): Promise<string | undefined> {
-      const { error } = await member.client.rpc('claim_task', {
-        tenant_id: tenants[task.tenant].id,
-        task_id: task.id,
-      });
+      const which = { tenant_id: tenants[task.tenant].id, task_id: await idOf(member, task) };
+      const { error } = await member.client.rpc('claim_task', which);
       return error?.code === '23505' ? error.message : undefined;
     },
 

@@ -12,11 +12,21 @@ export const demo = {
       page_id: '100000000000001',
       ig_user_id: '17841400000000001',
     },
+    app: {
+      app_id: '100000000001',
+      app_secret: 'demo-app-secret-pizza-shop',
+      verify_token: 'demo-verify-pizza-shop',
+    },
     waapi: { instance_id: '1001', token: 'demo-waapi-pizza-shop' },
     stripe: { api_key: 'rk_test_demo_pizza_shop' },
   },
   gym: {
     meta: { kind: 'instagram_login', access_token: 'demo-meta-gym', ig_user_id: '17841400000000002' },
+    app: {
+      app_id: '100000000002',
+      app_secret: 'demo-app-secret-gym',
+      verify_token: 'demo-verify-gym',
+    },
   },
   salon: {
     meta: { page_id: '100000000000003', ig_user_id: '17841400000000003' },
@@ -604,7 +614,10 @@ const pizza = demo['pizza-shop'].meta;
 const gym = demo.gym.meta;
 const salon = demo.salon.meta;
 
+const apps = [demo['pizza-shop'].app, demo.gym.app] as const;
+
 const demoMeta: MetaWorldInput = {
+  apps: apps.map(({ app_id, app_secret }) => ({ app_id, app_secret })),
   accounts: [
     { id: pizza.page_id, kind: 'page', tenant: 'pizza-shop', name: 'Pizza Shop' },
     {
@@ -632,14 +645,14 @@ const demoMeta: MetaWorldInput = {
       tenant: 'pizza-shop',
       kind: 'page',
       accounts: [pizza.page_id, pizza.ig_user_id],
-      app_id: '100000000001',
+      app_id: demo['pizza-shop'].app.app_id,
     },
     {
       token: gym.access_token,
       tenant: 'gym',
       kind: 'instagram',
       accounts: [gym.ig_user_id],
-      app_id: '100000000002',
+      app_id: demo.gym.app.app_id,
     },
     {
       token: demo.platform.meta.access_token,

@@ -28,7 +28,7 @@ $$;
 
 comment on function private.codes_in(text) is 'The codes OC-XXXXXXXX in a text, in capitals; no letter or digit touches them.';
 
-create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via text)
+create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via text, p_credential_source text default null)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -123,12 +123,13 @@ begin
   end if;
 
   return jsonb_build_object('recorded', cardinality(v_new), 'skipped', v_given - v_valid,
-    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked));
+    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked, null, p_credential_source));
 end
 $$;
 
-comment on function private.take_signals(uuid, jsonb, text) is
-  'Behind record_signals and record_comments: stores what is new, links accounts by codes, decides the claims that are proven now.';
+comment on function private.take_signals(uuid, jsonb, text, text) is
+  'Behind record_signals and record_comments: stores what is new, links accounts by codes, decides the claims that are proven now. '
+  'p_credential_source: whose credential read it; null for what was told.';
 
 -- Accounts that sent a code. A link code links the account that it names, also in place of an older one; the code of a claim links an
 -- account where there is none. An account that another participant holds stays there.
@@ -254,10 +255,11 @@ declare
   v_surface text := post ->> 'surface';
   v_post_id text := post ->> 'post_id';
   v_since timestamptz;
+  v_source text;
   v_count integer := 0;
 begin
   -- Only who holds an item for this post, while the lease lives.
-  select min(t.created_at) into v_since
+  select min(t.created_at), min(e.credential_source) into v_since, v_source
   from jobs.batches b
   join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = record_comments.tenant_id and e.job = b.job
   cross join lateral unnest(e.item_ids) as u (item_id)
@@ -276,7 +278,7 @@ begin
         'author_id', c.value ->> 'author_id', 'author_username', c.value ->> 'username', 'codes', c.value -> 'codes',
         'happened_at', c.value ->> 'at'))
       from jsonb_array_elements(post -> 'comments') c
-      where jsonb_typeof(c.value) = 'object'), 'api') ->> 'recorded')::integer;
+      where jsonb_typeof(c.value) = 'object'), 'api', v_source) ->> 'recorded')::integer;
   end if;
 
   if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,200}$'

@@ -6,22 +6,23 @@ import { afterEach, expect, test } from 'vitest';
 import { z } from 'zod';
 
 const count = z.int().min(0);
+const counts = { claimed: count, verified: count, failed: count, waiting: count };
 const resultSchema = z.strictObject({
   tenants: z.array(
     z.strictObject({
       slug: z.string(),
-      claimed: count,
-      verified: count,
-      failed: count,
-      waiting: count,
+      ...counts,
       credential_sources: z.strictObject({ tenant: count, platform: count }),
       messages: z.strictObject({ sent: count, held: count, disabled: count }),
+      reviews: z.strictObject({ approved: count, rejected: count }),
     }),
   ),
+  kinds: z.array(z.strictObject({ kind: z.string(), ...counts })),
   cron_entries: count,
   wrong_credential_uses: count,
   duplicate_messages: count,
   lost_items: count,
+  credentials: z.strictObject({ broken: count, healed: count, burnt_attempts: count }),
   seconds: z.number().positive(),
 });
 
@@ -29,28 +30,41 @@ const resultSchema = z.strictObject({
 const totals = [
   {
     slug: 'pizza-shop',
-    claimed: 12,
-    verified: 9,
+    claimed: 16,
+    verified: 12,
     failed: 1,
-    waiting: 2,
-    messages: { sent: 9, held: 0, disabled: 0 },
+    waiting: 3,
+    messages: { sent: 12, held: 0, disabled: 0 },
+    reviews: { approved: 0, rejected: 0 },
   },
   {
     slug: 'gym',
-    claimed: 8,
-    verified: 6,
+    claimed: 11,
+    verified: 8,
     failed: 2,
-    waiting: 0,
-    messages: { sent: 6, held: 0, disabled: 0 },
+    waiting: 1,
+    messages: { sent: 8, held: 0, disabled: 0 },
+    reviews: { approved: 0, rejected: 0 },
   },
   {
     slug: 'salon',
-    claimed: 8,
-    verified: 6,
-    failed: 1,
+    claimed: 10,
+    verified: 7,
+    failed: 2,
     waiting: 1,
-    messages: { sent: 0, held: 3, disabled: 3 },
+    messages: { sent: 0, held: 5, disabled: 3 },
+    reviews: { approved: 1, rejected: 1 },
   },
+];
+const kinds = [
+  { kind: 'facebook_comment', claimed: 12, verified: 9, failed: 0, waiting: 3 },
+  { kind: 'instagram_comment', claimed: 16, verified: 12, failed: 4, waiting: 0 },
+  { kind: 'instagram_photo_tag', claimed: 1, verified: 1, failed: 0, waiting: 0 },
+  { kind: 'instagram_mention', claimed: 1, verified: 1, failed: 0, waiting: 0 },
+  { kind: 'instagram_dm_keyword', claimed: 1, verified: 1, failed: 0, waiting: 0 },
+  { kind: 'instagram_follow', claimed: 2, verified: 1, failed: 0, waiting: 1 },
+  { kind: 'link_visit', claimed: 2, verified: 1, failed: 0, waiting: 1 },
+  { kind: 'x_follow', claimed: 2, verified: 1, failed: 1, waiting: 0 },
 ];
 
 // Where pg_cron ticks every minute only (before 1.5, on a server given by DATABASE_URL), the demo takes minutes.
@@ -98,17 +112,19 @@ async function resultOf({ printed, ended }: ReturnType<typeof start>) {
 function expectPromisesKept(result: z.infer<typeof resultSchema>): void {
   expect(result).toMatchObject({
     tenants: totals,
+    kinds,
     cron_entries: 1,
     wrong_credential_uses: 0,
     duplicate_messages: 0,
     lost_items: 0,
+    credentials: { broken: 1, healed: 1, burnt_attempts: 0 },
   });
   const [pizza, gym, salon] = result.tenants.map((tenant) => tenant.credential_sources);
-  // Pizza Shop has both credentials of its own, Gym borrows WhatsApp for its six messages, Salon has nothing.
+  // Pizza Shop has both credentials of its own, Gym borrows WhatsApp for its eight messages, Salon has nothing.
   expect(pizza?.tenant).toBeGreaterThan(0);
   expect(pizza?.platform).toBe(0);
   expect(gym?.tenant).toBeGreaterThan(0);
-  expect(gym?.platform).toBe(6);
+  expect(gym?.platform).toBe(8);
   expect(salon?.tenant).toBe(0);
   expect(salon?.platform).toBeGreaterThan(0);
 }
@@ -146,8 +162,43 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
+/** What a person reads, in this order, whatever happens in between. */
+function expectInOrder(text: string, lines: readonly RegExp[]): void {
+  let rest = text;
+  for (const line of lines) {
+    const found = line.exec(rest);
+    expect(found, `${line} is missing, or too early, in:\n${text}`).not.toBeNull();
+    rest = rest.slice((found?.index ?? 0) + (found?.[0].length ?? 0));
+  }
+}
+
 test('the demo keeps every promise, for three tenants with one cron entry', { timeout }, async () => {
-  expectPromisesKept(await resultOf(start('--json')));
+  const run = start('--json');
+  expectPromisesKept(await resultOf(run));
+  const { stderr } = run.printed;
+
+  expectInOrder(stderr, [
+    /Salon +"Follow us on X" is refused: First somebody has to acknowledge the rule/,
+    /Salon +Lakshmi acknowledges the rule/,
+    /Salon +Lakshmi finds 2 claims to review/,
+    /Salon +Nikhil's X follow: rejected: This account does not follow us/,
+  ]);
+  expectInOrder(stderr, [
+    /Gym +Ethan's Instagram follow: needs a message first: https:\/\/ig\.me\/m\/the\.gym\?ref=OC-/,
+    /Gym +Ethan writes to the Gym through the link/,
+    /Gym +Ethan's Instagram follow: verified with its own credential, \+2 spins/,
+  ]);
+  expectInOrder(stderr, [
+    /Gym +Instagram ends the Gym's access/,
+    /Gym +one alert; the work that needs the token is parked/,
+    /Gym +Frank reads: expired\. The access has expired: connect the account again\./,
+    /Gym +Frank connects the account again/,
+    /Gym +Zoe: verified with its own credential/,
+  ]);
+  expectInOrder(stderr, [/Salon +Meera: message held until \d\d:\d\d \(Asia\/Kolkata\), quiet hours/]);
+  // The addresses of the stack and of links vary; all else fits a terminal.
+  const story = stderr.slice(stderr.indexOf('one pg_cron entry ticks'));
+  expect(story.split('\n').filter((line) => line.length > 120)).toEqual([]);
 });
 
 test('a worker killed in the middle of a batch only delays', { timeout }, async () => {

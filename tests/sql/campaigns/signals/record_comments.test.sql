@@ -27,7 +27,8 @@ select pg_temp.told('pizza', '555', '5', '{"complete": true, "newest": {"id": "3
 select is((select newest_id from private.post_readings), '4', 'the mark never goes back');
 select jobs.record_comments((select id from pg_temp.batch), tests.id('pizza'), jsonb_build_object('surface', 'instagram', 'post_id', '555', 'comments',
   jsonb_build_array(jsonb_build_object('id', '6', 'at', now(), 'author_id', 'anna', 'codes', jsonb_build_array((select code from public.completions where task_id = tests.id('held')))))));
-select is((select status || ' ' || method from public.completions where task_id = tests.id('held')), 'verified api', 'a comment with a code decides its claim at once');
+select is((select concat_ws(' ', status, method, credential_source) from public.completions where task_id = tests.id('held')), 'verified api tenant',
+  'a comment with a code decides its claim at once, and whose credential read it is noted');
 update jobs.batches set lease_until = clock_timestamp() - interval '1 second';
 select is(pg_temp.told('pizza', '555', '7'), 0, 'after the lease nothing is taken');
 
