@@ -485,7 +485,10 @@ export const platform: Group = {
         const leaks: [string, string][] = [
           ['public', `update public.campaigns set name = 'canaryb' where id = '${a.campaign}'`],
           ['public', `update public.audit_log set action = 'canaryb' where tenant_id <> '${b.tenant}'`],
-          ['private', `update private.webhook_events set body = '["canaryb"]' where tenant_id = '${a.tenant}'`],
+          [
+            'private',
+            `update private.webhook_events set body = '["canaryb"]' where tenant_id = '${a.tenant}'`,
+          ],
           ['private', `update private.settings set value = 'canaryb'`],
           ['jobs', `update jobs.attempts set error = 'canaryb' where tenant_id = '${a.tenant}'`],
           ['jobs', `update jobs.runs set message = 'canaryb'`],
