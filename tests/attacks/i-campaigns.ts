@@ -283,6 +283,29 @@ export const campaigns: Group = {
             `${path}: ${inWords(answer)}`,
           );
         }
+        // A claim that was drawn: what the participant reads of it does not tell with what chance.
+        await trial.control('a claim is drawn, and members read with what chance', async () => {
+          const { admin } = trial.world;
+          await admin`update public.campaign_strategies set strategy = 'statistical', acceptance_rate = 0.731 where tenant_id = ${b.tenant} and campaign_id = ${b.campaign}`;
+          const [task] = await admin<{ id: string }[]>`
+            insert into public.social_tasks (tenant_id, campaign_id, kind, title, post_id) values (${b.tenant}, ${b.campaign}, 'instagram_like', 'canaryb like', '77700071') returning id`;
+          const claim = await trial.rpc('participantB', 'claim_task', {
+            tenant_id: b.tenant,
+            task_id: task?.id,
+          });
+          const { completion_id: id } = claim.json as { completion_id: string };
+          await admin`update public.completions set settle_at = now() where tenant_id = ${b.tenant} and id = ${id}`;
+          await admin`select private.settle_claims(${b.tenant}, null, null)`;
+          const own = await trial.rest('participantB', 'GET', `/completions?id=eq.${id}`);
+          trial.expect(/"statistical"/.test(own.text), `the claim was not drawn: ${inWords(own)}`);
+          trial.expect(
+            !/731|acceptance|"draw"/.test(own.text.replaceAll(/\d{4}-\d\d-\d\dT[^"]*|[0-9a-f-]{36}/g, '')),
+            `the claim tells the chance: ${own.text}`,
+          );
+          await admin`update public.campaign_strategies set strategy = 'api', acceptance_rate = 0.85 where tenant_id = ${b.tenant} and campaign_id = ${b.campaign}`;
+          const record = await trial.rest('viewerB', 'GET', `/completion_decisions?completion_id=eq.${id}`);
+          return /0\.731/.test(record.text);
+        });
         const [joined] = (
           await trial.sql('participantB', 'select count(*)::int as n from public.campaign_strategies')
         ).rows;
@@ -850,6 +873,87 @@ export const campaigns: Group = {
             row?.status === 'verified' &&
             row.spins === 1
           );
+        });
+      },
+    ),
+    attack(
+      '129',
+      'what the functions ask the database: secrets, visits, bodies and due claims are one tenant’s',
+      async (trial) => {
+        const { a, b, closed } = trial.ids;
+        const { admin } = trial.world;
+        const ask = async (name: string, args: Record<string, unknown>) =>
+          (await trial.rpc('server', name, args, { headers: { 'content-profile': 'jobs' } })).json;
+        const secretsOf = async (tenant: string) =>
+          JSON.stringify(
+            (await admin`select jobs.webhook_secrets(${tenant}, 'whatsapp') as s`)[0]?.s ?? null,
+          );
+        for (const [key, ids] of [
+          ['a', a],
+          ['b', b],
+        ] as const)
+          await admin`
+            select public.set_credential(${ids.tenant}, 'whatsapp', 'whatsapp_cloud',
+              ${admin.json({ access_token: `topsecret-${key}-129`, app_secret: `topsecret-${key}-129-app` })}, '{"phone_number_id": "129"}')`;
+        // A link of B is no link of A, whatever it is called there.
+        const code = 'OC-ABCD1290';
+        await admin`
+          with task as (
+            insert into public.social_tasks (tenant_id, campaign_id, kind, title, url)
+            values (${b.tenant}, ${b.campaign}, 'link_visit', 'canaryb visit', 'https://shop.example/') returning id)
+          insert into public.completions (tenant_id, task_id, participant_id, code, deadline, route, settle_at)
+          select ${b.tenant}, task.id, ${b.participant}, ${code}, now() + interval '1 day', 'signal', now() - interval '1 second' from task`;
+        await trial.world.takeBaseline();
+        trial.expect((await secretsOf('nobody-at-all')) === 'null', 'nobody has a secret');
+        const own = await secretsOf(a.slug);
+        trial.expect(
+          own.includes('topsecret-a-129-app') && !own.includes('-b-'),
+          'A’s address is opened by another secret',
+        );
+        for (const tenant of [a.slug, a.tenant, closed.slug, 'platform', 'nobody-at-all']) {
+          const url = await ask('record_visit', { tenant, code });
+          trial.expect(url === null, `a visit of B’s link under ${tenant} leads to ${url}`);
+        }
+        // What is due in B is not settled with A’s, nor is a body of B read as one of A.
+        await admin`select private.settle_claims(${a.tenant}, null, null)`;
+        const [event] = await admin<{ id: string }[]>`
+          select id from private.webhook_events where tenant_id = ${b.tenant} limit 1`;
+        await admin`select private.process_webhook(${a.tenant}, ${event?.id ?? null})`.catch(() => undefined);
+        await told(trial, a.tenant, { external_id: 'mid.129', author_id: '77700073', text: `hello ${code}` });
+        const linked = await admin`
+          select from public.linked_accounts where tenant_id = ${a.tenant} and external_id = '77700073'`;
+        trial.expect(linked.length === 0, 'a code of B links an account in A');
+        // The chat that A’s code opens is A’s.
+        await admin`update public.credentials set account = account || '{"page_id": "7770005"}' where tenant_id = ${b.tenant} and provider = 'meta'`;
+        await admin`update public.credentials set account = account || '{"page_id": "1230005"}' where tenant_id = ${a.tenant} and provider = 'meta'`;
+        await trial.world.takeBaseline();
+        for (const n of [1, 2]) {
+          const started = await trial.rpc('participantA', 'start_linking', {
+            tenant_id: a.tenant,
+            platform: 'facebook',
+          });
+          trial.expect(/m\.me\/1230005\?/.test(started.text), `link ${n} opens ${inWords(started)}`);
+        }
+        const again = await ask('receive_webhook', {
+          tenant_id: closed.tenant,
+          source: 'meta',
+          body: {},
+          sha256: '9'.repeat(64),
+        });
+        trial.expect(
+          (again as { event_id?: unknown } | null)?.event_id === null,
+          'a closed tenant’s body is stored',
+        );
+        await trial.control('a visit of B’s link is one', async () => {
+          const url = await ask('record_visit', { tenant: b.slug, code });
+          return url === 'https://shop.example/';
+        });
+        await trial.control('what is due in B is settled with B’s', async () => {
+          await admin`update public.completions set status = 'pending', verified_at = null, settle_at = now() where tenant_id = ${b.tenant} and code = ${code}`;
+          const [row] = await admin<
+            { n: { decided: number } }[]
+          >`select private.settle_claims(${b.tenant}, null, null) as n`;
+          return (row?.n.decided ?? 0) > 0;
         });
       },
     ),
