@@ -487,7 +487,7 @@ export const campaigns: Group = {
             provider: 'meta',
             kind: 'facebook_login',
             secret: {
-              access_token: 'topsecret-a-124',
+              access_token: 'topsecret-a-meta',
               app_secret: 'topsecret-a-124-app',
               verify_token: 'topsecret-a-124-word',
             },
@@ -609,7 +609,7 @@ export const campaigns: Group = {
         const secret = 'topsecret-a-126-app';
         await admin`
           select public.set_credential(${a.tenant}, 'meta', 'facebook_login',
-            ${admin.json({ access_token: 'topsecret-a-126', app_secret: secret, verify_token: 'topsecret-a-126-word' })}, '{"page_id": "12300015"}')`;
+            ${admin.json({ access_token: 'topsecret-a-meta', app_secret: secret, verify_token: 'topsecret-a-126-word' })}, '{"page_id": "12300015"}')`;
         const sign = (body: string) => ({
           'x-hub-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
         });
@@ -730,7 +730,7 @@ export const campaigns: Group = {
         for (const key of ['a', 'b'] as const)
           await admin`
             select public.set_credential(${trial.ids[key].tenant}, 'meta', 'facebook_login',
-              ${admin.json({ access_token: `topsecret-${key}-127`, app_secret: secrets[key] })}, '{}')`;
+              ${admin.json({ access_token: `topsecret-${key}-meta`, app_secret: secrets[key] })}, '{}')`;
         await trial.world.takeBaseline();
         const ask = (slug: string, signed: string) =>
           trial.http('outsider', 'POST', `${url}/meta/${slug}/data-deletion`, {
@@ -894,7 +894,7 @@ export const campaigns: Group = {
         ] as const)
           await admin`
             select public.set_credential(${ids.tenant}, 'whatsapp', 'whatsapp_cloud',
-              ${admin.json({ access_token: `topsecret-${key}-129`, app_secret: `topsecret-${key}-129-app` })}, '{"phone_number_id": "129"}')`;
+              ${admin.json({ access_token: `topsecret-${key}-whatsapp`, app_secret: `topsecret-${key}-129-app` })}, '{"phone_number_id": "129"}')`;
         // A link of B is no link of A, whatever it is called there.
         const code = 'OC-ABCD1290';
         await admin`
