@@ -149,7 +149,8 @@ begin
     set status = j.verdict::public.completion_status,
       verified_at = case when j.verdict = 'verified' then now() end,
       reason = j.reason,
-      evidence = coalesce(j.evidence, c.evidence),
+      -- The participant reads this row: with what chance a draw accepts is not told here, only in the record of the decision.
+      evidence = case when j.method = 'statistical' then c.evidence else coalesce(j.evidence, c.evidence) end,
       -- Who leaves it to a person has not decided it.
       method = case when j.verdict in ('verified', 'failed') then j.method end,
       credential_source = coalesce(j.credential_source, c.credential_source),

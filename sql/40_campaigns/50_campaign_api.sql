@@ -126,9 +126,10 @@ begin
     raise exception 'There is no such task for you to claim. Join its campaign first.' using errcode = 'PT404';
   end if;
   select k.* into v_kind from public.task_kinds k where k.kind = v_task.kind::text;
-  select coalesce(h.strategy, g.strategy), coalesce(h.statistical_basis, g.statistical_basis) into v_strategy, v_basis
-  from public.campaigns g left join public.cohorts h on h.tenant_id = g.tenant_id and h.id = v_cohort_id
-  where g.tenant_id = p_tenant_id and g.id = v_task.campaign_id;
+  select coalesce(h.strategy, g.strategy, 'api'), coalesce(h.statistical_basis, g.statistical_basis, 'rate') into v_strategy, v_basis
+  from (select) one
+  left join public.campaign_strategies g on g.tenant_id = p_tenant_id and g.campaign_id = v_task.campaign_id
+  left join public.cohorts h on h.tenant_id = p_tenant_id and h.id = v_cohort_id;
   v_route := private.route_of(v_task, v_kind, v_strategy);
 
   -- A code that is taken already is drawn again.
