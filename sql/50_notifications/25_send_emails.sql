@@ -50,11 +50,15 @@ begin
   )
   select d.item_id,
     jsonb_build_object('outbox_id', d.id, 'to', d.recipient, 'subject', d.subject, 'text', d.body, 'html', d.payload -> 'html',
+      -- The platform's sender, where the tenant's own credential names none.
+      'from', case when own.account is not null and own.account ->> 'from' is null then (
+        select p.account ->> 'from' from private.platform_credentials p where p.provider = 'email') end,
       'idempotency_key', d.id,
       'send_before', least(d.key_ends_at, coalesce(d.ends_at, 'infinity'),
         case when d.zone is null then 'infinity' else private.window_closes_at(d.zone, d.notify_from, d.notify_until, v_now) end)),
     d.hold_until, coalesce(d.over, 'quiet hours'), d.over is not null
-  from decided d;
+  from decided d
+  left join public.credentials own on own.tenant_id = d.tenant_id and own.provider = 'email';
 end
 $$;
 
