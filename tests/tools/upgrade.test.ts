@@ -64,7 +64,8 @@ it('remembers which comment has proven a claim', async () => {
 });
 
 it('goes on as it was: user names count, claims end, settings are there', async () => {
-  const [campaign] = await sql`select username_match, strategy from public.campaigns`;
+  const [campaign] =
+    await sql`select c.username_match, s.strategy from public.campaigns c join public.campaign_strategies s on s.campaign_id = c.id`;
   expect(campaign).toEqual({ username_match: true, strategy: 'api' });
   const claims =
     await sql`select status, method, settle_at > deadline as ends from public.completions order by id`;

@@ -28,7 +28,7 @@ begin
 end
 $$;
 
-update public.campaigns set strategy = 'honor_system';
+update public.campaign_strategies set strategy = 'honor_system';
 create table pg_temp.codes as select pg_temp.claim('pizza', 'anna', 'pizza join') as anna, pg_temp.claim('gym', 'anna', 'gym join') as gym;
 select is((select string_agg(distinct route, ' ') from public.completions where code in (select anna from pg_temp.codes)), 'signal', 'a claim waits for a message to the platform''s number, whatever the strategy');
 select is((select action_url from public.completions where code in (select anna from pg_temp.codes)), 'https://wa.me/4930000106?text=' || (select anna from pg_temp.codes), 'its link leads there, with the code');

@@ -4,6 +4,7 @@ set local statement_timeout = '5min';
 
 insert into public.message_settings (tenant_id) select t.id from public.tenants t on conflict do nothing;
 insert into public.reminder_settings (tenant_id, campaign_id) select c.tenant_id, c.id from public.campaigns c on conflict do nothing;
+insert into public.campaign_strategies (tenant_id, campaign_id) select c.tenant_id, c.id from public.campaigns c on conflict do nothing;
 
 -- Campaigns that run matched user names; a new one does so only when it says so.
 update public.campaigns c set username_match = true;
