@@ -90,7 +90,7 @@ async function main(): Promise<number> {
 async function perform({ info, functions }: Stack): Promise<Report> {
   printer.line(
     `Ready: API ${info.api_url}, simulated Meta ${info.simulators.meta}. The worker is process ${functions.pid('worker')}:` +
-      ' kill it if you like.\n',
+      ' try to kill it.\n',
     'dim',
   );
   const sql = connect(info.db_url);

@@ -282,7 +282,17 @@ function tenantTable(rows: readonly TenantResult[], uses: ReturnType<typeof uses
     String(messages.disabled),
     credentials(slug),
   ]);
-  const head = ['', 'claimed', 'verified', 'failed', 'waiting', 'sent', 'held', 'off', 'credentials used'];
+  const head = [
+    '',
+    'claimed',
+    'verified',
+    'failed',
+    'waiting',
+    'messages sent',
+    'held',
+    'off',
+    'credentials used',
+  ];
   return table([head, ...cells], [1, 2, 3, 4, 5, 6, 7]);
 }
 
