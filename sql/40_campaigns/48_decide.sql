@@ -212,7 +212,8 @@ comment on function private.decide_completions(private.verdict[], text, text[], 
   'Only claims in one of p_from are touched. p_item_ended: the item that brought it is over, so a second look needs a new one. Returns how many were decided.';
 
 -- Looks whether signals prove open claims: new signals, participants with a newly linked account, or one new claim.
-create function private.decide_by_signals(p_tenant_id uuid, p_signal_ids uuid[], p_participant_ids uuid[], p_completion_id uuid default null)
+create function private.decide_by_signals(p_tenant_id uuid, p_signal_ids uuid[], p_participant_ids uuid[], p_completion_id uuid default null,
+  p_credential_source text default null)
 returns integer
 language plpgsql
 set search_path = ''
@@ -233,12 +234,13 @@ begin
   if v_candidates is null then
     return 0;
   end if;
-  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, null, null, null)::private.verdict)
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs,
+    case when f.via = 'api' then p_credential_source end, null, null)::private.verdict)
   into v_verdicts
   from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');
 end
 $$;
 
-comment on function private.decide_by_signals(uuid, uuid[], uuid[], uuid) is
+comment on function private.decide_by_signals(uuid, uuid[], uuid[], uuid, text) is
   'Verifies the open claims of a tenant that these signals prove, or any signal for claims of these participants or this one. Returns how many.';

@@ -28,7 +28,7 @@ $$;
 
 comment on function private.codes_in(text) is 'The codes OC-XXXXXXXX in a text, in capitals; no letter or digit touches them.';
 
-create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via text)
+create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via text, p_credential_source text default null)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -105,6 +105,15 @@ begin
   select p_tenant_id, u.code, n.id from unnest(v_new) n cross join lateral unnest(n.codes) as u (code);
 
   v_linked := private.link_accounts(p_tenant_id, v_new);
+  -- Who was asked to write to the account may be linked already, by a comment: the message is what counts.
+  perform private.wake_claims(p_tenant_id, v_linked || array(
+    select a.participant_id
+    from unnest(v_new) n
+    cross join lateral (
+      select x.participant_id from public.linked_accounts x
+      where x.tenant_id = p_tenant_id and x.platform = n.surface and x.external_id = n.author_id offset 0
+    ) a
+    where n.kind = 'message'));
 
   -- A mention names nobody: whoever waits for one has it read.
   if exists (select from unnest(v_new) n where n.kind = 'mention') then
@@ -122,11 +131,11 @@ begin
   end if;
 
   return jsonb_build_object('recorded', cardinality(v_new), 'skipped', v_given - v_valid,
-    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked));
+    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked, p_credential_source => p_credential_source));
 end
 $$;
 
-comment on function private.take_signals(uuid, jsonb, text) is
+comment on function private.take_signals(uuid, jsonb, text, text) is
   'Behind record_signals and record_comments: stores what is new, links accounts by codes, decides the claims that are proven now.';
 
 -- Accounts that sent a code. A link code links the account that it names, also in place of an older one; the code of a claim links an
@@ -141,7 +150,6 @@ set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_linked uuid[];
-  v_awake uuid[];
 begin
   if not exists (
     select from unnest(p_new) n
@@ -202,28 +210,41 @@ begin
     returning participant_id
   )
   select v_linked || coalesce(array_agg(participant_id), '{}') into v_linked from linked;
-  if cardinality(v_linked) = 0 then
-    return v_linked;
-  end if;
+  return v_linked;
+end
+$$;
 
-  -- Claims that waited for exactly this go on.
+comment on function private.link_accounts(uuid, private.signals[]) is
+  'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants.';
+
+-- Claims that waited for what these people have done now go on.
+create function private.wake_claims(p_tenant_id uuid, p_participant_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_awake uuid[];
+begin
+  if coalesce(cardinality(p_participant_ids), 0) = 0 then
+    return;
+  end if;
   with waiting as (
     update public.completions c
     set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
-    where c.tenant_id = p_tenant_id and c.participant_id = any (v_linked) and c.status::text = 'needs_user_action'
+    where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids) and c.status::text = 'needs_user_action'
     returning c.id
   )
   select array_agg(w.id) into v_awake from waiting w;
   if v_awake is not null then
     perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
   end if;
-  return v_linked;
 end
 $$;
 
-comment on function private.link_accounts(uuid, private.signals[]) is
-  'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants. '
-  'Claims that waited for the link become pending again, with a new item.';
+comment on function private.wake_claims(uuid, uuid[]) is 'Claims of these participants that waited for a step of theirs become pending again, with a new item.';
 
 create function private.record_signals(p_tenant_id uuid, p_signals jsonb)
 returns jsonb
@@ -250,10 +271,11 @@ declare
   v_surface text := post ->> 'surface';
   v_post_id text := post ->> 'post_id';
   v_since timestamptz;
+  v_source text;
   v_count integer := 0;
 begin
   -- Only who holds an item for this post, while the lease lives.
-  select min(t.created_at) into v_since
+  select min(t.created_at), min(e.credential_source) into v_since, v_source
   from jobs.batches b
   join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = record_comments.tenant_id and e.job = b.job
   cross join lateral unnest(e.item_ids) as u (item_id)
@@ -272,7 +294,7 @@ begin
         'author_id', c.value ->> 'author_id', 'author_username', c.value ->> 'username', 'codes', c.value -> 'codes',
         'happened_at', c.value ->> 'at'))
       from jsonb_array_elements(post -> 'comments') c
-      where jsonb_typeof(c.value) = 'object'), 'api') ->> 'recorded')::integer;
+      where jsonb_typeof(c.value) = 'object'), 'api', v_source) ->> 'recorded')::integer;
   end if;
 
   if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,200}$'
