@@ -237,7 +237,8 @@ begin
   if v_candidates is null then
     return 0;
   end if;
-  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, p_credential_source, null, null)::private.verdict)
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs,
+    case when f.via = 'api' then p_credential_source end, null, null)::private.verdict)
   into v_verdicts
   from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');

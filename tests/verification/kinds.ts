@@ -8,7 +8,6 @@ import {
   type Claim,
   claim,
   ended,
-  equipPlatform,
   isRewarded,
   join,
   link,
@@ -19,7 +18,9 @@ import {
   openTask,
   outbox,
   type Person,
+  platformNumber,
   type Scene,
+  serve,
   spinsOf,
   whatsapp,
 } from './scene.ts';
@@ -182,7 +183,7 @@ const cases: Case[] = [
     at: 'served',
     act: ({ scene, person, claim: { code } }) =>
       whatsapp(scene, {
-        inbound: [{ phone_number_id: '106540099999999', from: person.waId, text: `Hi ${code}` }],
+        inbound: [{ phone_number_id: platformNumber, from: person.waId, text: `Hi ${code}` }],
       }),
     ends: 'verified',
     method: 'webhook',
@@ -467,7 +468,7 @@ export function kinds(given: () => Scene): void {
         short: await open(scene, 'gym-place', { meta: 'instagram_login' }),
         served: await open(scene, 'salon-place', {}),
       };
-      await equipPlatform(scene, [at.served]);
+      await serve(scene, at.served);
       const begin = async (one: Case) => {
         const business = at[one.at];
         const person = await arrive(scene, one.kind.slice(0, 12), one.isPrivate);

@@ -25,6 +25,8 @@ export interface Scene {
   /** What the functions have written. */
   lines: string[];
   count: number;
+  /** Businesses that the platform's access to Meta sees. */
+  served: Business[];
 }
 
 export interface Person {
@@ -103,9 +105,11 @@ export async function openScene(): Promise<Scene> {
     service: undefined as never,
     secrets: [stack.info.cron_secret, stack.info.secret_key],
     answers: [],
+    served: [],
   };
   scene.service = client(scene, 'secret');
   await hurry(scene);
+  await equipPlatform(scene);
   return scene;
 }
 
@@ -247,9 +251,23 @@ export async function open(scene: Scene, slug: string, opening: Opening): Promis
   return business;
 }
 
+/** How claims are believed that nothing proves: the columns of `campaign_strategies`. */
+const ofStrategy = ['strategy', 'acceptance_rate', 'statistical_basis'];
+
 export async function openCampaign(business: Business, more: Record<string, unknown> = {}): Promise<string> {
-  const row = { tenant_id: business.id, name: 'Summer', status: 'active', time_zone: 'Europe/Rome', ...more };
-  return (ok(await business.owner.from('campaigns').insert(row).select('id').single()) as { id: string }).id;
+  const given = Object.entries(more);
+  const row = {
+    ...{ tenant_id: business.id, name: 'Summer', status: 'active', time_zone: 'Europe/Rome' },
+    ...Object.fromEntries(given.filter(([key]) => !ofStrategy.includes(key))),
+  };
+  const { id } = ok(await business.owner.from('campaigns').insert(row).select('id').single()) as {
+    id: string;
+  };
+  const strategy = Object.fromEntries(given.filter(([key]) => ofStrategy.includes(key)));
+  if (Object.keys(strategy).length > 0) {
+    ok(await business.owner.from('campaign_strategies').update(strategy).eq('campaign_id', id));
+  }
+  return id;
 }
 
 /** A new token, in the world and as the business's credential. */
@@ -338,25 +356,26 @@ export async function connectWhatsApp(
 
 export const platformNumber = '106540099999999';
 
-/** The platform's own number, and its access to the accounts of those who have none. */
-export async function equipPlatform(scene: Scene, served: Business[]): Promise<void> {
-  const engine = scene.service.schema('jobs');
+/** The platform's own number. */
+async function equipPlatform(scene: Scene): Promise<void> {
   const platform = { slug: 'platform', number: platformNumber };
   const { secret: keys, account, push } = await numberOf(scene, platform, true);
   ok(
-    await engine.rpc('set_platform_credential', {
+    await scene.service.schema('jobs').rpc('set_platform_credential', {
       ...{ provider: 'whatsapp', kind: 'whatsapp_cloud', secret: keys, account },
     }),
   );
   await push();
+}
+
+/** The platform's access to Meta sees these businesses, too. */
+export async function serve(scene: Scene, ...businesses: Business[]): Promise<void> {
+  scene.served.push(...businesses);
   const token = secret(scene, 'token-of-the-platform');
-  await meta(scene, {
-    tokens: [
-      { token, tenant: 'platform', kind: 'system', accounts: served.flatMap((one) => [one.page, one.ig]) },
-    ],
-  });
+  const accounts = scene.served.flatMap(({ page, ig }) => [page, ig]);
+  await meta(scene, { tokens: [{ token, tenant: 'platform', kind: 'system', accounts }] });
   ok(
-    await engine.rpc('set_platform_credential', {
+    await scene.service.schema('jobs').rpc('set_platform_credential', {
       ...{ provider: 'meta', kind: 'facebook_login', secret: { access_token: token } },
     }),
   );
