@@ -2820,7 +2820,8 @@ begin
   if v_candidates is null then
     return 0;
   end if;
-  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, p_credential_source, null, null)::private.verdict)
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs,
+    case when f.via = 'api' then p_credential_source end, null, null)::private.verdict)
   into v_verdicts
   from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');
@@ -3409,7 +3410,6 @@ create or replace function private.link_accounts (
   AS $function$
 declare
   v_linked uuid[];
-  v_awake uuid[];
 begin
   if not exists (
     select from unnest(p_new) n
@@ -3470,21 +3470,6 @@ begin
     returning participant_id
   )
   select v_linked || coalesce(array_agg(participant_id), '{}') into v_linked from linked;
-  if cardinality(v_linked) = 0 then
-    return v_linked;
-  end if;
-
-  -- Claims that waited for exactly this go on.
-  with waiting as (
-    update public.completions c
-    set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
-    where c.tenant_id = p_tenant_id and c.participant_id = any (v_linked) and c.status::text = 'needs_user_action'
-    returning c.id
-  )
-  select array_agg(w.id) into v_awake from waiting w;
-  if v_awake is not null then
-    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
-  end if;
   return v_linked;
 end
 $function$;
@@ -5749,6 +5734,15 @@ begin
   select p_tenant_id, u.code, n.id from unnest(v_new) n cross join lateral unnest(n.codes) as u (code);
 
   v_linked := private.link_accounts(p_tenant_id, v_new);
+  -- Who was asked to write to the account may be linked already, by a comment: the message is what counts.
+  perform private.wake_claims(p_tenant_id, v_linked || array(
+    select a.participant_id
+    from unnest(v_new) n
+    cross join lateral (
+      select x.participant_id from public.linked_accounts x
+      where x.tenant_id = p_tenant_id and x.platform = n.surface and x.external_id = n.author_id offset 0
+    ) a
+    where n.kind = 'message'));
 
   -- A mention names nobody: whoever waits for one has it read.
   if exists (select from unnest(v_new) n where n.kind = 'mention') then
@@ -5943,6 +5937,35 @@ create or replace function private.wa_key (
     when n.digits ~ '^55[0-9]{2}9[0-9]{8}$' then left(n.digits, 4) || substr(n.digits, 6)
     else n.digits end
   from (select ltrim(p_number, '+') as digits) n
+$function$;
+
+create or replace function private.wake_claims (
+  p_tenant_id uuid,
+  p_participant_ids uuid[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set plan_cache_mode to 'force_custom_plan'
+  AS $function$
+declare
+  v_awake uuid[];
+begin
+  if coalesce(cardinality(p_participant_ids), 0) = 0 then
+    return;
+  end if;
+  with waiting as (
+    update public.completions c
+    set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
+    where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids) and c.status::text = 'needs_user_action'
+    returning c.id
+  )
+  select array_agg(w.id) into v_awake from waiting w;
+  if v_awake is not null then
+    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
+  end if;
+end
 $function$;
 
 create or replace function private.warn_of_credential (
@@ -6985,7 +7008,7 @@ comment on function "private"."json_text"(jsonb) is 'A string or a number as tex
 
 comment on function "private"."keep_entry"() is 'Trigger: an entry of the ledger stays as it is; it goes with its participant only.';
 
-comment on function "private"."link_accounts"(uuid, private.signals[]) is 'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants. Claims that waited for the link become pending again, with a new item.';
+comment on function "private"."link_accounts"(uuid, private.signals[]) is 'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants.';
 
 comment on function "private"."list_credentials"(uuid) is 'Behind public.list_credentials. Definer: its limit is counted where no API role may write. Checks that the caller is an admin; reads no secret.';
 
@@ -7136,6 +7159,8 @@ comment on function "private"."unreminded"(uuid) is 'Claims of a tenant (null: o
 comment on function "private"."unresolved"(uuid) is 'Messages with an unknown outcome that may go again: e-mails within the life of their key, others where the tenant chose so, after 15 minutes.';
 
 comment on function "private"."wa_key"(text) is 'A phone number or wa_id as it is compared: WhatsApp drops or adds a digit in Brazil, Mexico and Argentina.';
+
+comment on function "private"."wake_claims"(uuid, uuid[]) is 'Claims of these participants that waited for a step of theirs become pending again, with a new item.';
 
 comment on function "private"."warn_of_credential"(uuid, public.provider, text) is 'Opens the alert about a credential that will stop to work soon; without a reason it closes it.';
 
@@ -7592,6 +7617,8 @@ revoke all on function "private"."unresolved"(uuid) from public;
 revoke all on function "private"."wa_key"(text) from public;
 
 grant execute on function "private"."wa_key"(text) to "authenticated", "service_role";
+
+revoke all on function "private"."wake_claims"(uuid, uuid[]) from public;
 
 revoke all on function "private"."warn_of_credential"(uuid, public.provider, text) from public;
 
