@@ -22,7 +22,7 @@ export interface MutationOptions {
 }
 
 /** What people do from outside comes first: the catalog is asked last. */
-const order = ['E', 'C', 'D', 'F', 'B', 'H', 'G', 'A'];
+const order = ['E', 'I', 'C', 'D', 'F', 'B', 'H', 'G', 'A'];
 /** Attacks that take long and look at no defence that is taken away here. */
 const idle = ['20', '28', '113', '114'];
 

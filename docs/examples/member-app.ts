@@ -93,6 +93,73 @@ export async function newestClaims(client: Client, tenantId: string) {
   );
 }
 
+/**
+ * A task that no platform can show, such as a follow or a like, needs an admin who has read the rule first. Show its text and
+ * call this when the box is ticked.
+ */
+export async function acknowledge(client: Client, tenantId: string, rule: string) {
+  const newest = dataOf(
+    await client
+      .from('rules')
+      .select('version, text')
+      .eq('rule', rule)
+      .order('version', { ascending: false }),
+  )[0];
+  if (!newest) throw new Error(`There is no rule "${rule}".`);
+  dataOf(await client.rpc('acknowledge_rule', { tenant_id: tenantId, rule, version: newest.version }));
+  return newest.text;
+}
+
+/** What decides claims that nothing can prove: here the participant's word. Participants do not see this. */
+export async function believeThem(client: Client, tenantId: string, campaignId: string): Promise<void> {
+  const { error } = await client
+    .from('campaign_strategies')
+    .update({ strategy: 'honor_system' })
+    .eq('tenant_id', tenantId)
+    .eq('campaign_id', campaignId);
+  if (error) throw error;
+}
+
+/** Claims that wait for a person, the oldest first. */
+export async function waitingClaims(client: Client, tenantId: string) {
+  return dataOf(
+    await client
+      .from('reviews')
+      .select('completion_id, display_name, title, reason, claimed_at')
+      .eq('tenant_id', tenantId)
+      .order('claimed_at')
+      .limit(20),
+  );
+}
+
+/** Two may look at the same list: the first one decides, the second is told that it is decided. */
+export async function accept(client: Client, tenantId: string, completionId: string) {
+  const { error } = await client.rpc('approve_completion', {
+    tenant_id: tenantId,
+    completion_id: completionId,
+  });
+  if (error?.code === 'PT409') return { problem: error.message };
+  if (error) throw error;
+  return { accepted: true };
+}
+
+/** The participant reads the reason. */
+export async function turnDown(client: Client, tenantId: string, completionId: string, reason: string) {
+  const { error } = await client.rpc('reject_completion', {
+    tenant_id: tenantId,
+    completion_id: completionId,
+    reason,
+  });
+  if (error?.code === 'PT409') return { problem: error.message };
+  if (error) throw error;
+  return { accepted: false };
+}
+
+/** What is connected, how healthy it is, and what to do about it. Admins only; never a secret. */
+export async function connections(client: Client, tenantId: string) {
+  return dataOf(await client.rpc('list_credentials', { tenant_id: tenantId }));
+}
+
 const invitation = z.object({ token: z.string(), expires_at: z.string() });
 
 /** The token is answered once. Send it to that address, in a link of your app; nobody else can use it. */

@@ -1620,9 +1620,47 @@ export type Database = {
         };
         Relationships: [];
       };
-      campaigns: {
+      campaign_strategies: {
         Row: {
           acceptance_rate: number;
+          campaign_id: string;
+          created_at: string;
+          statistical_basis: string;
+          strategy: string;
+          tenant_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          acceptance_rate?: number;
+          campaign_id: string;
+          created_at?: string;
+          statistical_basis?: string;
+          strategy?: string;
+          tenant_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          acceptance_rate?: number;
+          campaign_id?: string;
+          created_at?: string;
+          statistical_basis?: string;
+          strategy?: string;
+          tenant_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'campaign_strategies_campaign_fkey';
+            columns: ['tenant_id', 'campaign_id'];
+            isOneToOne: true;
+            referencedRelation: 'campaigns';
+            referencedColumns: ['tenant_id', 'id'];
+          },
+        ];
+      };
+      campaigns: {
+        Row: {
           created_at: string;
           eligibility: string | null;
           ends_at: string | null;
@@ -1637,9 +1675,7 @@ export type Database = {
           release_text: string | null;
           reward_after: string | null;
           starts_at: string;
-          statistical_basis: string;
           status: Database['public']['Enums']['campaign_status'];
-          strategy: string;
           tenant_id: string;
           time_zone: string;
           updated_at: string;
@@ -1647,7 +1683,6 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
-          acceptance_rate?: number;
           created_at?: string;
           eligibility?: string | null;
           ends_at?: string | null;
@@ -1662,16 +1697,13 @@ export type Database = {
           release_text?: string | null;
           reward_after?: string | null;
           starts_at?: string;
-          statistical_basis?: string;
           status?: Database['public']['Enums']['campaign_status'];
-          strategy?: string;
           tenant_id: string;
           time_zone?: string;
           updated_at?: string;
           username_match?: boolean;
         };
         Update: {
-          acceptance_rate?: number;
           created_at?: string;
           eligibility?: string | null;
           ends_at?: string | null;
@@ -1686,9 +1718,7 @@ export type Database = {
           release_text?: string | null;
           reward_after?: string | null;
           starts_at?: string;
-          statistical_basis?: string;
           status?: Database['public']['Enums']['campaign_status'];
-          strategy?: string;
           tenant_id?: string;
           time_zone?: string;
           updated_at?: string;
@@ -2974,7 +3004,6 @@ export type Database = {
           time_zone?: string;
         };
         Returns: {
-          acceptance_rate: number;
           created_at: string;
           eligibility: string | null;
           ends_at: string | null;
@@ -2989,9 +3018,7 @@ export type Database = {
           release_text: string | null;
           reward_after: string | null;
           starts_at: string;
-          statistical_basis: string;
           status: Database['public']['Enums']['campaign_status'];
-          strategy: string;
           tenant_id: string;
           time_zone: string;
           updated_at: string;

@@ -13,9 +13,6 @@ create table public.campaigns (
   notify_from time not null default '00:00',
   notify_until time not null default '24:00',
   username_match boolean not null default false,
-  strategy text not null default 'api',
-  acceptance_rate numeric(4, 3) not null default 0.85,
-  statistical_basis text not null default 'rate',
   reward_after interval,
   promotion boolean not null default false,
   official_rules text,
@@ -29,9 +26,6 @@ create table public.campaigns (
   constraint name_is_not_empty check (btrim(name) <> '' and char_length(name) <= 120),
   constraint it_ends_after_it_starts check (ends_at > starts_at),
   constraint times_are_finite check (isfinite(starts_at) and isfinite(ends_at)),
-  constraint strategy_is_one_of_the_known check (strategy in ('api', 'honor_system', 'statistical', 'manual')),
-  constraint acceptance_rate_is_a_share check (acceptance_rate between 0 and 1),
-  constraint statistical_basis_is_one_of_the_known check (statistical_basis in ('rate', 'follower_growth')),
   constraint reward_after_is_up_to_30_days check (reward_after between interval '1 second' and interval '30 days'),
   constraint promotion_texts_are_not_too_long check (
     octet_length(official_rules) <= 50000 and octet_length(eligibility) <= 10000 and octet_length(prize_terms) <= 10000
@@ -41,9 +35,9 @@ create table public.campaigns (
 alter table public.campaigns enable row level security;
 grant select on public.campaigns to authenticated;
 grant insert (tenant_id, name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until,
-  username_match, strategy, acceptance_rate, statistical_basis, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
+  username_match, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
 grant update (name, status, starts_at, ends_at, time_zone, notifications_enabled, notify_from, notify_until,
-  username_match, strategy, acceptance_rate, statistical_basis, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
+  username_match, reward_after, promotion, official_rules, eligibility, prize_terms, release_text) on public.campaigns to authenticated;
 grant delete on public.campaigns to authenticated;
 grant select, insert, update, delete on public.campaigns to service_role;
 
@@ -93,10 +87,6 @@ create trigger campaigns_before_write_check_promotion
 
 comment on column public.campaigns.username_match is
   'True: a comment under the user name that the participant typed proves a claim. False: only a linked account or the code does.';
-comment on column public.campaigns.strategy is
-  'What decides a claim that no platform can prove: api and manual leave it to a person, honor_system believes it, statistical draws.';
-comment on column public.campaigns.statistical_basis is
-  'rate: acceptance_rate of the claims are accepted. follower_growth: as large a share as the followers of that day account for.';
 comment on column public.campaigns.reward_after is 'A proof that can be undone is looked at again after so long, and only then rewarded. Null: at once.';
 comment on column public.campaigns.promotion is
   'True: a promotion to enter. It needs official_rules, eligibility, ends_at, prize_terms and release_text before it can be active.';

@@ -36,6 +36,8 @@ create index completions_tenant_id_participant_id_idx on public.completions (ten
 create index completions_settle_at_idx on public.completions (settle_at, tenant_id) where settle_at is not null;
 create index completions_tenant_id_settle_at_idx on public.completions (tenant_id, settle_at) where settle_at is not null;
 create index completions_tenant_id_review_idx on public.completions (tenant_id, claimed_at) where status = 'manual_review';
+-- A message to the platform's WhatsApp number says nothing but the code; whose claim it is has to be found among all tenants.
+create index completions_signal_code_idx on public.completions (code) where route = 'signal' and status = 'pending';
 create index completions_tenant_id_claimed_at_idx on public.completions (tenant_id, claimed_at desc);
 
 alter table public.completions enable row level security;

@@ -117,6 +117,7 @@ create function private.candidates_of_signals(p_tenant_id uuid, p_signal_ids uui
 returns private.candidate[]
 language plpgsql stable
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -162,6 +163,7 @@ create function private.candidates_of_completions(p_tenant_ids uuid[], p_complet
 returns private.candidate[]
 language plpgsql stable
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -211,6 +213,7 @@ create function private.proven(p_candidates private.candidate[])
 returns table (tenant_id uuid, completion_id uuid, via text, evidence jsonb, proofs text[])
 language plpgsql stable
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan
 as $$

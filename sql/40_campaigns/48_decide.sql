@@ -40,6 +40,7 @@ create function private.decide_completions(
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 -- A plan from the day on which the tables were empty costs more than a new one.
@@ -148,7 +149,8 @@ begin
     set status = j.verdict::public.completion_status,
       verified_at = case when j.verdict = 'verified' then now() end,
       reason = j.reason,
-      evidence = coalesce(j.evidence, c.evidence),
+      -- The participant reads this row: with what chance a draw accepts is not told here, only in the record of the decision.
+      evidence = case when j.method = 'statistical' then c.evidence else coalesce(j.evidence, c.evidence) end,
       -- Who leaves it to a person has not decided it.
       method = case when j.verdict in ('verified', 'failed') then j.method end,
       credential_source = coalesce(j.credential_source, c.credential_source),
@@ -217,6 +219,7 @@ create function private.decide_by_signals(
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -234,7 +237,8 @@ begin
   if v_candidates is null then
     return 0;
   end if;
-  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, p_credential_source, null, null)::private.verdict)
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs,
+    case when f.via = 'api' then p_credential_source end, null, null)::private.verdict)
   into v_verdicts
   from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');

@@ -66,7 +66,12 @@ language sql stable
 set search_path = ''
 as $$
   select case (p_task).kind::text
-    when 'whatsapp_join' then private.contact_link((p_task).tenant_id, 'whatsapp', p_code)
+    when 'whatsapp_join' then coalesce(private.contact_link((p_task).tenant_id, 'whatsapp', p_code), (
+      -- A business without a number of its own is written to through the platform's.
+      select 'https://wa.me/' || nullif(left(regexp_replace(c.account ->> 'display_phone_number', '[^0-9]', '', 'g'), 20), '') || '?text=' || p_code
+      from private.platform_credentials c
+      where c.provider = 'whatsapp' and (p_task).platform_credential_allowed
+        and not exists (select from public.credentials o where o.tenant_id = (p_task).tenant_id and o.provider = 'whatsapp')))
     when 'instagram_dm_keyword' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'instagram_follow' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'link_visit' then format('%s/functions/v1/webhooks/visit/%s/%s', rtrim(private.platform_secret('project_url'), '/'),
@@ -87,9 +92,11 @@ as $$
     when (p_kind).proven_by = 'nobody' then 'strategy'
     when (p_kind).provider is null or p_strategy = 'api'
       or exists (select from public.credentials c where c.tenant_id = (p_task).tenant_id and c.provider = (p_kind).provider)
-      -- The platform's webhooks are not the tenant's: for what only a signal proves it takes an own credential.
-      or ((p_kind).proven_by = 'worker' and (p_task).platform_credential_allowed
-        and exists (select from jobs.definitions d where d.job = 'verify-social-tasks' and d.platform_allowed)
+      -- The platform's webhooks are not the tenant's: for what only a signal proves it takes an own credential. But a message to the
+      -- platform's WhatsApp number names the claim by its code.
+      or ((p_task).platform_credential_allowed
+        and ((p_kind).kind = 'whatsapp_join' or ((p_kind).proven_by = 'worker'
+          and exists (select from jobs.definitions d where d.job = 'verify-social-tasks' and d.platform_allowed)))
         and exists (select from private.platform_credentials c where c.provider = (p_kind).provider))
       then case (p_kind).proven_by when 'worker' then 'api' else 'signal' end
     else 'strategy' end
@@ -126,9 +133,10 @@ begin
     raise exception 'There is no such task for you to claim. Join its campaign first.' using errcode = 'PT404';
   end if;
   select k.* into v_kind from public.task_kinds k where k.kind = v_task.kind::text;
-  select coalesce(h.strategy, g.strategy), coalesce(h.statistical_basis, g.statistical_basis) into v_strategy, v_basis
-  from public.campaigns g left join public.cohorts h on h.tenant_id = g.tenant_id and h.id = v_cohort_id
-  where g.tenant_id = p_tenant_id and g.id = v_task.campaign_id;
+  select coalesce(h.strategy, g.strategy, 'api'), coalesce(h.statistical_basis, g.statistical_basis, 'rate') into v_strategy, v_basis
+  from (select) one
+  left join public.campaign_strategies g on g.tenant_id = p_tenant_id and g.campaign_id = v_task.campaign_id
+  left join public.cohorts h on h.tenant_id = p_tenant_id and h.id = v_cohort_id;
   v_route := private.route_of(v_task, v_kind, v_strategy);
 
   -- A code that is taken already is drawn again.

@@ -32,6 +32,7 @@ create function private.take_signals(p_tenant_id uuid, p_signals jsonb, p_via te
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan
@@ -105,6 +106,15 @@ begin
   select p_tenant_id, u.code, n.id from unnest(v_new) n cross join lateral unnest(n.codes) as u (code);
 
   v_linked := private.link_accounts(p_tenant_id, v_new);
+  -- Who was asked to write to the account may be linked already, by a comment: the message is what counts.
+  perform private.wake_claims(p_tenant_id, v_linked || array(
+    select a.participant_id
+    from unnest(v_new) n
+    cross join lateral (
+      select x.participant_id from public.linked_accounts x
+      where x.tenant_id = p_tenant_id and x.platform = n.surface and x.external_id = n.author_id offset 0
+    ) a
+    where n.kind = 'message'));
 
   -- A mention names nobody: whoever waits for one has it read.
   if exists (select from unnest(v_new) n where n.kind = 'mention') then
@@ -136,13 +146,13 @@ create function private.link_accounts(p_tenant_id uuid, p_new private.signals[])
 returns uuid[]
 language plpgsql
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_linked uuid[];
-  v_awake uuid[];
 begin
   if not exists (
     select from unnest(p_new) n
@@ -203,33 +213,47 @@ begin
     returning participant_id
   )
   select v_linked || coalesce(array_agg(participant_id), '{}') into v_linked from linked;
-  if cardinality(v_linked) = 0 then
-    return v_linked;
-  end if;
+  return v_linked;
+end
+$$;
 
-  -- Claims that waited for exactly this go on.
+comment on function private.link_accounts(uuid, private.signals[]) is
+  'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants.';
+
+-- Claims that waited for what these people have done now go on.
+create function private.wake_claims(p_tenant_id uuid, p_participant_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_awake uuid[];
+begin
+  if coalesce(cardinality(p_participant_ids), 0) = 0 then
+    return;
+  end if;
   with waiting as (
     update public.completions c
     set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
-    where c.tenant_id = p_tenant_id and c.participant_id = any (v_linked) and c.status::text = 'needs_user_action'
+    where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids) and c.status::text = 'needs_user_action'
     returning c.id
   )
   select array_agg(w.id) into v_awake from waiting w;
   if v_awake is not null then
     perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
   end if;
-  return v_linked;
 end
 $$;
 
-comment on function private.link_accounts(uuid, private.signals[]) is
-  'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants. '
-  'Claims that waited for the link become pending again, with a new item.';
+comment on function private.wake_claims(uuid, uuid[]) is 'Claims of these participants that waited for a step of theirs become pending again, with a new item.';
 
 create function private.record_signals(p_tenant_id uuid, p_signals jsonb)
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select private.take_signals(p_tenant_id, p_signals, 'webhook')
 $$;
@@ -242,6 +266,7 @@ create function jobs.record_comments(batch_id bigint, tenant_id uuid, post jsonb
 returns integer
 language plpgsql security definer
 set search_path = ''
+set jit = off
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

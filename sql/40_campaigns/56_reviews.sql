@@ -12,10 +12,29 @@ grant select on public.reviews to authenticated;
 comment on view public.reviews is
   'Claims that wait for a person, with the reason in words, for members of the tenant. Decide them with approve_completion and reject_completion.';
 
+-- Members may take part in campaigns, but not decide for themselves.
+create function private.refuse_own_claim(p_tenant_id uuid, p_completion_id uuid)
+returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if exists (
+    select from public.completions c join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
+    where c.tenant_id = p_tenant_id and c.id = p_completion_id and p.user_id = (select auth.uid())
+  ) then
+    raise exception 'This claim is your own: somebody else decides it.' using errcode = '42501';
+  end if;
+end
+$$;
+
+comment on function private.refuse_own_claim(uuid, uuid) is 'Raises 42501 when the claim is the caller''s own.';
+
 create function private.review_completion(p_tenant_id uuid, p_completion_id uuid, p_approve boolean, p_note text)
 returns jsonb
 language plpgsql security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_status text;
@@ -24,6 +43,7 @@ begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'member');
     perform private.limit_calls('approve_completion', (select auth.uid()));
+    perform private.refuse_own_claim(p_tenant_id, p_completion_id);
   end if;
   if not p_approve and v_note is null then
     raise exception 'A rejection says why.' using errcode = '22023';
@@ -90,7 +110,7 @@ grant execute on function public.approve_completion(uuid, uuid, text) to authent
 grant execute on function public.reject_completion(uuid, uuid, text) to authenticated, service_role;
 comment on function public.approve_completion(uuid, uuid, text) is
   'A member accepts a claim that waits for review: spins and message follow. {"completion_id","status"}. '
-  'Errors: 42501, PT404 no such claim, PT409 it does not wait (any more), PT429.';
+  'Errors: 42501 (also for one''s own claim), PT404 no such claim, PT409 it does not wait (any more), PT429.';
 comment on function public.reject_completion(uuid, uuid, text) is
   'A member rejects a claim that waits for review, with the reason that the participant reads. {"completion_id","status"}. '
   'Errors: 42501, 22023 no reason, PT404 no such claim, PT409 it does not wait (any more), PT429.';
@@ -115,6 +135,9 @@ begin
   where c.tenant_id = p_tenant_id and c.code = v_code and t.kind::text = 'link_sign_up';
   if v_completion_id is null then
     raise exception 'No sign-up was claimed with this code.' using errcode = 'PT404';
+  end if;
+  if not private.is_platform() then
+    perform private.refuse_own_claim(p_tenant_id, v_completion_id);
   end if;
   perform private.take_signals(p_tenant_id, jsonb_build_array(jsonb_build_object(
     'surface', 'link', 'kind', 'sign_up', 'external_id', v_code)), 'link');

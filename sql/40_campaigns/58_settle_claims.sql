@@ -37,20 +37,21 @@ create function private.settle_claims(p_tenant_id uuid, p_subject_id uuid, p_pay
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_verdicts private.verdict[];
 begin
   with due as (
     select c.id, c.status::text as status, c.route, c.claimed_at, c.seen_at, t.kind::text as kind, k.proof, k.surface,
-      coalesce(h.strategy, g.strategy) as strategy, coalesce(h.acceptance_rate, g.acceptance_rate) as rate,
+      coalesce(h.strategy, g.strategy, 'api') as strategy, coalesce(h.acceptance_rate, g.acceptance_rate, 0.85) as rate,
       case when coalesce(h.statistical_basis, g.statistical_basis) = 'follower_growth' then private.growth_platform(t.kind::text) end as growth_platform,
       coalesce(h.statistical_basis, g.statistical_basis) as basis,
       (c.claimed_at at time zone 'UTC')::date as day
     from public.completions c
     join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
     join public.task_kinds k on k.kind = t.kind::text
-    join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
+    left join public.campaign_strategies g on g.tenant_id = t.tenant_id and g.campaign_id = t.campaign_id
     join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
     left join public.cohorts h on h.tenant_id = p.tenant_id and h.id = p.cohort_id
     where c.tenant_id = p_tenant_id and c.settle_at <= now() and c.status::text in ('pending', 'needs_user_action')
@@ -97,16 +98,17 @@ begin
         when 'no visit' then case j.kind when 'link_visit' then 'the link was not opened in time' else 'the sign-up was not confirmed in time' end
         when 'no signal' then format('%s told of nothing by the deadline, which proves nothing', initcap(j.surface))
         when 'honor_system' then 'accepted on the participant''s word; nothing was proven'
-        when 'statistical' then case when j.is_drawn then 'accepted' else 'not accepted' end || ' by a draw, not by a proof: ' || case
-          when j.growth is not null then format('%s new followers on %s for %s claims', j.growth, j.day, j.claims)
-          when j.growth_platform is not null then format('share %s, since the followers of %s were not measured', j.rate, j.day)
-          when j.basis = 'follower_growth' then format('share %s, since this kind of task makes no followers', j.rate)
-          else format('share %s', j.rate) end
+        -- By how much is for members: it stands in the record of the decision.
+        when 'statistical' then case when j.is_drawn then 'accepted' else 'not accepted' end || ' by a draw, not by a proof'
         else case when j.route = 'api' then 'the platform could not be asked by the deadline: a person decides'
           else 'nothing can prove this claim: a person decides' end end,
       case when j.because = 'statistical' then jsonb_strip_nulls(jsonb_build_object(
         'draw', round(private.draw(j.id)::numeric, 6), 'acceptance', round(j.acceptance, 6), 'basis', case when j.growth is not null then 'follower_growth' else 'rate' end,
-        'growth', j.growth, 'claims', case when j.growth is not null then j.claims end)) end,
+        'growth', j.growth, 'day', case when j.growth is not null then j.day end, 'claims', case when j.growth is not null then j.claims end,
+        'why', case
+          when j.growth is not null then null
+          when j.growth_platform is not null then format('the followers of %s were not measured', j.day)
+          when j.basis = 'follower_growth' then 'this kind of task makes no followers' end)) end,
       null, null, null, null)::private.verdict)
   into v_verdicts
   from judged j;

@@ -1,10 +1,13 @@
 -- Messages for what happens in campaigns: written, and frozen, in the transaction in which it happens.
+--
+-- Set-wise functions like these switch the compiler off: where it is on, compiling a plan took 0.7 s and running it 1 ms.
 
 -- Many at once: [{"tenant_id","kind","channel"?,"participant_id","variables","dedupe_key","campaign_id"?,"completion_id"?,"recipient"?}].
 create function private.queue_messages(p_messages jsonb)
 returns integer
 language sql
 set search_path = ''
+set jit = off
 as $$
   with app as materialized (
     select rtrim(private.setting('app_url'), '/') as url
@@ -96,6 +99,7 @@ create function private.queue_message(
 returns uuid
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 begin
   perform private.queue_messages(jsonb_build_array(jsonb_build_object(
@@ -112,6 +116,7 @@ create function private.congratulate(p_tenant_ids uuid[], p_completion_ids uuid[
 returns integer
 language sql
 set search_path = ''
+set jit = off
 as $$
   select private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'congratulation', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,
@@ -129,6 +134,7 @@ create function private.announce_review(p_tenant_id uuid, p_completion_id uuid)
 returns void
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_status text := (select c.status from public.completions c where c.tenant_id = p_tenant_id and c.id = p_completion_id);
@@ -152,6 +158,7 @@ create function private.welcome(p_tenant_id uuid, p_participant_id uuid, p_campa
 returns void
 language sql
 set search_path = ''
+set jit = off
 as $$
   select private.queue_message(p_tenant_id, 'welcome', null, p_participant_id, '{}', format('welcome/%s/%s', p_campaign_id, p_participant_id), p_campaign_id)
   from public.message_settings s

@@ -4,6 +4,7 @@ create function private.load_messages(p_tenant_ids uuid[], p_item_ids bigint[], 
 returns setof jobs.loaded
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -150,6 +151,7 @@ create function private.act_on_failures(p_tenant_ids uuid[], p_ids uuid[], p_cod
 returns void
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_one record;
@@ -243,6 +245,7 @@ create function private.apply_messages(p_ended jobs.ended[])
 returns void
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_tenant_ids uuid[];

@@ -4,6 +4,7 @@ create function private.load_emails(p_tenant_ids uuid[], p_item_ids bigint[], p_
 returns setof jobs.loaded
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -49,11 +50,15 @@ begin
   )
   select d.item_id,
     jsonb_build_object('outbox_id', d.id, 'to', d.recipient, 'subject', d.subject, 'text', d.body, 'html', d.payload -> 'html',
+      -- The platform's sender, where the tenant's own credential names none.
+      'from', case when own.account is not null and own.account ->> 'from' is null then (
+        select p.account ->> 'from' from private.platform_credentials p where p.provider = 'email') end,
       'idempotency_key', d.id,
       'send_before', least(d.key_ends_at, coalesce(d.ends_at, 'infinity'),
         case when d.zone is null then 'infinity' else private.window_closes_at(d.zone, d.notify_from, d.notify_until, v_now) end)),
     d.hold_until, coalesce(d.over, 'quiet hours'), d.over is not null
-  from decided d;
+  from decided d
+  left join public.credentials own on own.tenant_id = d.tenant_id and own.provider = 'email';
 end
 $$;
 
@@ -64,6 +69,7 @@ create function private.apply_emails(p_ended jobs.ended[])
 returns void
 language sql
 set search_path = ''
+set jit = off
 as $$
   update public.notification_outbox m
   set status = e.status::public.message_status, sent_at = case when e.status = 'sent' then now() end, held_until = null, reason = left(e.reason, 500),

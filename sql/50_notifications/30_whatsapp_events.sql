@@ -78,6 +78,7 @@ create function private.record_whatsapp_inbound(p_tenant_id uuid, p_messages jso
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_total integer := case when jsonb_typeof(p_messages) = 'array' then jsonb_array_length(p_messages) else 0 end;
@@ -151,6 +152,7 @@ create function private.record_message_statuses(p_tenant_id uuid, p_statuses jso
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_total integer := case when jsonb_typeof(p_statuses) = 'array' then jsonb_array_length(p_statuses) else 0 end;
@@ -258,6 +260,7 @@ create function private.record_preferences(p_tenant_id uuid, p_preferences jsonb
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_total integer := case when jsonb_typeof(p_preferences) = 'array' then jsonb_array_length(p_preferences) else 0 end;

@@ -98,6 +98,7 @@ create function private.remind_participants(p_tenant_id uuid, p_subject_id uuid,
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select jsonb_build_object('queued', coalesce(private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'reminder', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,

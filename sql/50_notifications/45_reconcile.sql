@@ -42,6 +42,7 @@ create function private.reconcile_messages(p_tenant_id uuid, p_subject_id uuid, 
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select jsonb_build_object('queued', coalesce((
     select private.requeue_messages(array_agg(l.tenant_id), array_agg(l.id), now(), 'sent again: nobody knew whether it had left')

@@ -41,6 +41,7 @@ create function private.split_meta(p_body jsonb, p_account jsonb, p_received_at 
 returns table (is_a text, reason text, surface text, kind text, external_id text, happened_at timestamptz, signal jsonb)
 language sql stable
 set search_path = ''
+set jit = off
 as $$
   -- Looked at once: to read a key of the stored body unpacks all of it, 2 ms for a large one.
   with body as materialized (
@@ -154,6 +155,7 @@ create function private.split_whatsapp(p_body jsonb, p_account jsonb, p_received
 returns table (is_a text, reason text, part jsonb)
 language sql stable
 set search_path = ''
+set jit = off
 as $$
   with change as (
     select c ->> 'field' as field, c -> 'value' as value, private.json_text(c -> 'value' -> 'metadata' -> 'phone_number_id') as number_id,

@@ -16,6 +16,7 @@ create function private.remove_signals(p_tenant_id uuid, p_removals jsonb)
 returns integer
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_count integer := 0;
@@ -46,6 +47,7 @@ create function private.process_meta(p_event private.webhook_events, p_account j
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_counts jsonb;
@@ -89,10 +91,59 @@ $$;
 comment on function private.process_meta(private.webhook_events, jsonb) is
   'Hands the updates of one Meta body to private.record_signals and drops what was removed; returns the counts.';
 
+-- Whose claims messages to the platform's own number are about. The number says nothing, so the code has to: of those businesses that
+-- have no number of their own, exactly one claim has it.
+create function private.claims_by_messages(p_messages jsonb)
+returns table (tenant_id uuid, messages jsonb)
+language plpgsql stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return query
+  select n.tenant_id, jsonb_agg(n.message order by n.position)
+  from (
+    select min(c.tenant_id::text)::uuid as tenant_id, m.message, m.position
+    from jsonb_array_elements(p_messages) with ordinality as m (message, position)
+    cross join lateral unnest(private.codes_in(left(m.message ->> 'text', 10000))) as u (code)
+    cross join lateral (
+      select x.tenant_id, x.id, x.task_id from public.completions x
+      where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
+    ) c
+    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+    join public.tenants b on b.id = c.tenant_id
+    where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed and b.status = 'active'
+      and not exists (select from public.credentials o where o.tenant_id = c.tenant_id and o.provider = 'whatsapp')
+    group by m.message, m.position
+    having count(*) = 1
+  ) n
+  group by n.tenant_id
+  order by n.tenant_id;
+end
+$$;
+
+comment on function private.claims_by_messages(jsonb) is
+  'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim, by tenant. '
+  'Tenants with a WhatsApp credential of their own are left out.';
+
+-- Messages as private.record_signals takes them.
+create function private.whatsapp_signals(p_messages jsonb)
+returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('surface', 'whatsapp', 'kind', 'message', 'external_id', m -> 'external_id',
+    'author_id', coalesce(m ->> 'wa_id', m ->> 'user_id'), 'target_id', m -> 'number_id', 'text', m -> 'text', 'happened_at', m -> 'happened_at')))
+  from jsonb_array_elements(p_messages) m
+$$;
+
+comment on function private.whatsapp_signals(jsonb) is 'WhatsApp messages in the form that private.record_signals takes.';
+
 create function private.process_whatsapp(p_event private.webhook_events, p_account jsonb)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   -- Null is the platform's own number.
@@ -119,10 +170,12 @@ begin
     v_counts := v_counts || jsonb_build_object('inbound', private.record_whatsapp_inbound(v_tenant_id,
       (select jsonb_agg(m - 'number_id') from jsonb_array_elements(v_messages) m)));
     if v_tenant_id is not null then
-      v_counts := v_counts || jsonb_build_object('signals', private.record_signals(v_tenant_id, (
-        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('surface', 'whatsapp', 'kind', 'message', 'external_id', m -> 'external_id',
-          'author_id', coalesce(m ->> 'wa_id', m ->> 'user_id'), 'target_id', m -> 'number_id', 'text', m -> 'text', 'happened_at', m -> 'happened_at')))
-        from jsonb_array_elements(v_messages) m)));
+      v_counts := v_counts || jsonb_build_object('signals', private.record_signals(v_tenant_id, private.whatsapp_signals(v_messages)));
+    else
+      v_counts := v_counts || coalesce((
+        select jsonb_build_object('decided', sum((private.record_signals(n.tenant_id, private.whatsapp_signals(n.messages)) ->> 'decided')::integer))
+        from private.claims_by_messages(v_messages) n
+        having count(*) > 0), '{}');
     end if;
   end if;
   if v_statuses <> '[]' then
@@ -146,6 +199,7 @@ create function private.process_webhook(p_tenant_id uuid, p_event_id uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_event private.webhook_events;
@@ -178,6 +232,7 @@ create function private.erase_person(p_tenant_id uuid, p_subject text)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_event record;
@@ -263,6 +318,7 @@ create function private.process_deletion(p_tenant_id uuid, p_deletion_id uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
+set jit = off
 as $$
 declare
   v_subject text;
@@ -287,6 +343,7 @@ create function private.process_webhooks(p_tenant_id uuid, p_subject_id uuid, p_
 returns jsonb
 language sql
 set search_path = ''
+set jit = off
 as $$
   select case when p_tenant_id = jobs.platform_id() and p_payload ? 'deletion_of'
     then private.process_deletion((p_payload ->> 'deletion_of')::uuid, p_subject_id)

@@ -3,6 +3,7 @@ create function jobs.record_visit(tenant text, code text, counts boolean default
 returns text
 language plpgsql security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_tenant_id uuid := nullif(private.webhook_tenant(record_visit.tenant), jobs.platform_id());

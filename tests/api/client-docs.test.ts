@@ -4,8 +4,12 @@ import { join as joinPath } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Client, connect, secondsToWait } from '../../docs/examples/client.ts';
 import {
+  accept,
   acceptInvitation,
+  acknowledge,
+  believeThem,
   connectInstagram,
+  connections,
   invite,
   listTenants,
   newestClaims,
@@ -14,9 +18,22 @@ import {
   signIn,
   startCampaign,
   switchTo,
+  turnDown,
+  waitingClaims,
   writeOnlyInTheDaytime,
 } from '../../docs/examples/member-app.ts';
-import { claim, countSpins, join, listTasks, signUp, statusOf } from '../../docs/examples/participant-app.ts';
+import {
+  agreeToMessages,
+  claim,
+  countSpins,
+  join,
+  linkedAccounts,
+  linkInstagram,
+  listTasks,
+  noMoreMessages,
+  signUp,
+  statusOf,
+} from '../../docs/examples/participant-app.ts';
 import { connect as openDatabase } from '../../scripts/local/database.ts';
 import { type Stack, startStack } from '../../scripts/local/stack.ts';
 
@@ -110,10 +127,77 @@ test('the apps of a tenant’s members and of its participants work', async () =
   const sql = openDatabase(stack.database.url);
   await sql`select private.apply_verifications(array[
     (${tenantId}, 0, ${claimed.completion_id}, 'done', '{"verdict": "verified"}', null, 'tenant')::jobs.ended])`;
-  await sql`update private.call_limits set calls = 1 where name = 'claim_task'`;
-  await sql.end();
   expect(await statusOf(customer, tenantId, claimed.completion_id)).toBe('verified');
   expect(await countSpins(customer, tenantId)).toBe(3);
+
+  // She links her account: the code comes back from it.
+  const linking = await linkInstagram(customer, tenantId);
+  if (!('code' in linking)) throw new Error(linking.problem);
+  expect(await linkedAccounts(customer, tenantId)).toEqual([]);
+  await sql`select private.record_signals(${tenantId}, ${sql.json([
+    {
+      surface: 'instagram',
+      kind: 'message',
+      external_id: 'mid.1',
+      author_id: '555',
+      author_username: 'carla.eats',
+      text: linking.code,
+      happened_at: new Date().toISOString(),
+    },
+  ])})`;
+  expect(await linkedAccounts(customer, tenantId)).toEqual([
+    { platform: 'instagram', username: 'carla.eats' },
+  ]);
+  expect(await linkInstagram(colleague, tenantId)).toHaveProperty('problem');
+
+  // She agrees to messages, and ends them.
+  const agreement = () =>
+    sql`select from public.participants where tenant_id = ${tenantId} and whatsapp_opt_in_at is not null`;
+  await noMoreMessages(customer, tenantId);
+  expect(await agreement()).toHaveLength(0);
+  await agreeToMessages(customer, tenantId, 'Olga’s Pizza may write to me on WhatsApp.');
+  expect(await agreement()).toHaveLength(1);
+
+  // A like cannot be proven: the rule is acknowledged first, and a person decides, once.
+  const likes = (count: number) =>
+    owner
+      .from('social_tasks')
+      .insert(
+        Array.from({ length: count }, (_, n) => ({
+          tenant_id: tenantId,
+          campaign_id: campaign.id,
+          kind: 'instagram_like' as const,
+          title: `Like our post ${n}`,
+          post_id: '17900000000000778',
+        })),
+      )
+      .select('id');
+  expect((await likes(3)).error?.code).toBe('PT409');
+  expect(await acknowledge(owner, tenantId, 'rewarded_engagement')).toMatch(/./);
+  const tasks = (await likes(3)).data ?? [];
+  for (const { id } of tasks.slice(0, 2)) await claim(customer, tenantId, id);
+  const [one, other] = await waitingClaims(colleague, tenantId);
+  expect([one, other]).toMatchObject([{ display_name: 'Carla' }, { display_name: 'Carla' }]);
+  expect(await accept(colleague, tenantId, one?.completion_id ?? '')).toEqual({ accepted: true });
+  expect(await turnDown(owner, tenantId, one?.completion_id ?? '', 'Seen too late')).toHaveProperty(
+    'problem',
+  );
+  expect(await turnDown(owner, tenantId, other?.completion_id ?? '', 'Not there')).toEqual({
+    accepted: false,
+  });
+  expect(await accept(colleague, tenantId, other?.completion_id ?? '')).toHaveProperty('problem');
+  expect(await statusOf(customer, tenantId, other?.completion_id ?? '')).toBe('failed');
+  expect(await countSpins(customer, tenantId)).toBe(4);
+
+  // From now on they are believed; who takes part does not see it.
+  await believeThem(colleague, tenantId, campaign.id);
+  expect((await customer.from('campaign_strategies').select('strategy')).data).toEqual([]);
+  const believed = await claim(customer, tenantId, tasks[2]?.id ?? '');
+  if (!('completion_id' in believed)) throw new Error(believed.problem);
+  expect(await statusOf(customer, tenantId, believed.completion_id)).toBe('pending');
+  expect(await connections(owner, tenantId)).toMatchObject([{ provider: 'meta', kind: 'instagram_login' }]);
+  await sql`update private.call_limits set calls = 1 where name = 'claim_task'`;
+  await sql.end();
 
   expect(await claim(customer, tenantId, task.id)).toMatchObject({
     problem: expect.stringMatching(/^That was a lot at once\. Try again in \d+ seconds\.$/),

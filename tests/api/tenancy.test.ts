@@ -104,6 +104,53 @@ function rows(answer: Answer): Cell {
   return Array.isArray(answer.data) && answer.data.length > 0 ? 'yes' : '–';
 }
 
+/** Cells of one line: they must not differ. */
+function alike(cells: Cell[]): Cell {
+  if (new Set(cells).size > 1) throw new Error(`they differ: ${cells.join(', ')}`);
+  return cells[0] ?? '–';
+}
+
+/** Who is no participant is told so, whatever the role. */
+const nobody = (answer: Answer): Answer =>
+  answer.error?.code === 'PT404' ? { ...answer, error: { code: '42501', message: '' } } : answer;
+
+/** Who may ask learns that there is no such thing. */
+const known = (answer: Answer): Answer =>
+  answer.error?.code === 'PT404' ? { ...answer, error: null } : answer;
+
+async function participantOf(user: string): Promise<string | undefined> {
+  const [row] = await sql<
+    { id: string }[]
+  >`select id from public.participants where tenant_id = ${tenant.id} and user_id = ${user}`;
+  return row?.id;
+}
+
+/** Both participants have agreed to messages and linked an account. */
+const consented = () => sql`
+  with agreed as (
+    insert into public.opt_ins (tenant_id, participant_id, channel, granted, business_name, source)
+    select p.tenant_id, p.id, 'email', true, 'Pizza', 'opt_in' from public.participants p where p.tenant_id = ${tenant.id})
+  insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, linked_by)
+  select p.tenant_id, p.id, 'facebook', p.id::text, 'link code' from public.participants p where p.tenant_id = ${tenant.id}
+  on conflict do nothing`;
+
+/** Two claims that wait for a person, with the decision that has brought them there. */
+async function waiting(): Promise<string[]> {
+  const claims = await sql<{ id: string; task_id: string; participant_id: string }[]>`
+    update public.completions set status = 'manual_review', verified_at = null, method = null where tenant_id = ${tenant.id}
+    returning id, task_id, participant_id`;
+  await sql`delete from public.spin_ledger where tenant_id = ${tenant.id}`;
+  for (const { id, task_id, participant_id } of claims) {
+    await sql`
+      insert into public.completion_decisions (tenant_id, completion_id, task_id, participant_id, from_status, to_status, rule_version, actor)
+      values (${tenant.id}, ${id}, ${task_id}, ${participant_id}, 'pending', 'manual_review', 1, 'worker')`;
+  }
+  return claims.map(({ id }) => id);
+}
+
+const acknowledged = ({ api }: Person) =>
+  api.rpc('acknowledge_rule', { tenant_id: tenant.id, rule: 'rewarded_engagement', version: 1 });
+
 const actions: Record<string, (who: Person) => Promise<Cell>> = {
   'see the tenant, its settings and its plan': async ({ api }) =>
     rows(await api.from('tenants').select('slug, time_zone, plan_id').eq('id', tenant.id)),
@@ -126,6 +173,125 @@ const actions: Record<string, (who: Person) => Promise<Cell>> = {
     if (participants.length !== claims.length) throw new Error('claims and participants do not agree');
     if (participants.length === 1 && participants[0]?.user_id === id) return 'own';
     return participants.length === 2 ? 'yes' : '–';
+  },
+  'see agreements to messages, linked accounts': async ({ api, id }) => {
+    await consented();
+    const cell = async (table: string): Promise<Cell> => {
+      const seen = ok(await api.from(table).select('participant_id').eq('tenant_id', tenant.id)) as {
+        participant_id: string;
+      }[];
+      const seenOf = new Set(seen.map((row) => row.participant_id));
+      if (seenOf.size === 1 && seenOf.has((await participantOf(id)) ?? '')) return 'own';
+      return seenOf.size === 2 ? 'yes' : '–';
+    };
+    const [agreed, linked] = [await cell('opt_ins'), await cell('linked_accounts')];
+    if (agreed !== linked) throw new Error('agreements and accounts do not agree');
+    return agreed;
+  },
+  'see strategies, cohorts, decisions and what waits for a review': async ({ api }) => {
+    await waiting();
+    await sql`insert into public.cohorts (tenant_id, name) values (${tenant.id}, 'Regulars')`;
+    return alike(
+      await Promise.all(
+        ['campaign_strategies', 'cohorts', 'completion_decisions', 'reviews'].map(async (table) =>
+          rows(await api.from(table).select('tenant_id').eq('tenant_id', tenant.id)),
+        ),
+      ),
+    );
+  },
+  'see the texts of messages, how fast they go, reminders': async ({ api }) => {
+    await sql`insert into public.message_templates (tenant_id, kind, body) values (${tenant.id}, 'alert', '{{message}}')
+      on conflict do nothing`;
+    return alike([
+      done(await api.rpc('preview_message', { tenant_id: tenant.id, kind: 'alert' })),
+      ...(await Promise.all(
+        ['message_templates', 'message_settings', 'reminder_settings'].map(async (table) =>
+          rows(await api.from(table).select('tenant_id').eq('tenant_id', tenant.id)),
+        ),
+      )),
+    ]);
+  },
+  'see which rules were acknowledged': async ({ api }) => {
+    await acknowledged(people.owner);
+    return rows(await api.from('acknowledgements').select('rule').eq('tenant_id', tenant.id));
+  },
+  'change strategies and cohorts, put people into cohorts': async ({ api }) => {
+    const [cohort] = await sql<{ id: string }[]>`
+      insert into public.cohorts (tenant_id, name) values (${tenant.id}, 'Regulars') returning id`;
+    const person = await participantOf(people.participant.id);
+    const of = { tenant_id: tenant.id, participant_ids: [person], cohort_id: cohort?.id };
+    return alike([
+      done(await api.rpc('set_cohort', of)),
+      done(await api.from('cohorts').insert({ tenant_id: tenant.id, name: 'Guests' })),
+      rows(await api.from('cohorts').update({ strategy: 'manual' }).eq('id', cohort?.id).select('id')),
+      rows(
+        await api
+          .from('campaign_strategies')
+          .update({ strategy: 'api' })
+          .eq('campaign_id', tenant.campaign)
+          .select('strategy'),
+      ),
+    ]);
+  },
+  'approve and reject what waits, confirm sign-ups, others’ only': async ({ api }) => {
+    const [one, other] = await waiting();
+    const about = { tenant_id: tenant.id };
+    return done(
+      await api.rpc('approve_completion', { ...about, completion_id: one }),
+      await api.rpc('reject_completion', { ...about, completion_id: other, reason: 'not there' }),
+      await api.rpc('confirm_sign_up', { ...about, code: 'NO-CODE' }).then(known),
+    );
+  },
+  'write the texts of messages, switch reminders': async ({ api }) => {
+    await sql`delete from public.message_templates where tenant_id = ${tenant.id}`;
+    const text = { tenant_id: tenant.id, kind: 'welcome', body: 'Hello {{name}}' };
+    return alike([
+      done(await api.from('message_templates').insert(text)),
+      rows(
+        await api
+          .from('reminder_settings')
+          .update({ enabled: false })
+          .eq('campaign_id', tenant.campaign)
+          .select('enabled'),
+      ),
+    ]);
+  },
+  'delete cohorts and texts of messages': async ({ api }) => {
+    await sql`insert into public.cohorts (tenant_id, name) values (${tenant.id}, 'Regulars')`;
+    await sql`insert into public.message_templates (tenant_id, kind, body) values (${tenant.id}, 'alert', '{{message}}')
+      on conflict do nothing`;
+    return alike([
+      rows(await api.from('cohorts').delete().eq('tenant_id', tenant.id).select('id')),
+      rows(await api.from('message_templates').delete().eq('tenant_id', tenant.id).select('id')),
+    ]);
+  },
+  'acknowledge rules': async (who) => done(await acknowledged(who)),
+  'change how fast messages go, resume sending': async ({ api }) =>
+    alike([
+      done(await api.rpc('resume_sending', { tenant_id: tenant.id })),
+      rows(
+        await api
+          .from('message_settings')
+          .update({ messages_per_second: 50 })
+          .eq('tenant_id', tenant.id)
+          .select('tenant_id'),
+      ),
+    ]),
+  'see who asked to be forgotten': async ({ api }) => {
+    await sql`insert into public.data_deletions (tenant_id, subject, request_sha256)
+      values (${tenant.id}, '700', ${'a'.repeat(64)}) on conflict do nothing`;
+    return rows(await api.from('data_deletions').select('subject').eq('tenant_id', tenant.id));
+  },
+  'agree to messages, link an account': async ({ api, id }) => {
+    const about = { tenant_id: tenant.id };
+    await sql`update public.participants set phone = '+491701234567' where tenant_id = ${tenant.id} and user_id = ${id}`;
+    const answers = [
+      await api.rpc('opt_in', { ...about, channel: 'whatsapp' }).then(nobody),
+      await api.rpc('opt_out', { ...about, channel: 'whatsapp' }).then(nobody),
+      await api.rpc('start_linking', { ...about, platform: 'instagram' }).then(nobody),
+      await api.rpc('unlink_account', { ...about, platform: 'instagram' }).then(nobody),
+    ];
+    return done(...answers) === 'yes' ? 'own' : '–';
   },
   'create and change campaigns and tasks': async ({ api }) =>
     done(

@@ -8,5 +8,16 @@ import { sessions } from './f-sessions.ts';
 import { functions } from './g-functions.ts';
 import { platform } from './h-platform.ts';
 import type { Group } from './harness.ts';
+import { campaigns } from './i-campaigns.ts';
 
-export const groups: Group[] = [catalog, surface, reads, writes, rpcs, sessions, functions, platform];
+export const groups: Group[] = [
+  catalog,
+  surface,
+  reads,
+  writes,
+  rpcs,
+  sessions,
+  functions,
+  campaigns,
+  platform,
+];

@@ -58,6 +58,26 @@ const guards: [label: string, pattern: RegExp, instead: string, of?: RegExp][] =
   ],
   ['the tenant of a credential', /own\.tenant_id = p_tenant_id and/g, ''],
   ['the limit of calls', /perform private\.limit_calls\([^;]*\);/g, 'perform 1;'],
+  ['that nobody decides the own claim', /perform private\.refuse_own_claim\([^;]*\);/g, 'perform 1;'],
+  ['the acknowledgement', /perform private\.require_acknowledgement\([^;]*\);/g, 'perform 1;'],
+  ['that a code works once', /and l\.used_at is null/g, ''],
+  ['that a code ends', /and l\.expires_at > now\(\)/g, ''],
+  ['the platform of a code', /l\.platform = c\.surface and/g, ''],
+  [
+    'that an account stays with whom it belongs to',
+    /where not exists \(\s*select from public\.linked_accounts o[\s\S]*?<> x\.participant_id\)/g,
+    'where true',
+  ],
+  ['that the lease lives', /and b\.lease_until > clock_timestamp\(\)/g, '', /record_comments/],
+  ['the tenant of the lease', /and e\.tenant_id = record_comments\.tenant_id/g, ''],
+  ['the post of the lease', /t\.post_id = v_post_id and/g, ''],
+  ['the tenant of a link', /c\.tenant_id = v_tenant_id and/g, '', /record_visit|webhook_secrets/],
+  [
+    'that the chance of a draw is for members',
+    /case when j\.method = 'statistical' then c\.evidence else coalesce\(j\.evidence, c\.evidence\) end/g,
+    'coalesce(j.evidence, c.evidence)',
+  ],
+  ['what a gateway may be', /if v_fault is not null then/g, 'if false then'],
   [
     'that a row stays in its tenant',
     /if to_jsonb\(new\) ->> 'tenant_id' is distinct from to_jsonb\(old\) ->> 'tenant_id' then/g,
@@ -134,7 +154,10 @@ export async function mutationsOf(admin: postgres.Sql, url: string): Promise<Mut
   const texts = await admin<{ name: string; definition: string }[]>`
     select p.oid::regprocedure::text as name, pg_catalog.pg_get_functiondef(p.oid) as definition
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname in ('public', 'private') and p.prokind = 'f' order by 1`;
+    where (n.nspname in ('public', 'private')
+        -- What the functions call for a tenant; the engine's own functions have no tenant but the one that they work for.
+        or n.nspname = 'jobs' and p.proname in ('record_comments', 'record_visit', 'webhook_secrets'))
+      and p.prokind = 'f' order by 1`;
   for (const { name, definition } of texts) {
     const start = definition.indexOf('$function$');
     const [head, body] = [definition.slice(0, start), definition.slice(start)];

@@ -48,6 +48,7 @@ export interface TenantIds {
   alert: string;
   invitation: string;
   cohort: string;
+  spareCohort: string;
   /** A claim of a sign-up that waits for a person, and its code. */
   review: string;
   signUpCode: string;
@@ -120,7 +121,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into private.webhook_removals (tenant_id, surface, kind, external_id, removed_at)
     values (${tenant}, 'facebook', 'comment', ${`${digits}9`}, now())`;
-  await sql`insert into public.cohorts (tenant_id, id, name) values (${tenant}, ${id('cohort')}, ${`${word} cohort`})`;
+  await sql`insert into public.cohorts (tenant_id, id, name) values (${tenant}, ${id('cohort')}, ${`${word} cohort`}), (${tenant}, ${id('spareCohort')}, ${`${word} spare`})`;
   await sql`
     insert into public.acknowledgements (tenant_id, rule, version, text) values (${tenant}, 'rewarded_engagement', 1, ${word})`;
   await sql`
@@ -189,6 +190,10 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into jobs.breakers (tenant_id, provider, state, reason) values (${tenant}, 'stripe', 'parked', ${word})`;
   await sql`insert into jobs.rates (tenant_id, provider, free_at) values (${tenant}, 'stripe', now())`;
+  // What people ask for in a control is not worked off in the middle of another attack: attack 91 has tenants of its own.
+  await sql`
+    select jobs.pause(d.job, ${tenant}) from jobs.definitions d
+    where d.scope = 'tenant' and d.job <> ${job}`;
   await sql`select jobs.open_alert(${tenant}, ${`credential ${word}`}, ${word})`;
   const [alert] = await sql<
     { alert_id: string }[]
@@ -218,6 +223,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     alert: alert?.alert_id ?? '',
     invitation: id('invitation'),
     cohort: id('cohort'),
+    spareCohort: id('spareCohort'),
     review: id('review'),
     signUpCode: `${word}-4`.toUpperCase(),
   };
@@ -250,6 +256,7 @@ export function idsOfNobody(): TenantIds {
     alert: '999999995',
     invitation: id('invitation'),
     cohort: id('cohort'),
+    spareCohort: id('spareCohort'),
     review: id('review'),
     signUpCode: 'NOBODY-4',
   };

@@ -149,6 +149,12 @@ export const updatable: Record<
     byOfA: 'memberA',
     row: (ids) => `id=eq.${ids.campaign}`,
   },
+  campaign_strategies: {
+    change: () => ({ strategy: 'manual', acceptance_rate: 0.5 }),
+    by: 'memberB',
+    byOfA: 'memberA',
+    row: (ids) => `campaign_id=eq.${ids.campaign}`,
+  },
   cohorts: {
     change: (word) => ({ name: `${word} change` }),
     by: 'memberB',
@@ -196,7 +202,7 @@ export const updatable: Record<
 /** Tables of which people may delete rows: who may, and something that nobody needs afterwards. */
 export const deletable: Record<string, { by: string; row: (ids: TenantIds) => string }> = {
   campaigns: { by: 'adminB', row: (ids) => `id=eq.${ids.draft}` },
-  cohorts: { by: 'adminB', row: () => 'name=like.An insert*' },
+  cohorts: { by: 'adminB', row: (ids) => `id=eq.${ids.spareCohort}` },
   social_tasks: { by: 'adminB', row: (ids) => `id=eq.${ids.openTask}` },
   message_templates: { by: 'adminB', row: (ids) => `id=eq.${ids.spareTemplate}` },
 };

@@ -1,6 +1,6 @@
 -- The review queue: a person decides, once.
 begin;
-select plan(17);
+select plan(20);
 select tests.two_tenants();
 select tests.task_of('pizza', 'like ' || n, 'instagram_like') from generate_series(1, 3) n;
 select tests.claim_task('pizza', 'pizza participant', 'like ' || n) from generate_series(1, 3) n;
@@ -24,6 +24,11 @@ select is(pg_temp.review('pizza member', 'reject_completion', 'like 2', 'not the
 select is((select concat_ws(' ', status, method, reason) from public.completions where id = pg_temp.id_of('like 2')), 'failed manual not there', 'and the participant reads the reason');
 select matches(pg_temp.review('pizza member', 'approve_completion', 'pizza task'), '^PT409', 'what does not wait for a review is not decided by one');
 select is((select count(*) from public.audit_log where tenant_id = tests.id('pizza') and action like 'completion.%' and actor_id = tests.id('pizza member')), 2::bigint, 'both are in the audit log');
+-- The participant becomes a member: nobody decides the own claim.
+insert into public.memberships (tenant_id, user_id, role) values (tests.id('pizza'), tests.id('pizza participant'), 'admin');
+select is(pg_temp.review('pizza participant', c, 'like 3', 'me'), '42501: This claim is your own: somebody else decides it.', c || ' refuses the own claim')
+from unnest(array['approve_completion', 'reject_completion']) c;
+select is(pg_temp.review('pizza member', 'approve_completion', 'like 3'), null, 'somebody else decides it');
 select throws_ok('update public.completion_decisions set reason = ''x''', '42501', null, 'decisions are append-only');
 
 select * from finish();

@@ -1,11 +1,11 @@
 -- Strategies and deadlines: what becomes of claims that no proof decides.
 begin;
-select plan(25);
+select plan(32);
 select tests.two_tenants();
 select public.remove_credential(tests.id('gym'), 'meta');
 
 create function pg_temp.strategy(p_strategy text, p_rate numeric default 0.85, p_basis text default 'rate') returns void language sql as $$
-  update public.campaigns set strategy = p_strategy, acceptance_rate = p_rate, statistical_basis = p_basis
+  update public.campaign_strategies set strategy = p_strategy, acceptance_rate = p_rate, statistical_basis = p_basis
 $$;
 create function pg_temp.claim(p_slug text, p_kind text) returns text language plpgsql as $$
 declare
@@ -67,7 +67,22 @@ select ok((select settle_at > now() + interval '6 hours' from public.completions
 insert into public.follower_counts (tenant_id, platform, day, followers)
 select tests.id('pizza'), 'x', (now() at time zone 'UTC')::date + d, 100 + 50 * d from generate_series(0, 1) d;
 select is(pg_temp.settled('pizza', task), 'strategy verified statistical', 'followers that grew by more than the claims accept them all') from pg_temp.follow;
-select matches((select reason from public.completions where task_id = tests.id(task)), '50 new followers', 'and the record says by how many') from pg_temp.follow;
+select is((select evidence ->> 'growth' from public.completion_decisions where task_id = tests.id(task)), '50', 'and the record says by how many') from pg_temp.follow;
+select is((select reason || coalesce(evidence::text, '') from public.completions where task_id = tests.id(task)), 'accepted by a draw, not by a proof',
+  'what the participant reads does not say with what chance') from pg_temp.follow;
+delete from public.follower_counts where day = (now() at time zone 'UTC')::date + 1;
+create table pg_temp.reason as select task, pg_temp.settled('pizza', task) as state from (select pg_temp.claim('pizza', 'facebook_page_like') as task) x;
+select is(state, 'strategy failed statistical', 'without the next day''s count the rate decides') from pg_temp.reason;
+select matches((select evidence ->> 'why' from public.completion_decisions where task_id = tests.id(task)), 'the followers of 20[0-9-]+ were not measured', 'and the record says that nothing was measured') from pg_temp.reason;
+select is((select evidence ->> 'basis' from public.completion_decisions where task_id = tests.id(task)), 'rate', 'as its basis does') from pg_temp.reason;
+select pg_temp.strategy('statistical', 1, 'follower_growth');
+truncate pg_temp.reason;
+insert into pg_temp.reason select task, pg_temp.settled('pizza', task) from (select pg_temp.claim('pizza', 'instagram_like') as task) x;
+select is(state, 'strategy verified statistical', 'a kind that makes no followers is drawn by the rate') from pg_temp.reason;
+select is((select evidence ->> 'why' from public.completion_decisions where task_id = tests.id(task)), 'this kind of task makes no followers', 'and says so') from pg_temp.reason;
+insert into public.follower_counts (tenant_id, platform, day, followers) values
+  (tests.id('pizza'), 'facebook', (now() at time zone 'UTC')::date, 100), (tests.id('pizza'), 'facebook', (now() at time zone 'UTC')::date + 1, 90);
+select is(pg_temp.settled('pizza', pg_temp.claim('pizza', 'facebook_page_like')), 'strategy failed statistical', 'followers that became fewer accept nobody, whatever the rate');
 delete from public.follower_counts;
 
 -- Deadlines

@@ -1,5 +1,5 @@
 begin;
-select plan(18);
+select plan(23);
 select tests.two_tenants();
 select tests.task('pizza', 'pizza campaign', 'second task');
 select tests.claim_task('pizza', 'pizza participant', 'second task');
@@ -53,6 +53,24 @@ select bag_eq($$ select jsonb_object_keys((pg_temp.load('pizza', pg_temp.complet
 select is((pg_temp.load('pizza', pg_temp.completion('pizza task'))).reason, 'the completion is verified', 'one that is decided is cancelled');
 select is((pg_temp.load('pizza', tests.id('nothing'))).reason, 'the completion is gone', 'one that is gone too');
 select is((pg_temp.load('gym', pg_temp.completion('second task'))).cancel, true, 'one of another tenant is gone');
+
+-- Mentions
+select tests.task_of('gym', 'mention', 'instagram_mention');
+select tests.claim_task('gym', 'gym participant', 'mention');
+update public.social_tasks set created_at = now() - interval '2 days' where id = tests.id('mention');
+create function pg_temp.again() returns text language sql as $$ select (pg_temp.load('gym', pg_temp.completion('mention'))).data ->> 'recheck_seconds' $$;
+select is(pg_temp.again(), '300', 'without a mention the task says how often a claim is looked at');
+insert into private.signals (tenant_id, surface, kind, external_id, details, via, happened_at, received_at)
+values (tests.id('gym'), 'instagram', 'mention', 'm1', '{"media_id": "m1"}', 'webhook', now() - interval '3 hours', now() - interval '3 hours');
+update public.completions set claimed_at = now() - interval '1 day', deadline = now() + interval '1 day' where task_id = tests.id('mention');
+select is(pg_temp.again(), '10800', 'a mention that was read is read again when it is twice as old');
+update public.completions set claimed_at = now() - interval '1 minute' where task_id = tests.id('mention');
+select is(pg_temp.again(), '300', 'for a new claim an old mention is new');
+update public.completions set claimed_at = now() - interval '1 day', deadline = now() + interval '20 minutes' where task_id = tests.id('mention');
+select is(pg_temp.again(), '1200', 'but not later than at the deadline');
+insert into private.signals (tenant_id, surface, kind, external_id, details, via, happened_at)
+values (tests.id('gym'), 'instagram', 'mention', 'm2', '{"media_id": "m2"}', 'webhook', now());
+select is(pg_temp.again(), '300', 'a new mention is looked at as often as the task says');
 
 select * from finish();
 rollback;

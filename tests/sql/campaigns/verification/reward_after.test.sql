@@ -63,7 +63,7 @@ select is((select string_agg(to_status, ' ' order by to_status) from public.comp
 
 -- Kinds that nothing proves
 select tests.task_of('pizza', 'a like', 'facebook_page_like');
-update public.campaigns set strategy = 'honor_system';
+update public.campaign_strategies set strategy = 'honor_system';
 select tests.claim_task('pizza', 'anna', 'a like');
 select pg_temp.finds('a like', '{"verdict": "verified", "evidence": {"author_id": "q"}}');
 select is(pg_temp.state('a like'), 'manual_review: nothing can prove this kind of task', 'no finding verifies a Page like');

@@ -1,6 +1,6 @@
 -- E-mails: frozen, with a key that makes a second try safe for a day.
 begin;
-select plan(23);
+select plan(26);
 select tests.two_tenants();
 select jobs.set_platform_credential('email', 'resend', '{"api_key": "x"}', '{}');
 select is((select effects from jobs.definitions where job = 'send-emails'), false, 'a timeout may be tried again: the provider knows the key');
@@ -30,6 +30,12 @@ select is((select data ->> 'idempotency_key' from pg_temp.data), (pg_temp.outbox
 select is((select (data ->> 'subject') || (data ->> 'text') from pg_temp.data), (pg_temp.outbox()).subject || (pg_temp.outbox()).body, 'subject and text are what was frozen');
 select ok((select (data ->> 'send_before')::timestamptz between clock_timestamp() + interval '23 hours' and clock_timestamp() + interval '24 hours' from pg_temp.data), 'it may leave within the life of the key');
 select isnt((pg_temp.outbox()).first_tried_at, null, 'which counts from the first try');
+select is((pg_temp.load()).data ->> 'from', null, 'the platform''s credential knows its sender itself');
+select jobs.set_platform_credential('email', 'resend', '{"api_key": "x"}', '{"from": "platform@example.com"}');
+select public.set_credential(tests.id('pizza'), 'email', 'resend', '{"api_key": "y"}', '{}');
+select is((pg_temp.load()).data ->> 'from', 'platform@example.com', 'an own credential without a sender has the platform''s');
+select public.set_credential(tests.id('pizza'), 'email', 'resend', '{"api_key": "y"}', '{"from": "pizza@example.com"}');
+select is((pg_temp.load()).data ->> 'from', null, 'one that names a sender keeps it');
 update public.notification_outbox set first_tried_at = now() - interval '2 hours' where dedupe_key = 'mail';
 select pg_temp.load();
 select is((pg_temp.outbox()).first_tried_at, now() - interval '2 hours', 'a second try does not renew it');

@@ -16,7 +16,7 @@ $$, array[
   -- the ledger of consent follows every change; senders follow their credentials and tenants
   'private.forget_sender', 'private.note_consent', 'private.restart_sender',
   -- every tenant and every campaign has its settings
-  'private.add_message_settings', 'private.add_reminder_settings',
+  'private.add_campaign_strategies', 'private.add_message_settings', 'private.add_reminder_settings',
   'private.acknowledge_rule', 'private.approve_completion', 'private.confirm_sign_up', 'private.reject_completion', 'private.set_cohort',
   'private.start_linking', 'private.unlink_account',
   -- behind the two of the review queue

@@ -16,7 +16,7 @@ select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) 
   ('notification_outbox', 'select'), ('participants', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
   ('spin_ledger', 'select'), ('tenants', 'select'),
   ('message_settings', 'select'), ('message_templates', 'select'), ('opt_ins', 'select'), ('reminder_settings', 'select'),
-  ('acknowledgements', 'select'), ('cohorts', 'select'), ('completion_decisions', 'select'), ('follower_counts', 'select'),
+  ('acknowledgements', 'select'), ('campaign_strategies', 'select'), ('cohorts', 'select'), ('completion_decisions', 'select'), ('follower_counts', 'select'),
   ('linked_accounts', 'select'), ('reviews', 'select'), ('rules', 'select'), ('task_kinds', 'select'), ('verification_summary', 'select')
 $$, 'the tables that a signed-in user may read whole');
 select set_eq($$ select * from pg_temp.rights('authenticated', array['insert', 'update', 'delete']) $$, $$ values
@@ -37,8 +37,9 @@ $$, $$ values
   ('message_templates', 'insert', 'body category channel kind language subject tenant_id whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
   ('message_templates', 'update', 'body category subject whatsapp_parameters whatsapp_parameters_are_named whatsapp_template_language whatsapp_template_name'),
   ('reminder_settings', 'update', 'enabled remind_before'),
-  ('campaigns', 'insert', 'acceptance_rate eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at statistical_basis status strategy tenant_id time_zone username_match'),
-  ('campaigns', 'update', 'acceptance_rate eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at statistical_basis status strategy time_zone username_match'),
+  ('campaigns', 'insert', 'eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at status tenant_id time_zone username_match'),
+  ('campaigns', 'update', 'eligibility ends_at name notifications_enabled notify_from notify_until official_rules prize_terms promotion release_text reward_after starts_at status time_zone username_match'),
+  ('campaign_strategies', 'update', 'acceptance_rate statistical_basis strategy'),
   ('cohorts', 'insert', 'acceptance_rate name statistical_basis strategy tenant_id'),
   ('cohorts', 'update', 'acceptance_rate name statistical_basis strategy'),
   ('social_tasks', 'insert', 'active campaign_id keyword kind platform_credential_allowed post_id recheck_every reward_spins tenant_id title url verify_within'),

@@ -204,6 +204,26 @@ create table "public"."acknowledgements" (
 alter table "public"."acknowledgements"
   enable row level security;
 
+create table "public"."campaign_strategies" (
+  "tenant_id" uuid not null,
+  "campaign_id" uuid not null,
+  "strategy" text not null default 'api'::text,
+  "acceptance_rate" numeric(4,3) not null default 0.85,
+  "statistical_basis" text not null default 'rate'::text,
+  "created_at" timestamp with time zone not null default now(),
+  "updated_at" timestamp with time zone not null default now(),
+  constraint "acceptance_rate_is_a_share"
+    check (((acceptance_rate >= (0)::numeric) AND (acceptance_rate <= (1)::numeric))),
+  constraint "campaign_strategies_pkey" primary key (tenant_id, campaign_id),
+  constraint "statistical_basis_is_one_of_the_known"
+    check ((statistical_basis = ANY (ARRAY['rate'::text, 'follower_growth'::text]))),
+  constraint "strategy_is_one_of_the_known"
+    check ((strategy = ANY (ARRAY['api'::text, 'honor_system'::text, 'statistical'::text, 'manual'::text])))
+);
+
+alter table "public"."campaign_strategies"
+  enable row level security;
+
 create table "public"."cohorts" (
   "tenant_id" uuid not null,
   "id" uuid not null default gen_random_uuid(),
@@ -466,15 +486,6 @@ alter table "private"."platform_credentials"
 
 alter table "public"."campaigns"
   add column "username_match" boolean not null default false;
-
-alter table "public"."campaigns"
-  add column "strategy" text not null default 'api'::text;
-
-alter table "public"."campaigns"
-  add column "acceptance_rate" numeric(4,3) not null default 0.85;
-
-alter table "public"."campaigns"
-  add column "statistical_basis" text not null default 'rate'::text;
 
 alter table "public"."campaigns"
   add column "reward_after" interval;
@@ -1292,6 +1303,7 @@ create or replace function jobs.record_comments (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -1301,10 +1313,11 @@ declare
   v_surface text := post ->> 'surface';
   v_post_id text := post ->> 'post_id';
   v_since timestamptz;
+  v_source text;
   v_count integer := 0;
 begin
   -- Only who holds an item for this post, while the lease lives.
-  select min(t.created_at) into v_since
+  select min(t.created_at), min(e.credential_source) into v_since, v_source
   from jobs.batches b
   join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = record_comments.tenant_id and e.job = b.job
   cross join lateral unnest(e.item_ids) as u (item_id)
@@ -1323,7 +1336,7 @@ begin
         'author_id', c.value ->> 'author_id', 'author_username', c.value ->> 'username', 'codes', c.value -> 'codes',
         'happened_at', c.value ->> 'at'))
       from jsonb_array_elements(post -> 'comments') c
-      where jsonb_typeof(c.value) = 'object'), 'api') ->> 'recorded')::integer;
+      where jsonb_typeof(c.value) = 'object'), 'api', v_source) ->> 'recorded')::integer;
   end if;
 
   if post -> 'complete' = 'true' and post -> 'newest' ->> 'id' ~ '^[!-~]{1,200}$'
@@ -1373,6 +1386,7 @@ create or replace function jobs.record_visit (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_tenant_id uuid := nullif(private.webhook_tenant(record_visit.tenant), jobs.platform_id());
@@ -1713,6 +1727,7 @@ create or replace function private.act_on_failures (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_one record;
@@ -1809,12 +1824,29 @@ create or replace function private.action_url (
   set search_path to ''
   AS $function$
   select case (p_task).kind::text
-    when 'whatsapp_join' then private.contact_link((p_task).tenant_id, 'whatsapp', p_code)
+    when 'whatsapp_join' then coalesce(private.contact_link((p_task).tenant_id, 'whatsapp', p_code), (
+      -- A business without a number of its own is written to through the platform's.
+      select 'https://wa.me/' || nullif(left(regexp_replace(c.account ->> 'display_phone_number', '[^0-9]', '', 'g'), 20), '') || '?text=' || p_code
+      from private.platform_credentials c
+      where c.provider = 'whatsapp' and (p_task).platform_credential_allowed
+        and not exists (select from public.credentials o where o.tenant_id = (p_task).tenant_id and o.provider = 'whatsapp')))
     when 'instagram_dm_keyword' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'instagram_follow' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'link_visit' then format('%s/functions/v1/webhooks/visit/%s/%s', rtrim(private.platform_secret('project_url'), '/'),
       (select t.slug from public.tenants t where t.id = (p_task).tenant_id), p_code)
     when 'link_sign_up' then replace((p_task).url, '{code}', p_code) end
+$function$;
+
+create or replace function private.add_campaign_strategies()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  insert into public.campaign_strategies (tenant_id, campaign_id) select c.tenant_id, c.id from new_campaigns c on conflict do nothing;
+  return null;
+end
 $function$;
 
 create or replace function private.add_message_settings()
@@ -1865,6 +1897,7 @@ create or replace function private.announce_review (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_status text := (select c.status from public.completions c where c.tenant_id = p_tenant_id and c.id = p_completion_id);
@@ -1937,6 +1970,7 @@ create or replace function private.apply_emails (
   returns void
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   update public.notification_outbox m
   set status = e.status::public.message_status, sent_at = case when e.status = 'sent' then now() end, held_until = null, reason = left(e.reason, 500),
@@ -1965,6 +1999,7 @@ create or replace function private.apply_messages (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_tenant_ids uuid[];
@@ -2047,6 +2082,7 @@ create or replace function private.apply_verifications (
   returns void
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -2096,6 +2132,7 @@ create or replace function private.candidates_of_completions (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -2144,6 +2181,7 @@ create or replace function private.candidates_of_signals (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -2471,9 +2509,10 @@ begin
     raise exception 'There is no such task for you to claim. Join its campaign first.' using errcode = 'PT404';
   end if;
   select k.* into v_kind from public.task_kinds k where k.kind = v_task.kind::text;
-  select coalesce(h.strategy, g.strategy), coalesce(h.statistical_basis, g.statistical_basis) into v_strategy, v_basis
-  from public.campaigns g left join public.cohorts h on h.tenant_id = g.tenant_id and h.id = v_cohort_id
-  where g.tenant_id = p_tenant_id and g.id = v_task.campaign_id;
+  select coalesce(h.strategy, g.strategy, 'api'), coalesce(h.statistical_basis, g.statistical_basis, 'rate') into v_strategy, v_basis
+  from (select) one
+  left join public.campaign_strategies g on g.tenant_id = p_tenant_id and g.campaign_id = v_task.campaign_id
+  left join public.cohorts h on h.tenant_id = p_tenant_id and h.id = v_cohort_id;
   v_route := private.route_of(v_task, v_kind, v_strategy);
 
   -- A code that is taken already is drawn again.
@@ -2523,6 +2562,41 @@ create or replace function private.claims_are_due()
   set search_path to ''
   AS $function$
   select exists (select from public.completions c where c.settle_at <= now())
+$function$;
+
+create or replace function private.claims_by_messages (
+  p_messages jsonb
+)
+  returns table (
+    tenant_id uuid,
+    messages jsonb
+  )
+  language plpgsql
+  stable
+  set search_path to ''
+  set enable_seqscan to 'off'
+  AS $function$
+begin
+  return query
+  select n.tenant_id, jsonb_agg(n.message order by n.position)
+  from (
+    select min(c.tenant_id::text)::uuid as tenant_id, m.message, m.position
+    from jsonb_array_elements(p_messages) with ordinality as m (message, position)
+    cross join lateral unnest(private.codes_in(left(m.message ->> 'text', 10000))) as u (code)
+    cross join lateral (
+      select x.tenant_id, x.id, x.task_id from public.completions x
+      where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
+    ) c
+    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+    join public.tenants b on b.id = c.tenant_id
+    where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed and b.status = 'active'
+      and not exists (select from public.credentials o where o.tenant_id = c.tenant_id and o.provider = 'whatsapp')
+    group by m.message, m.position
+    having count(*) = 1
+  ) n
+  group by n.tenant_id
+  order by n.tenant_id;
+end
 $function$;
 
 create or replace function private.code_effect (
@@ -2584,6 +2658,9 @@ begin
   if v_completion_id is null then
     raise exception 'No sign-up was claimed with this code.' using errcode = 'PT404';
   end if;
+  if not private.is_platform() then
+    perform private.refuse_own_claim(p_tenant_id, v_completion_id);
+  end if;
   perform private.take_signals(p_tenant_id, jsonb_build_array(jsonb_build_object(
     'surface', 'link', 'kind', 'sign_up', 'external_id', v_code)), 'link');
   select c.status into v_status from public.completions c where c.tenant_id = p_tenant_id and c.id = v_completion_id;
@@ -2598,6 +2675,7 @@ create or replace function private.congratulate (
   returns integer
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'congratulation', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,
@@ -2718,11 +2796,13 @@ create or replace function private.decide_by_signals (
   p_tenant_id uuid,
   p_signal_ids uuid[],
   p_participant_ids uuid[],
-  p_completion_id uuid default null::uuid
+  p_completion_id uuid default null::uuid,
+  p_credential_source text default null::text
 )
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_hashjoin to 'off'
   set enable_mergejoin to 'off'
@@ -2740,7 +2820,8 @@ begin
   if v_candidates is null then
     return 0;
   end if;
-  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs, null, null, null)::private.verdict)
+  select array_agg((f.tenant_id, f.completion_id, 'verified', f.via, null, f.evidence, f.proofs,
+    case when f.via = 'api' then p_credential_source end, null, null)::private.verdict)
   into v_verdicts
   from private.proven(v_candidates) f;
   return private.decide_completions(v_verdicts, 'webhook');
@@ -2757,6 +2838,7 @@ create or replace function private.decide_completions (
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -2864,7 +2946,8 @@ begin
     set status = j.verdict::public.completion_status,
       verified_at = case when j.verdict = 'verified' then now() end,
       reason = j.reason,
-      evidence = coalesce(j.evidence, c.evidence),
+      -- The participant reads this row: with what chance a draw accepts is not told here, only in the record of the decision.
+      evidence = case when j.method = 'statistical' then c.evidence else coalesce(j.evidence, c.evidence) end,
       -- Who leaves it to a person has not decided it.
       method = case when j.verdict in ('verified', 'failed') then j.method end,
       credential_source = coalesce(j.credential_source, c.credential_source),
@@ -2986,6 +3069,7 @@ create or replace function private.erase_person (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_event record;
@@ -3319,13 +3403,13 @@ create or replace function private.link_accounts (
   returns uuid[]
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
 declare
   v_linked uuid[];
-  v_awake uuid[];
 begin
   if not exists (
     select from unnest(p_new) n
@@ -3386,21 +3470,6 @@ begin
     returning participant_id
   )
   select v_linked || coalesce(array_agg(participant_id), '{}') into v_linked from linked;
-  if cardinality(v_linked) = 0 then
-    return v_linked;
-  end if;
-
-  -- Claims that waited for exactly this go on.
-  with waiting as (
-    update public.completions c
-    set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
-    where c.tenant_id = p_tenant_id and c.participant_id = any (v_linked) and c.status::text = 'needs_user_action'
-    returning c.id
-  )
-  select array_agg(w.id) into v_awake from waiting w;
-  if v_awake is not null then
-    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
-  end if;
   return v_linked;
 end
 $function$;
@@ -3471,6 +3540,7 @@ create or replace function private.load_emails (
   returns SETOF jobs.loaded
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_now timestamptz := clock_timestamp();
@@ -3516,11 +3586,15 @@ begin
   )
   select d.item_id,
     jsonb_build_object('outbox_id', d.id, 'to', d.recipient, 'subject', d.subject, 'text', d.body, 'html', d.payload -> 'html',
+      -- The platform's sender, where the tenant's own credential names none.
+      'from', case when own.account is not null and own.account ->> 'from' is null then (
+        select p.account ->> 'from' from private.platform_credentials p where p.provider = 'email') end,
       'idempotency_key', d.id,
       'send_before', least(d.key_ends_at, coalesce(d.ends_at, 'infinity'),
         case when d.zone is null then 'infinity' else private.window_closes_at(d.zone, d.notify_from, d.notify_until, v_now) end)),
     d.hold_until, coalesce(d.over, 'quiet hours'), d.over is not null
-  from decided d;
+  from decided d
+  left join public.credentials own on own.tenant_id = d.tenant_id and own.provider = 'email';
 end
 $function$;
 
@@ -3533,6 +3607,7 @@ create or replace function private.load_messages (
   returns SETOF jobs.loaded
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_now timestamptz := clock_timestamp();
@@ -3679,6 +3754,7 @@ create or replace function private.load_verifications (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -3695,7 +3771,9 @@ begin
       'author', jsonb_build_object('instagram_id', a.instagram_id, 'instagram_username', a.instagram_username, 'facebook_id', a.facebook_id),
       'instagram_username', a.instagram_username, 'facebook_user_id', a.facebook_id,
       'since', t.created_at, 'deadline', c.deadline,
-      'recheck_seconds', greatest(1, extract(epoch from t.recheck_every)::integer),
+      -- A mention by somebody else stays in the list. It is read again when it is twice as old: nine times a day instead of 288.
+      'recheck_seconds', greatest(1, extract(epoch from t.recheck_every)::integer,
+        case when mention.age_seconds is not null then least(mention.age_seconds, extract(epoch from c.deadline - now())::integer) end),
       'known', known.evidence,
       'stop_at', mark.stop_at,
       'mentions', coalesce(mention.list, '[]')),
@@ -3735,9 +3813,10 @@ begin
   ) mark on true
   left join lateral (
     select jsonb_agg(jsonb_build_object('media_id', m.details ->> 'media_id', 'comment_id', m.details ->> 'comment_id', 'signal_id', m.id)
-      order by m.happened_at desc) as list
+      order by m.happened_at desc) as list,
+      extract(epoch from now() - greatest(max(m.received_at), c.claimed_at))::integer as age_seconds
     from (
-      select s.id, s.details, s.happened_at
+      select s.id, s.details, s.happened_at, s.received_at
       from private.signals s
       where s.tenant_id = t.tenant_id and s.kind = 'mention' and s.happened_at >= date_trunc('second', t.created_at)
         and s.details ->> 'media_id' is not null
@@ -4013,6 +4092,7 @@ create or replace function private.process_deletion (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_subject text;
@@ -4038,6 +4118,7 @@ create or replace function private.process_meta (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_counts jsonb;
@@ -4085,6 +4166,7 @@ create or replace function private.process_webhook (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_event private.webhook_events;
@@ -4118,6 +4200,7 @@ create or replace function private.process_webhooks (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select case when p_tenant_id = jobs.platform_id() and p_payload ? 'deletion_of'
     then private.process_deletion((p_payload ->> 'deletion_of')::uuid, p_subject_id)
@@ -4131,6 +4214,7 @@ create or replace function private.process_whatsapp (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   -- Null is the platform's own number.
@@ -4157,10 +4241,12 @@ begin
     v_counts := v_counts || jsonb_build_object('inbound', private.record_whatsapp_inbound(v_tenant_id,
       (select jsonb_agg(m - 'number_id') from jsonb_array_elements(v_messages) m)));
     if v_tenant_id is not null then
-      v_counts := v_counts || jsonb_build_object('signals', private.record_signals(v_tenant_id, (
-        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('surface', 'whatsapp', 'kind', 'message', 'external_id', m -> 'external_id',
-          'author_id', coalesce(m ->> 'wa_id', m ->> 'user_id'), 'target_id', m -> 'number_id', 'text', m -> 'text', 'happened_at', m -> 'happened_at')))
-        from jsonb_array_elements(v_messages) m)));
+      v_counts := v_counts || jsonb_build_object('signals', private.record_signals(v_tenant_id, private.whatsapp_signals(v_messages)));
+    else
+      v_counts := v_counts || coalesce((
+        select jsonb_build_object('decided', sum((private.record_signals(n.tenant_id, private.whatsapp_signals(n.messages)) ->> 'decided')::integer))
+        from private.claims_by_messages(v_messages) n
+        having count(*) > 0), '{}');
     end if;
   end if;
   if v_statuses <> '[]' then
@@ -4189,6 +4275,7 @@ create or replace function private.proven (
   language plpgsql
   stable
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set plan_cache_mode to 'force_custom_plan'
   AS $function$
@@ -4320,6 +4407,7 @@ create or replace function private.queue_message (
   returns uuid
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 begin
   perform private.queue_messages(jsonb_build_array(jsonb_build_object(
@@ -4335,6 +4423,7 @@ create or replace function private.queue_messages (
   returns integer
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   with app as materialized (
     select rtrim(private.setting('app_url'), '/') as url
@@ -4449,6 +4538,7 @@ create or replace function private.reconcile_messages (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select jsonb_build_object('queued', coalesce((
     select private.requeue_messages(array_agg(l.tenant_id), array_agg(l.id), now(), 'sent again: nobody knew whether it had left')
@@ -4471,6 +4561,7 @@ create or replace function private.record_message_statuses (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_statuses) = 'array' then jsonb_array_length(p_statuses) else 0 end;
@@ -4577,6 +4668,7 @@ create or replace function private.record_preferences (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_preferences) = 'array' then jsonb_array_length(p_preferences) else 0 end;
@@ -4632,6 +4724,7 @@ create or replace function private.record_signals (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.take_signals(p_tenant_id, p_signals, 'webhook')
 $function$;
@@ -4643,6 +4736,7 @@ create or replace function private.record_whatsapp_inbound (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_total integer := case when jsonb_typeof(p_messages) = 'array' then jsonb_array_length(p_messages) else 0 end;
@@ -4719,6 +4813,25 @@ begin
 end
 $function$;
 
+create or replace function private.refuse_own_claim (
+  p_tenant_id uuid,
+  p_completion_id uuid
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path to ''
+  AS $function$
+begin
+  if exists (
+    select from public.completions c join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
+    where c.tenant_id = p_tenant_id and c.id = p_completion_id and p.user_id = (select auth.uid())
+  ) then
+    raise exception 'This claim is your own: somebody else decides it.' using errcode = '42501';
+  end if;
+end
+$function$;
+
 create or replace function private.reject_completion (
   p_tenant_id uuid,
   p_completion_id uuid,
@@ -4740,6 +4853,7 @@ create or replace function private.remind_participants (
   returns jsonb
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select jsonb_build_object('queued', coalesce(private.queue_messages(jsonb_agg(jsonb_build_object(
     'tenant_id', c.tenant_id, 'kind', 'reminder', 'participant_id', c.participant_id, 'campaign_id', t.campaign_id, 'completion_id', c.id,
@@ -4785,6 +4899,7 @@ create or replace function private.remove_signals (
   returns integer
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_count integer := 0;
@@ -4963,6 +5078,7 @@ create or replace function private.review_completion (
   language plpgsql
   security definer
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_status text;
@@ -4971,6 +5087,7 @@ begin
   if not private.is_platform() then
     perform private.require_role(p_tenant_id, 'member');
     perform private.limit_calls('approve_completion', (select auth.uid()));
+    perform private.refuse_own_claim(p_tenant_id, p_completion_id);
   end if;
   if not p_approve and v_note is null then
     raise exception 'A rejection says why.' using errcode = '22023';
@@ -5022,9 +5139,11 @@ create or replace function private.route_of (
     when (p_kind).proven_by = 'nobody' then 'strategy'
     when (p_kind).provider is null or p_strategy = 'api'
       or exists (select from public.credentials c where c.tenant_id = (p_task).tenant_id and c.provider = (p_kind).provider)
-      -- The platform's webhooks are not the tenant's: for what only a signal proves it takes an own credential.
-      or ((p_kind).proven_by = 'worker' and (p_task).platform_credential_allowed
-        and exists (select from jobs.definitions d where d.job = 'verify-social-tasks' and d.platform_allowed)
+      -- The platform's webhooks are not the tenant's: for what only a signal proves it takes an own credential. But a message to the
+      -- platform's WhatsApp number names the claim by its code.
+      or ((p_task).platform_credential_allowed
+        and ((p_kind).kind = 'whatsapp_join' or ((p_kind).proven_by = 'worker'
+          and exists (select from jobs.definitions d where d.job = 'verify-social-tasks' and d.platform_allowed)))
         and exists (select from private.platform_credentials c where c.provider = (p_kind).provider))
       then case (p_kind).proven_by when 'worker' then 'api' else 'signal' end
     else 'strategy' end
@@ -5107,20 +5226,21 @@ create or replace function private.settle_claims (
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   AS $function$
 declare
   v_verdicts private.verdict[];
 begin
   with due as (
     select c.id, c.status::text as status, c.route, c.claimed_at, c.seen_at, t.kind::text as kind, k.proof, k.surface,
-      coalesce(h.strategy, g.strategy) as strategy, coalesce(h.acceptance_rate, g.acceptance_rate) as rate,
+      coalesce(h.strategy, g.strategy, 'api') as strategy, coalesce(h.acceptance_rate, g.acceptance_rate, 0.85) as rate,
       case when coalesce(h.statistical_basis, g.statistical_basis) = 'follower_growth' then private.growth_platform(t.kind::text) end as growth_platform,
       coalesce(h.statistical_basis, g.statistical_basis) as basis,
       (c.claimed_at at time zone 'UTC')::date as day
     from public.completions c
     join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
     join public.task_kinds k on k.kind = t.kind::text
-    join public.campaigns g on g.tenant_id = t.tenant_id and g.id = t.campaign_id
+    left join public.campaign_strategies g on g.tenant_id = t.tenant_id and g.campaign_id = t.campaign_id
     join public.participants p on p.tenant_id = c.tenant_id and p.id = c.participant_id
     left join public.cohorts h on h.tenant_id = p.tenant_id and h.id = p.cohort_id
     where c.tenant_id = p_tenant_id and c.settle_at <= now() and c.status::text in ('pending', 'needs_user_action')
@@ -5167,16 +5287,17 @@ begin
         when 'no visit' then case j.kind when 'link_visit' then 'the link was not opened in time' else 'the sign-up was not confirmed in time' end
         when 'no signal' then format('%s told of nothing by the deadline, which proves nothing', initcap(j.surface))
         when 'honor_system' then 'accepted on the participant''s word; nothing was proven'
-        when 'statistical' then case when j.is_drawn then 'accepted' else 'not accepted' end || ' by a draw, not by a proof: ' || case
-          when j.growth is not null then format('%s new followers on %s for %s claims', j.growth, j.day, j.claims)
-          when j.growth_platform is not null then format('share %s, since the followers of %s were not measured', j.rate, j.day)
-          when j.basis = 'follower_growth' then format('share %s, since this kind of task makes no followers', j.rate)
-          else format('share %s', j.rate) end
+        -- By how much is for members: it stands in the record of the decision.
+        when 'statistical' then case when j.is_drawn then 'accepted' else 'not accepted' end || ' by a draw, not by a proof'
         else case when j.route = 'api' then 'the platform could not be asked by the deadline: a person decides'
           else 'nothing can prove this claim: a person decides' end end,
       case when j.because = 'statistical' then jsonb_strip_nulls(jsonb_build_object(
         'draw', round(private.draw(j.id)::numeric, 6), 'acceptance', round(j.acceptance, 6), 'basis', case when j.growth is not null then 'follower_growth' else 'rate' end,
-        'growth', j.growth, 'claims', case when j.growth is not null then j.claims end)) end,
+        'growth', j.growth, 'day', case when j.growth is not null then j.day end, 'claims', case when j.growth is not null then j.claims end,
+        'why', case
+          when j.growth is not null then null
+          when j.growth_platform is not null then format('the followers of %s were not measured', j.day)
+          when j.basis = 'follower_growth' then 'this kind of task makes no followers' end)) end,
       null, null, null, null)::private.verdict)
   into v_verdicts
   from judged j;
@@ -5236,6 +5357,7 @@ create or replace function private.split_meta (
   language sql
   stable
   set search_path to ''
+  set jit to 'off'
   AS $function$
   -- Looked at once: to read a key of the stored body unpacks all of it, 2 ms for a large one.
   with body as materialized (
@@ -5354,6 +5476,7 @@ create or replace function private.split_whatsapp (
   language sql
   stable
   set search_path to ''
+  set jit to 'off'
   AS $function$
   with change as (
     select c ->> 'field' as field, c -> 'value' as value, private.json_text(c -> 'value' -> 'metadata' -> 'phone_number_id') as number_id,
@@ -5531,11 +5654,13 @@ $function$;
 create or replace function private.take_signals (
   p_tenant_id uuid,
   p_signals jsonb,
-  p_via text
+  p_via text,
+  p_credential_source text default null::text
 )
   returns jsonb
   language plpgsql
   set search_path to ''
+  set jit to 'off'
   set enable_seqscan to 'off'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_custom_plan'
@@ -5609,6 +5734,15 @@ begin
   select p_tenant_id, u.code, n.id from unnest(v_new) n cross join lateral unnest(n.codes) as u (code);
 
   v_linked := private.link_accounts(p_tenant_id, v_new);
+  -- Who was asked to write to the account may be linked already, by a comment: the message is what counts.
+  perform private.wake_claims(p_tenant_id, v_linked || array(
+    select a.participant_id
+    from unnest(v_new) n
+    cross join lateral (
+      select x.participant_id from public.linked_accounts x
+      where x.tenant_id = p_tenant_id and x.platform = n.surface and x.external_id = n.author_id offset 0
+    ) a
+    where n.kind = 'message'));
 
   -- A mention names nobody: whoever waits for one has it read.
   if exists (select from unnest(v_new) n where n.kind = 'mention') then
@@ -5626,7 +5760,7 @@ begin
   end if;
 
   return jsonb_build_object('recorded', cardinality(v_new), 'skipped', v_given - v_valid,
-    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked));
+    'decided', private.decide_by_signals(p_tenant_id, v_signal_ids, v_linked, null, p_credential_source));
 end
 $function$;
 
@@ -5805,6 +5939,35 @@ create or replace function private.wa_key (
   from (select ltrim(p_number, '+') as digits) n
 $function$;
 
+create or replace function private.wake_claims (
+  p_tenant_id uuid,
+  p_participant_ids uuid[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set plan_cache_mode to 'force_custom_plan'
+  AS $function$
+declare
+  v_awake uuid[];
+begin
+  if coalesce(cardinality(p_participant_ids), 0) = 0 then
+    return;
+  end if;
+  with waiting as (
+    update public.completions c
+    set status = 'pending', reason = null, settle_at = greatest(c.deadline, now()) + interval '1 day'
+    where c.tenant_id = p_tenant_id and c.participant_id = any (p_participant_ids) and c.status::text = 'needs_user_action'
+    returning c.id
+  )
+  select array_agg(w.id) into v_awake from waiting w;
+  if v_awake is not null then
+    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
+  end if;
+end
+$function$;
+
 create or replace function private.warn_of_credential (
   p_tenant_id uuid,
   p_provider public.provider,
@@ -5866,6 +6029,7 @@ create or replace function private.welcome (
   returns void
   language sql
   set search_path to ''
+  set jit to 'off'
   AS $function$
   select private.queue_message(p_tenant_id, 'welcome', null, p_participant_id, '{}', format('welcome/%s/%s', p_campaign_id, p_participant_id), p_campaign_id)
   from public.message_settings s
@@ -5882,6 +6046,19 @@ create or replace function private.whatsapp_credentials_to_check()
   set search_path to ''
   AS $function$
   select private.credentials_to_check('whatsapp', array['whatsapp_cloud'])
+$function$;
+
+create or replace function private.whatsapp_signals (
+  p_messages jsonb
+)
+  returns jsonb
+  language sql
+  immutable
+  set search_path to ''
+  AS $function$
+  select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('surface', 'whatsapp', 'kind', 'message', 'external_id', m -> 'external_id',
+    'author_id', coalesce(m ->> 'wa_id', m ->> 'user_id'), 'target_id', m -> 'number_id', 'text', m -> 'text', 'happened_at', m -> 'happened_at')))
+  from jsonb_array_elements(p_messages) m
 $function$;
 
 create or replace function public.acknowledge_rule (
@@ -6084,9 +6261,10 @@ alter table "public"."acknowledgements"
   add constraint "acknowledgements_tenant_fkey" foreign key (tenant_id) references public.tenants(id)
     on delete cascade;
 
-alter table "public"."campaigns"
-  add constraint "acceptance_rate_is_a_share"
-    check (((acceptance_rate >= (0)::numeric) AND (acceptance_rate <= (1)::numeric)));
+alter table "public"."campaign_strategies"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "campaign_strategies_campaign_fkey" foreign key (tenant_id, campaign_id)
+    references public.campaigns(tenant_id, id) on delete cascade;
 
 alter table "public"."campaigns"
   add constraint "promotion_texts_are_not_too_long"
@@ -6097,14 +6275,6 @@ alter table "public"."campaigns"
 alter table "public"."campaigns"
   add constraint "reward_after_is_up_to_30_days"
     check (((reward_after >= '00:00:01'::interval) AND (reward_after <= '30 days'::interval)));
-
-alter table "public"."campaigns"
-  add constraint "statistical_basis_is_one_of_the_known"
-    check ((statistical_basis = ANY (ARRAY['rate'::text, 'follower_growth'::text])));
-
-alter table "public"."campaigns"
-  add constraint "strategy_is_one_of_the_known"
-    check ((strategy = ANY (ARRAY['api'::text, 'honor_system'::text, 'statistical'::text, 'manual'::text])));
 
 alter table "public"."cohorts"
   -- squawk-ignore adding-serial-primary-key-field
@@ -6340,6 +6510,9 @@ create index completion_decisions_tenant_id_completion_id_idx on public.completi
 create index completions_settle_at_idx on public.completions using btree (settle_at, tenant_id)
   where (settle_at is not null);
 
+create index completions_signal_code_idx on public.completions using btree (code)
+  where ((route = 'signal'::text) AND (status = 'pending'::public.completion_status));
+
 create index completions_tenant_id_review_idx on public.completions using btree (tenant_id, claimed_at)
   where (status = 'manual_review'::public.completion_status);
 
@@ -6378,10 +6551,20 @@ create trigger platform_credentials_after_update_restart_sender
   when (((new.provider = 'whatsapp'::public.provider) AND (new.fingerprint <> old.fingerprint)))
   execute function private.restart_sender();
 
+create trigger campaign_strategies_before_update_keep_row_rules
+  before update on public.campaign_strategies
+  for each row
+  execute function private.keep_row_rules();
+
 create trigger campaigns_after_insert_add_reminder_settings
   after insert on public.campaigns referencing NEW table as new_campaigns
   for each STATEMENT
   execute function private.add_reminder_settings();
+
+create trigger campaigns_after_insert_add_strategies
+  after insert on public.campaigns referencing NEW table as new_campaigns
+  for each STATEMENT
+  execute function private.add_campaign_strategies();
 
 create trigger campaigns_before_write_check_promotion
   before insert or update of status,
@@ -6474,6 +6657,18 @@ create policy "acknowledgements_select_members" on "public"."acknowledgements"
   for select
   to "authenticated"
   using ((tenant_id = ANY (ARRAY( select private.tenant_ids('viewer'::public.member_role) as tenant_ids))));
+
+create policy "campaign_strategies_select_members" on "public"."campaign_strategies"
+  for select
+  to "authenticated"
+  using ((tenant_id = ANY (ARRAY( select private.tenant_ids('viewer'::public.member_role) as tenant_ids))));
+
+create policy "campaign_strategies_update_members" on "public"."campaign_strategies"
+  for update
+  to "authenticated"
+  using ((tenant_id = ANY (ARRAY( select private.tenant_ids('member'::public.member_role) as tenant_ids))))
+  with
+    check ((tenant_id = ANY (ARRAY( SELECT private.tenant_ids('member'::public.member_role) AS tenant_ids))));
 
 create policy "cohorts_delete_admins" on "public"."cohorts"
   for delete
@@ -6604,15 +6799,15 @@ comment on column "private"."webhook_events"."counts" is 'What was found in the 
 
 comment on column "private"."webhook_events"."errors" is 'Errors that the provider told about the account itself: code and title.';
 
+comment on column "public"."campaign_strategies"."statistical_basis" is 'rate: acceptance_rate of the claims are accepted. follower_growth: as large a share as the followers of that day account for.';
+
+comment on column "public"."campaign_strategies"."strategy" is 'What decides a claim that no platform can prove: api and manual leave it to a person, honor_system believes it, statistical draws.';
+
 comment on column "public"."campaigns"."promotion" is 'True: a promotion to enter. It needs official_rules, eligibility, ends_at, prize_terms and release_text before it can be active.';
 
 comment on column "public"."campaigns"."release_text" is 'The release of the platforms by the entrants, and that none of them sponsors or administers it.';
 
 comment on column "public"."campaigns"."reward_after" is 'A proof that can be undone is looked at again after so long, and only then rewarded. Null: at once.';
-
-comment on column "public"."campaigns"."statistical_basis" is 'rate: acceptance_rate of the claims are accepted. follower_growth: as large a share as the followers of that day account for.';
-
-comment on column "public"."campaigns"."strategy" is 'What decides a claim that no platform can prove: api and manual leave it to a person, honor_system believes it, statistical draws.';
 
 comment on column "public"."campaigns"."username_match" is 'True: a comment under the user name that the participant typed proves a claim. False: only a linked account or the code does.';
 
@@ -6718,6 +6913,8 @@ comment on function "private"."act_on_failures"(uuid[], uuid[], integer[], text[
 
 comment on function "private"."action_url"(public.social_tasks, text) is 'The link with which a participant does what a claim says; null for kinds without one.';
 
+comment on function "private"."add_campaign_strategies"() is 'Trigger: every campaign has its strategy. Definer: whoever makes a campaign may not insert one.';
+
 comment on function "private"."add_message_settings"() is 'Trigger: every tenant has its row of settings. Definer: whoever makes a tenant may not insert them.';
 
 comment on function "private"."add_reminder_settings"() is 'Trigger: every campaign has its row of settings. Definer: whoever makes a campaign may not insert them.';
@@ -6751,6 +6948,8 @@ comment on function "private"."check_task"() is 'Trigger: refuses titles that as
 
 comment on function "private"."claims_are_due"() is 'Condition of settle-claims: a claim is due.';
 
+comment on function "private"."claims_by_messages"(jsonb) is 'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim, by tenant. Tenants with a WhatsApp credential of their own are left out.';
+
 comment on function "private"."code_effect"(integer) is 'What a WhatsApp code means beyond the one message: template (the window is closed), later, no marketing, pause template, stop number, stop tenant; null: nothing.';
 
 comment on function "private"."codes_in"(text) is 'The codes OC-XXXXXXXX in a text, in capitals; no letter or digit touches them.';
@@ -6771,7 +6970,8 @@ comment on function "private"."credentials_to_check"(public.provider, text[]) is
 
 comment on function "private"."date_consent"() is 'Trigger: nobody agrees in the future.';
 
-comment on function "private"."decide_by_signals"(uuid, uuid[], uuid[], uuid) is 'Verifies the open claims of a tenant that these signals prove, or any signal for claims of these participants or this one. Returns how many.';
+comment on function "private"."decide_by_signals"(uuid, uuid[], uuid[], uuid, text) is
+  'Verifies the open claims of a tenant that these signals prove, or any signal for claims of these participants or this one. Returns how many. p_credential_source: whose credential the signals were read with.';
 
 comment on function "private"."decide_completions"(private.verdict[], text, text[], boolean, uuid) is
   'Ends claims by verdicts (verified, failed, manual_review, needs_user_action): status, record of the decision, spins and message of each, once. Only claims in one of p_from are touched. p_item_ended: the item that brought it is over, so a second look needs a new one. Returns how many were decided.';
@@ -6808,7 +7008,7 @@ comment on function "private"."json_text"(jsonb) is 'A string or a number as tex
 
 comment on function "private"."keep_entry"() is 'Trigger: an entry of the ledger stays as it is; it goes with its participant only.';
 
-comment on function "private"."link_accounts"(uuid, private.signals[]) is 'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants. Claims that waited for the link become pending again, with a new item.';
+comment on function "private"."link_accounts"(uuid, private.signals[]) is 'Links the authors of signals that carry a one-time code to the participants who were given it; returns those participants.';
 
 comment on function "private"."list_credentials"(uuid) is 'Behind public.list_credentials. Definer: its limit is counted where no API role may write. Checks that the caller is an admin; reads no secret.';
 
@@ -6880,6 +7080,8 @@ comment on function "private"."record_whatsapp_inbound"(uuid, jsonb) is 'What pe
 
 comment on function "private"."refuse_new_history"() is 'Trigger: a decision that was written down stays as it is.';
 
+comment on function "private"."refuse_own_claim"(uuid, uuid) is 'Raises 42501 when the claim is the caller''s own.';
+
 comment on function "private"."reject_completion"(uuid, uuid, text) is 'Behind public.reject_completion. Definer: like private.review_completion, which asks for the role.';
 
 comment on function "private"."remind_participants"(uuid, uuid, jsonb) is 'Work function of remind-participants: one reminder per claim, in the tenant''s outbox.';
@@ -6934,7 +7136,7 @@ comment on function "private"."stop_marketing"(uuid[], uuid[], timestamp
 
 comment on function "private"."stop_sender"(uuid, integer, text) is 'Stops a sender (a tenant, or the platform''s number for all that use it) and opens one alert.';
 
-comment on function "private"."take_signals"(uuid, jsonb, text) is 'Behind record_signals and record_comments: stores what is new, links accounts by codes, decides the claims that are proven now.';
+comment on function "private"."take_signals"(uuid, jsonb, text, text) is 'Behind record_signals and record_comments: stores what is new, links accounts by codes, decides the claims that are proven now. p_credential_source: whose credential read it; null for what was told.';
 
 comment on function "private"."tenants_of_number"(uuid, text[]) is 'For whom a person''s word to a number counts: the number''s tenant; for the platform''s number every tenant that wrote to the person through it.';
 
@@ -6958,6 +7160,8 @@ comment on function "private"."unresolved"(uuid) is 'Messages with an unknown ou
 
 comment on function "private"."wa_key"(text) is 'A phone number or wa_id as it is compared: WhatsApp drops or adds a digit in Brazil, Mexico and Argentina.';
 
+comment on function "private"."wake_claims"(uuid, uuid[]) is 'Claims of these participants that waited for a step of theirs become pending again, with a new item.';
+
 comment on function "private"."warn_of_credential"(uuid, public.provider, text) is 'Opens the alert about a credential that will stop to work soon; without a reason it closes it.';
 
 comment on function "private"."webhook_tenant"(text) is 'The tenant that an address of functions/webhooks names by slug or id; jobs.platform_id() for "platform"; null for nobody.';
@@ -6968,9 +7172,11 @@ comment on function "private"."welcome"(uuid, uuid, uuid) is 'Welcomes a partici
 
 comment on function "private"."whatsapp_credentials_to_check"() is 'Eligible function of check-whatsapp-credentials: the gateways have nothing to ask.';
 
+comment on function "private"."whatsapp_signals"(jsonb) is 'WhatsApp messages in the form that private.record_signals takes.';
+
 comment on function "public"."acknowledge_rule"(uuid, text, integer, uuid) is 'Takes note of a rule for the tenant, in the version in force; admins only. Returns the id of the record. Errors: 42501, PT404 no such rule or campaign, PT409 another version is in force, PT429 too many.';
 
-comment on function "public"."approve_completion"(uuid, uuid, text) is 'A member accepts a claim that waits for review: spins and message follow. {"completion_id","status"}. Errors: 42501, PT404 no such claim, PT409 it does not wait (any more), PT429.';
+comment on function "public"."approve_completion"(uuid, uuid, text) is 'A member accepts a claim that waits for review: spins and message follow. {"completion_id","status"}. Errors: 42501 (also for one''s own claim), PT404 no such claim, PT409 it does not wait (any more), PT429.';
 
 comment on function "public"."claim_task"(uuid, uuid) is 'The caller, a participant, says that a task is done: {"completion_id","status","code","deadline","action_url"?}. It will be verified in the background; action_url opens the chat or the link with the code in place. Errors: PT404 no such task for this caller, 23505 claimed already, PT429 too many.';
 
@@ -7035,6 +7241,8 @@ comment on table "private"."webhook_events" is 'Bodies of webhooks, signed by th
 comment on table "private"."webhook_removals" is 'Comments, reactions and messages that were removed outside. Kept as long as the bodies of webhooks.';
 
 comment on table "public"."acknowledgements" is 'Who took note of which version of a rule, when, with the text as it stood. Written by acknowledge_rule only.';
+
+comment on table "public"."campaign_strategies" is 'What decides the claims of a campaign that nothing can prove, where the participant''s cohort does not say. For members only.';
 
 comment on table "public"."cohorts" is 'Groups of participants. What a cohort says about the strategy comes before the campaign; what it leaves null is the campaign''s.';
 
@@ -7136,6 +7344,8 @@ revoke all on function "private"."act_on_failures"(uuid[], uuid[], integer[], te
 
 revoke all on function "private"."action_url"(public.social_tasks, text) from public;
 
+revoke all on function "private"."add_campaign_strategies"() from public;
+
 revoke all on function "private"."add_message_settings"() from public;
 
 revoke all on function "private"."add_reminder_settings"() from public;
@@ -7170,6 +7380,8 @@ revoke all on function "private"."check_task"() from public;
 
 revoke all on function "private"."claims_are_due"() from public;
 
+revoke all on function "private"."claims_by_messages"(jsonb) from public;
+
 revoke all on function "private"."code_effect"(integer) from public;
 
 revoke all on function "private"."codes_in"(text) from public;
@@ -7194,7 +7406,7 @@ revoke all on function "private"."credentials_to_check"(public.provider, text[])
 
 revoke all on function "private"."date_consent"() from public;
 
-revoke all on function "private"."decide_by_signals"(uuid, uuid[], uuid[], uuid) from public;
+revoke all on function "private"."decide_by_signals"(uuid, uuid[], uuid[], uuid, text) from public;
 
 revoke all
   on function "private"."decide_completions"(private.verdict[], text, text[], boolean, uuid)
@@ -7312,6 +7524,8 @@ revoke all on function "private"."record_whatsapp_inbound"(uuid, jsonb) from pub
 
 revoke all on function "private"."refuse_new_history"() from public;
 
+revoke all on function "private"."refuse_own_claim"(uuid, uuid) from public;
+
 revoke all on function "private"."reject_completion"(uuid, uuid, text) from public;
 
 grant execute
@@ -7376,7 +7590,7 @@ revoke all
 
 revoke all on function "private"."stop_sender"(uuid, integer, text) from public;
 
-revoke all on function "private"."take_signals"(uuid, jsonb, text) from public;
+revoke all on function "private"."take_signals"(uuid, jsonb, text, text) from public;
 
 revoke all on function "private"."tenants_of_number"(uuid, text[]) from public;
 
@@ -7404,6 +7618,8 @@ revoke all on function "private"."wa_key"(text) from public;
 
 grant execute on function "private"."wa_key"(text) to "authenticated", "service_role";
 
+revoke all on function "private"."wake_claims"(uuid, uuid[]) from public;
+
 revoke all on function "private"."warn_of_credential"(uuid, public.provider, text) from public;
 
 revoke all on function "private"."webhook_tenant"(text) from public;
@@ -7413,6 +7629,8 @@ revoke all on function "private"."webhook_time"(jsonb) from public;
 revoke all on function "private"."welcome"(uuid, uuid, uuid) from public;
 
 revoke all on function "private"."whatsapp_credentials_to_check"() from public;
+
+revoke all on function "private"."whatsapp_signals"(jsonb) from public;
 
 revoke all on function "public"."acknowledge_rule"(uuid, text, integer, uuid) from public;
 
@@ -7486,9 +7704,15 @@ grant select on table "public"."acknowledgements" to "authenticated";
 
 grant select on table "public"."acknowledgements" to "service_role";
 
-revoke all ("acceptance_rate") on table "public"."campaigns" from "authenticated";
+grant update ("acceptance_rate") on table "public"."campaign_strategies" to "authenticated";
 
-grant insert ("acceptance_rate"), update ("acceptance_rate") on table "public"."campaigns" to "authenticated";
+grant update ("statistical_basis") on table "public"."campaign_strategies" to "authenticated";
+
+grant update ("strategy") on table "public"."campaign_strategies" to "authenticated";
+
+grant select on table "public"."campaign_strategies" to "authenticated";
+
+grant delete, insert, select, update on table "public"."campaign_strategies" to "service_role";
 
 revoke all ("eligibility") on table "public"."campaigns" from "authenticated";
 
@@ -7513,16 +7737,6 @@ grant insert ("release_text"), update ("release_text") on table "public"."campai
 revoke all ("reward_after") on table "public"."campaigns" from "authenticated";
 
 grant insert ("reward_after"), update ("reward_after") on table "public"."campaigns" to "authenticated";
-
-revoke all ("statistical_basis") on table "public"."campaigns" from "authenticated";
-
-grant insert ("statistical_basis"), update ("statistical_basis")
-  on table "public"."campaigns"
-  to "authenticated";
-
-revoke all ("strategy") on table "public"."campaigns" from "authenticated";
-
-grant insert ("strategy"), update ("strategy") on table "public"."campaigns" to "authenticated";
 
 revoke all ("username_match") on table "public"."campaigns" from "authenticated";
 

@@ -1,0 +1,97 @@
+/** A database that is in use gets the later migrations: what people had done is still there, and goes on as it was. */
+import postgres from 'postgres';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { applyFiles, migrationFiles } from '../../scripts/dev/compare.ts';
+import { openScratch, type Scratch } from '../../scripts/dev/scratch.ts';
+
+/** The last migration of the first release. */
+const firstRelease = 'supabase/migrations/20261122200200_check_request.sql';
+const tenant = '10000000-0000-4000-8000-000000000001';
+const id = (n: number) => `20000000-0000-4000-8000-00000000000${n}`;
+
+const lifeBefore = `
+insert into auth.users (id, email) values ('${id(0)}', 'anna@example.test');
+insert into public.tenants (id, slug, name, plan_id) values ('${tenant}', 'bakery', 'Bakery', 'pro');
+insert into public.campaigns (tenant_id, id, name, status) values ('${tenant}', '${id(1)}', 'Bread', 'active');
+insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id)
+values ('${tenant}', '${id(2)}', '${id(1)}', 'instagram_comment', 'Comment', '17900000000000101');
+insert into public.participants (tenant_id, id, user_id, display_name, phone, whatsapp_opt_in_at, instagram_username) values
+  ('${tenant}', '${id(3)}', '${id(0)}', 'Anna', '+4915112345678', '2026-11-01', 'anna'),
+  ('${tenant}', '${id(4)}', null, 'Ben', null, null, 'ben');
+insert into public.completions (tenant_id, id, task_id, participant_id, code, deadline, status, verified_at, evidence) values
+  ('${tenant}', '${id(5)}', '${id(2)}', '${id(3)}', 'OC-00000005', now() + interval '1 day', 'verified', now(), '{"comment_id": "9_77", "author_id": "5"}'),
+  ('${tenant}', '${id(6)}', '${id(2)}', '${id(4)}', 'OC-00000006', now() + interval '1 day', 'pending', null, null);
+insert into public.notification_outbox (tenant_id, id, campaign_id, participant_id, completion_id, kind, recipient, body)
+values ('${tenant}', '${id(7)}', '${id(1)}', '${id(3)}', '${id(5)}', 'congratulation', '+4915112345678', 'Congratulations!');
+select jobs.enqueue('verify-social-tasks', '${tenant}', '${id(6)}');
+select public.set_credential('${tenant}', 'meta', 'instagram_login', '{"access_token": "token", "app_secret": "secret"}', '{"ig_user_id": "17841400000000009"}');
+insert into jobs.runs (job, trigger, slot, started_at, finished_at, status, processed) values
+  ('verify-social-tasks', 'schedule', '2026-11-01', '2026-11-01', '2026-11-01', 'success', 7);
+`;
+
+let scratch: Scratch;
+let sql: postgres.Sql;
+
+beforeAll(async () => {
+  scratch = await openScratch();
+  const url = await scratch.create('upgrade');
+  const files = await migrationFiles();
+  const last = files.findIndex(({ path }) => path === firstRelease);
+  expect(last).toBeGreaterThan(0);
+  await applyFiles(url, files.slice(0, last + 1));
+  await applyFiles(url, [{ path: 'the life before', text: lifeBefore }]);
+  await applyFiles(url, files.slice(last + 1));
+  sql = postgres(url, { max: 1, onnotice: () => {} });
+});
+afterAll(async () => {
+  await sql?.end();
+  await scratch?.[Symbol.asyncDispose]();
+});
+
+it('keeps every row, and items and messages wait as they waited', async () => {
+  const [counts] = await sql`
+    select (select count(*) from public.completions)::int as completions, (select count(*) from jobs.items)::int as items,
+      (select count(*) from public.notification_outbox where status = 'queued')::int as queued, (select sum(processed) from jobs.runs)::int as processed`;
+  expect(counts).toEqual({ completions: 2, items: 2, queued: 1, processed: 7 });
+});
+
+it('remembers which comment has proven a claim', async () => {
+  const proofs = await sql`select proof, completion_id from private.proofs order by proof`;
+  expect([...proofs]).toEqual([
+    { proof: 'author:5', completion_id: id(5) },
+    { proof: 'comment:77', completion_id: id(5) },
+  ]);
+});
+
+it('goes on as it was: user names count, claims end, settings are there', async () => {
+  const [campaign] =
+    await sql`select c.username_match, s.strategy from public.campaigns c join public.campaign_strategies s on s.campaign_id = c.id`;
+  expect(campaign).toEqual({ username_match: true, strategy: 'api' });
+  const claims =
+    await sql`select status, method, settle_at > deadline as ends from public.completions order by id`;
+  expect([...claims]).toEqual([
+    { status: 'verified', method: 'api', ends: null },
+    { status: 'pending', method: null, ends: true },
+  ]);
+  const [settings] = await sql`
+    select (select count(*) from public.message_settings)::int as tenants, (select count(*) from public.reminder_settings)::int as campaigns`;
+  expect(settings).toEqual({ tenants: 1, campaigns: 1 });
+});
+
+it('the ledger of consent begins with what people had agreed to', async () => {
+  const ledger = await sql`select participant_id, granted, business_name, source, at from public.opt_ins`;
+  expect([...ledger]).toEqual([
+    {
+      participant_id: id(3),
+      granted: true,
+      business_name: 'Bakery',
+      source: 'before_the_ledger',
+      at: new Date('2026-11-01'),
+    },
+  ]);
+});
+
+it('knows which parts a secret has', async () => {
+  const [credential] = await sql`select secret_keys from public.credentials`;
+  expect(credential).toEqual({ secret_keys: ['access_token', 'app_secret'] });
+});
