@@ -1058,7 +1058,7 @@ export const campaigns: Group = {
         await admin`
           insert into public.completions (tenant_id, id, task_id, participant_id, status, code, deadline, route, settle_at)
           values (${a.tenant}, ${b.review}, ${b.task}, ${b.participant}, 'manual_review', 'OC-TWIN1301', now() + interval '1 day', 'strategy', null),
-            (${a.tenant}, ${b.pending}, ${b.openTask}, ${b.participant}, 'pending', 'OC-TWIN1302', now() + interval '1 day', 'strategy', now() - interval '1 minute')`;
+            (${a.tenant}, ${b.pending}, ${b.openTask}, ${b.participant}, 'pending', 'OC-TWIN1302', now() + interval '1 day', 'strategy', now() + interval '1 hour')`;
         await trial.world.takeBaseline();
         try {
           const own = await trial.rpc('memberA', 'approve_completion', {
@@ -1068,16 +1068,24 @@ export const campaigns: Group = {
           trial.expect(isDone(own), `A decides its own: ${inWords(own)}`);
           // A's twin links an account: the claim of B's that waits for one goes on waiting.
           await told(trial, a.tenant, { external_id: 'mid.130', author_id: '130', text: 'OC-TWIN1302' });
-          await admin`select private.settle_claims(${a.tenant}, null, null)`;
+          // B's claim is due, its twin not yet.
+          const statusOfTwin = async () => {
+            await admin`select private.settle_claims(${a.tenant}, null, null)`;
+            const [row] = await admin<{ status: string }[]>`
+              select status from public.completions where tenant_id = ${a.tenant} and id = ${b.pending}`;
+            return row?.status;
+          };
+          const early = await statusOfTwin();
+          trial.expect(early === 'pending', `A's own was settled with B's: ${early}`);
+          await admin`update public.completions set settle_at = now() - interval '1 minute' where tenant_id = ${a.tenant} and id = ${b.pending}`;
+          const settled = await statusOfTwin();
+          trial.expect(settled === 'manual_review', `A's own was not settled: ${settled}`);
           const moved = await trial.rpc('memberA', 'set_cohort', {
             tenant_id: a.tenant,
             participant_ids: [b.participant],
             cohort_id: a.cohort,
           });
           trial.expect(moved.json === 1, `A moves its own: ${inWords(moved)}`);
-          const [settled] = await admin<{ status: string }[]>`
-            select status from public.completions where tenant_id = ${a.tenant} and id = ${b.pending}`;
-          trial.expect(settled?.status === 'manual_review', `A's own was not settled: ${settled?.status}`);
           await trial.control('B decides its own', async () => {
             await toReview(trial, b);
             const answer = await trial.rpc('memberB', 'approve_completion', {
