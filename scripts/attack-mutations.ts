@@ -21,8 +21,18 @@ export interface MutationOptions {
   kind: string | undefined;
 }
 
-/** What people do from outside comes first: the catalog is asked last. */
+/** What people do from outside comes first, whatever is likely to notice before all; the catalog is asked last. */
 const order = ['E', 'I', 'C', 'D', 'F', 'B', 'H', 'G', 'A'];
+const likely: [of: RegExp, first: string[]][] = [
+  [/^policy.*_(insert|update|delete)_|^foreign key/, ['D']],
+  [/^(policy|row-level security|view)/, ['C']],
+  [/^revoke undone/, ['B', 'D']],
+];
+const orderFor = (mutation: Mutation | undefined): string[] => {
+  const text = mutation === undefined ? '' : `${mutation.kind}: ${mutation.what}`;
+  const first = likely.find(([of]) => of.test(text))?.[1] ?? [];
+  return [...first, ...order.filter((letter) => !first.includes(letter))];
+};
 /** Attacks that take long and look at no defence that is taken away here. */
 const idle = ['20', '28', '113', '114'];
 
@@ -44,14 +54,15 @@ export async function mutate(options: MutationOptions): Promise<Outcome> {
   const sample = sampleOf(all, options.count, options.seed);
   write(`${all.length} defences can be taken away; seed ${options.seed} chose ${sample.length}.`);
 
-  const attacks = order.flatMap((letter) =>
-    groups
-      .filter((group) => group.letter === letter)
-      .map((group) => ({
-        ...group,
-        attacks: group.attacks.filter((each) => !each.needsFunctions && !idle.includes(each.number)),
-      })),
-  );
+  const attacksOn = (mutation: Mutation | undefined) =>
+    orderFor(mutation).flatMap((letter) =>
+      groups
+        .filter((group) => group.letter === letter)
+        .map((group) => ({
+          ...group,
+          attacks: group.attacks.filter((each) => !each.needsFunctions && !idle.includes(each.number)),
+        })),
+    );
   const attempt = async (mutation: Mutation | undefined): Promise<Result | undefined> => {
     const copy = await copies.open();
     try {
@@ -62,7 +73,7 @@ export async function mutate(options: MutationOptions): Promise<Outcome> {
       await copy.start();
       const world = await World.open(copy.server, copies.scene);
       try {
-        const results = await runAttacks(world, attacks, { stopAtFirst: true });
+        const results = await runAttacks(world, attacksOn(mutation), { stopAtFirst: true });
         return results.find((each) => each.outcome === 'failed');
       } finally {
         await world.close();

@@ -766,6 +766,19 @@ export const functions: Group = {
             `${name} does not say when to come back: ${second?.headers['retry-after']}`,
           );
         }
+        // Calls that share a limit with another one.
+        const sharing: [limit: string, who: string, call: string, args: Record<string, unknown>][] = [
+          ['opt_in', 'participantA', 'opt_out', { tenant_id: a.tenant, channel: 'whatsapp' }],
+        ];
+        for (const [limit, who, call, args] of sharing) {
+          await admin`update private.call_limits set calls = 1, seconds = 60 where name = ${limit}`;
+          await admin`delete from private.rate_windows`;
+          const [first, second] = [await trial.rpc(who, call, args), await trial.rpc(who, call, args)];
+          trial.expect(
+            first.status !== 429 && second.status === 429,
+            `${call}: ${first.status}, ${second.status}`,
+          );
+        }
         // What functions/webhooks calls says in its answer when to come back, so that the count is not rolled back.
         const received: Record<string, (n: number) => Record<string, unknown>> = {
           receive_webhook: (n) => ({ source: 'meta', body: { n }, sha256: `${n}`.repeat(64) }),

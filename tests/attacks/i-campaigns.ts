@@ -409,6 +409,21 @@ export const campaigns: Group = {
               await trial.rpc(who, 'preview_message', { tenant_id: b.tenant, kind }),
               `${who} previews B’s ${kind}`,
             );
+        // Where A has no text of its own there is the built-in one, never another tenant's.
+        await trial.control('B has a text in Italian', async () =>
+          isDone(
+            await trial.rest('memberB', 'POST', '/message_templates', {
+              headers: { prefer: 'return=minimal' },
+              body: { tenant_id: b.tenant, kind: 'reminder', language: 'it', body: 'canaryb {{name}}' },
+            }),
+          ),
+        );
+        const built = await trial.rpc('viewerA', 'preview_message', {
+          tenant_id: a.tenant,
+          kind: 'reminder',
+          language: 'it',
+        });
+        trial.expect(isDone(built), `the built-in text: ${inWords(built)}`);
         // A value is text: what a customer is called is no template.
         const rendered = await trial.world.admin<{ text: string }[]>`
           select private.render_message('{{name}} {{task}}', ${trial.world.admin.json({ name: '{{task}} {{link}}', task: '$1 \\1 {{name}}' })}) as text`;
@@ -448,6 +463,29 @@ export const campaigns: Group = {
               }),
               `${who} writes an acknowledgement`,
             );
+        // Nor does what B has taken note of open anything for A.
+        const { admin } = trial.world;
+        await admin`delete from public.acknowledgements where tenant_id = ${a.tenant} and rule = 'rewarded_engagement'`;
+        const like = () =>
+          trial.rest('memberA', 'POST', '/social_tasks', {
+            headers: { prefer: 'return=minimal' },
+            body: {
+              tenant_id: a.tenant,
+              campaign_id: a.campaign,
+              kind: 'instagram_like',
+              title: 'plain',
+              post_id: '1',
+            },
+          });
+        const unheard = await like();
+        trial.expect(unheard.status === 409, `a like is rewarded unacknowledged: ${inWords(unheard)}`);
+        await trial.rpc('ownerA', 'acknowledge_rule', {
+          tenant_id: a.tenant,
+          rule: 'rewarded_engagement',
+          version: 1,
+        });
+        const heard = await like();
+        trial.expect(isDone(heard), `an acknowledged one is not: ${inWords(heard)}`);
         // What A has taken note of opens nothing for B: its own promotion stays shut until somebody of B does.
         await acknowledge('ownerA', a.tenant);
         const promotion = {
@@ -904,7 +942,8 @@ export const campaigns: Group = {
         ] as const)
           await admin`
             select public.set_credential(${ids.tenant}, 'whatsapp', 'whatsapp_cloud',
-              ${admin.json({ access_token: `topsecret-${key}-whatsapp`, app_secret: `topsecret-${key}-129-app` })}, '{"phone_number_id": "129"}')`;
+              ${admin.json({ access_token: `topsecret-${key}-whatsapp`, app_secret: `topsecret-${key}-129-app` })},
+              ${admin.json({ phone_number_id: key === 'a' ? '1290001' : '1290002' })})`;
         // A link of B is no link of A, whatever it is called there.
         const code = 'OC-ABCD1290';
         await admin`
@@ -944,6 +983,40 @@ export const campaigns: Group = {
           });
           trial.expect(/m\.me\/1230005\?/.test(started.text), `link ${n} opens ${inWords(started)}`);
         }
+        // Whose number a body is about is compared with the own one, in both directions.
+        const heard = async (ids: TenantIds, number: string) => {
+          const [made] = await admin<{ id: string }[]>`
+            insert into private.webhook_events (tenant_id, source, body, body_sha256)
+            values (${ids.tenant}, 'whatsapp', ${admin.json({
+              object: 'whatsapp_business_account',
+              entry: [
+                {
+                  id: '1',
+                  changes: [
+                    {
+                      field: 'messages',
+                      value: {
+                        metadata: { phone_number_id: number },
+                        statuses: [{ id: 'wamid.129', status: 'read', timestamp: '1763632800' }],
+                      },
+                    },
+                  ],
+                },
+              ],
+            })}, md5(random()::text) || md5(random()::text)) returning id`;
+          const [row] = await admin<{ counts: { ignored?: Record<string, number> } }[]>`
+            select private.process_webhook(${ids.tenant}, ${made?.id ?? null}) as counts`;
+          await admin`delete from private.webhook_events where id = ${made?.id ?? null}`;
+          await trial.world.takeBaseline();
+          return row?.counts.ignored?.['other account'] === 1 ? 'ignored' : 'heard';
+        };
+        const heardOf = [
+          await heard(a, '1290001'),
+          await heard(a, '1290002'),
+          await heard(b, '1290002'),
+          await heard(b, '1290001'),
+        ];
+        trial.expect(heardOf.join(' ') === 'heard ignored heard ignored', `A, B’s, B, A’s: ${heardOf}`);
         const again = await ask('receive_webhook', {
           tenant_id: closed.tenant,
           source: 'meta',
@@ -965,6 +1038,71 @@ export const campaigns: Group = {
           >`select private.settle_claims(${b.tenant}, null, null) as n`;
           return (row?.n.decided ?? 0) > 0;
         });
+      },
+    ),
+    attack(
+      '130',
+      'the same id in two tenants: what A decides about its own row leaves B’s row alone',
+      async (trial) => {
+        const { a, b } = trial.ids;
+        const { admin } = trial.world;
+        // Nobody can choose an id over the API, but a restored backup could bring one twice.
+        await toReview(trial, b);
+        await admin`update public.completions set status = 'needs_user_action' where tenant_id = ${b.tenant} and id = ${b.review}`;
+        await admin`update public.completions set settle_at = now() - interval '1 minute', route = 'strategy' where tenant_id = ${b.tenant} and id = ${b.pending}`;
+        await admin`
+          insert into public.participants (tenant_id, id, display_name) values (${a.tenant}, ${b.participant}, 'plain twin')`;
+        await admin`
+          insert into public.social_tasks (tenant_id, id, campaign_id, kind, title, post_id)
+          select ${a.tenant}, t.id, ${a.campaign}, 'instagram_comment', 'plain twin', '12300011' from unnest(${[b.task, b.openTask]}::uuid[]) t (id)`;
+        await admin`
+          insert into public.completions (tenant_id, id, task_id, participant_id, status, code, deadline, route, settle_at)
+          values (${a.tenant}, ${b.review}, ${b.task}, ${b.participant}, 'manual_review', 'OC-TWIN1301', now() + interval '1 day', 'strategy', null),
+            (${a.tenant}, ${b.pending}, ${b.openTask}, ${b.participant}, 'pending', 'OC-TWIN1302', now() + interval '1 day', 'strategy', now() + interval '1 hour')`;
+        await trial.world.takeBaseline();
+        try {
+          const own = await trial.rpc('memberA', 'approve_completion', {
+            tenant_id: a.tenant,
+            completion_id: b.review,
+          });
+          trial.expect(isDone(own), `A decides its own: ${inWords(own)}`);
+          // A's twin links an account: the claim of B's that waits for one goes on waiting.
+          await told(trial, a.tenant, { external_id: 'mid.130', author_id: '130', text: 'OC-TWIN1302' });
+          // B's claim is due, its twin not yet.
+          const statusOfTwin = async () => {
+            await admin`select private.settle_claims(${a.tenant}, null, null)`;
+            const [row] = await admin<{ status: string }[]>`
+              select status from public.completions where tenant_id = ${a.tenant} and id = ${b.pending}`;
+            return row?.status;
+          };
+          const early = await statusOfTwin();
+          trial.expect(early === 'pending', `A's own was settled with B's: ${early}`);
+          await admin`update public.completions set settle_at = now() - interval '1 minute' where tenant_id = ${a.tenant} and id = ${b.pending}`;
+          const settled = await statusOfTwin();
+          trial.expect(settled === 'manual_review', `A's own was not settled: ${settled}`);
+          const moved = await trial.rpc('memberA', 'set_cohort', {
+            tenant_id: a.tenant,
+            participant_ids: [b.participant],
+            cohort_id: a.cohort,
+          });
+          trial.expect(moved.json === 1, `A moves its own: ${inWords(moved)}`);
+          await trial.control('B decides its own', async () => {
+            await toReview(trial, b);
+            const answer = await trial.rpc('memberB', 'approve_completion', {
+              tenant_id: b.tenant,
+              completion_id: b.review,
+            });
+            await admin`delete from public.notification_outbox where completion_id = ${b.review}`;
+            await toReview(trial, b);
+            return isDone(answer);
+          });
+        } finally {
+          await admin`delete from public.participants where tenant_id = ${a.tenant} and id = ${b.participant}`;
+          await admin`delete from public.social_tasks where tenant_id = ${a.tenant} and id in (${b.task}, ${b.openTask})`;
+          await admin`delete from private.signals where tenant_id = ${a.tenant} and external_id = 'mid.130'`;
+          await admin`update public.completions set settle_at = null, route = 'api' where tenant_id = ${b.tenant} and id = ${b.pending}`;
+          await trial.world.takeBaseline();
+        }
       },
     ),
   ],
