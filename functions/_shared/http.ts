@@ -127,6 +127,23 @@ export async function readText(body: ReadableStream<Uint8Array> | null, maxBytes
   }
 }
 
+/**
+ * fetch that sends a body once. Deno's (seen with 2.9.6) sends a request again, unasked and POST or not, when a connection that it
+ * had kept open breaks before the answer: a message would leave twice. A body that streams cannot be sent a second time.
+ */
+export function sendingOnce(fetch: Fetch): Fetch {
+  return (url, init) => {
+    if (typeof init.body !== 'string') return fetch(url, init);
+    // The types of fetch do not have `duplex` everywhere; a body that streams needs it.
+    const streaming: RequestInit & { duplex: 'half' } = {
+      ...init,
+      body: new Blob([init.body]).stream(),
+      duplex: 'half',
+    };
+    return fetch(url, streaming);
+  };
+}
+
 export function createHttp(options: { fetch: Fetch; timeoutMs: number; maxBytes?: number }): Http {
   const maxBytes = options.maxBytes ?? 1_000_000;
 

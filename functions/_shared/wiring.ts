@@ -13,7 +13,7 @@ import { createRunCommand } from './commands.ts';
 import { createDrain, type Drain, type JobHandler } from './drain.ts';
 import { createEngine, type Engine, type Rpc } from './engine.ts';
 import type { Env } from './env.ts';
-import { createHttp, type Http } from './http.ts';
+import { createHttp, type Http, sendingOnce } from './http.ts';
 import { createLog, type Log } from './log.ts';
 import { createOtlpSink } from './otlp.ts';
 import { createPinnedFetch } from './pinned.ts';
@@ -122,7 +122,7 @@ export function assemble(env: Env, options: AssembleOptions): Parts {
     sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     random: Math.random,
   });
-  const fetchText = (url: string, init: RequestInit) => fetch(url, init);
+  const fetchText = sendingOnce((url, init) => fetch(url, init));
   const http = createHttp({ fetch: fetchText, timeoutMs: env.providerTimeoutMs });
   const resource = { 'service.name': 'onecron', 'onecron.function': functionName };
   const sink =

@@ -126,6 +126,10 @@ begin
       order by c.claimed_at
       limit 1000);
     if cardinality(v_waiting) > 0 then
+      -- The item that an earlier mention woke is not due before long.
+      update jobs.items i set run_at = now(), waiting_for = null
+      where i.tenant_id = p_tenant_id and i.job = 'verify-social-tasks' and i.dedupe_key = any (array(select 'mention/' || w from unnest(v_waiting) w))
+        and i.batch_id is null and i.run_at > now();
       perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_waiting)), v_waiting, now(),
         array(select 'mention/' || w from unnest(v_waiting) w));
     end if;

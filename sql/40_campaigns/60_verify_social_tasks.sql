@@ -21,9 +21,10 @@ begin
       'author', jsonb_build_object('instagram_id', a.instagram_id, 'instagram_username', a.instagram_username, 'facebook_id', a.facebook_id),
       'instagram_username', a.instagram_username, 'facebook_user_id', a.facebook_id,
       'since', t.created_at, 'deadline', c.deadline,
-      -- A mention by somebody else stays in the list. It is read again when it is twice as old: nine times a day instead of 288.
+      -- A mention by somebody else stays in the list. It is read again when it is twice as old, then every hour: thirty times a day
+      -- instead of 288. A new mention does not wait for that.
       'recheck_seconds', greatest(1, extract(epoch from t.recheck_every)::integer,
-        case when mention.age_seconds is not null then least(mention.age_seconds, extract(epoch from c.deadline - now())::integer) end),
+        case when mention.list is not null then least(mention.age_seconds, 3600, extract(epoch from c.deadline - now())::integer) end),
       'known', known.evidence,
       'stop_at', mark.stop_at,
       'mentions', coalesce(mention.list, '[]')),

@@ -167,8 +167,25 @@ select pg_temp.record(pg_temp.signal('instagram', 'mention', 'm1', '{"details": 
 select is(pg_temp.items(), 1::bigint, 'a mention brings the claim to the worker at once');
 select pg_temp.record(pg_temp.signal('instagram', 'mention', 'm2', '{"details": {"media_id": "902"}}'));
 select is(pg_temp.items(), 1::bigint, 'a second one does not bring it twice');
+update jobs.items set run_at = now() + interval '1 hour', waiting_for = 'x' where dedupe_key ~ '^mention/';
+select is(pg_temp.items(), 0::bigint, 'one that was read and is somebody else''s is read again later');
+select pg_temp.record(pg_temp.signal('instagram', 'mention', 'm3', '{"details": {"media_id": "902"}}'));
+select is(pg_temp.items(), 1::bigint, 'but a new one brings the claim to the worker at once');
 select is((pg_temp.loaded()).hold_until, null, 'now it is not held');
-select is((select string_agg(m ->> 'media_id', ' ' order by m ->> 'media_id') from jsonb_array_elements((pg_temp.loaded()).data -> 'mentions') m), '900 902', 'the worker is told which mentions to read');
+select is((select string_agg(m ->> 'media_id', ' ' order by m ->> 'media_id') from jsonb_array_elements((pg_temp.loaded()).data -> 'mentions') m), '900 902 902', 'the worker is told which mentions to read');
+
+-- Who was asked to write to the account.
+delete from public.linked_accounts where participant_id in (tests.id('pizza/anna'), tests.id('pizza/ben'));
+insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, linked_by) values (tests.id('pizza'), tests.id('pizza/anna'), 'instagram', 'ig-writes', 'claim code');
+select tests.task_of('pizza', 'follow us', 'instagram_follow');
+select tests.claim_task('pizza', p, 'follow us') from unnest(array['anna', 'ben']) p;
+update public.completions set status = 'needs_user_action' where task_id = tests.id('follow us');
+select pg_temp.record(pg_temp.signal('instagram', 'comment', 'says', '{"author_id": "ig-writes", "target_id": "17900000000000001", "text": "again"}'));
+select is(pg_temp.status('anna', 'follow us'), 'needs_user_action', 'a comment is not the message that was asked for');
+select pg_temp.record(pg_temp.signal('instagram', 'message', 'writes', '{"author_id": "ig-writes", "text": "Hello"}'));
+select is(pg_temp.status('anna', 'follow us'), 'pending', 'a message is, also from an account that was linked before');
+select is((select count(*) from jobs.items i join public.completions c on c.id = i.subject_id where c.task_id = tests.id('follow us') and c.status = 'pending' and i.run_at <= now()), 1::bigint, 'and the claim goes to the worker');
+select is(pg_temp.status('ben', 'follow us'), 'needs_user_action', 'nobody else''s goes on');
 
 -- Thousands
 select tests.task_of('pizza', 'crowd', 'instagram_comment');

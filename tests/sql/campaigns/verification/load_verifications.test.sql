@@ -1,5 +1,5 @@
 begin;
-select plan(23);
+select plan(24);
 select tests.two_tenants();
 select tests.task('pizza', 'pizza campaign', 'second task');
 select tests.claim_task('pizza', 'pizza participant', 'second task');
@@ -59,11 +59,15 @@ select tests.task_of('gym', 'mention', 'instagram_mention');
 select tests.claim_task('gym', 'gym participant', 'mention');
 update public.social_tasks set created_at = now() - interval '2 days' where id = tests.id('mention');
 create function pg_temp.again() returns text language sql as $$ select (pg_temp.load('gym', pg_temp.completion('mention'))).data ->> 'recheck_seconds' $$;
+update public.completions set claimed_at = now() - interval '10 hours' where task_id = tests.id('mention');
 select is(pg_temp.again(), '300', 'without a mention the task says how often a claim is looked at');
 insert into private.signals (tenant_id, surface, kind, external_id, details, via, happened_at, received_at)
 values (tests.id('gym'), 'instagram', 'mention', 'm1', '{"media_id": "m1"}', 'webhook', now() - interval '3 hours', now() - interval '3 hours');
 update public.completions set claimed_at = now() - interval '1 day', deadline = now() + interval '1 day' where task_id = tests.id('mention');
-select is(pg_temp.again(), '10800', 'a mention that was read is read again when it is twice as old');
+select is(pg_temp.again(), '3600', 'an old mention is read again every hour');
+update private.signals set received_at = now() - interval '20 minutes' where external_id = 'm1';
+select is(pg_temp.again(), '1200', 'a younger one when it is twice as old');
+update private.signals set received_at = now() - interval '3 hours' where external_id = 'm1';
 update public.completions set claimed_at = now() - interval '1 minute' where task_id = tests.id('mention');
 select is(pg_temp.again(), '300', 'for a new claim an old mention is new');
 update public.completions set claimed_at = now() - interval '1 day', deadline = now() + interval '20 minutes' where task_id = tests.id('mention');
