@@ -155,6 +155,7 @@ create table jobs.clocks (
   due_from timestamptz not null default '-infinity',
   oldest_batch bigint not null default 0,
   looked_at timestamptz not null default '-infinity',
+  woken_to timestamptz not null default '-infinity',
   constraint clocks_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
 );
 
@@ -162,5 +163,6 @@ alter table jobs.clocks enable row level security;
 grant select on jobs.clocks to service_role;
 comment on table jobs.clocks is
   'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum. And from where on a claim looks: '
-  'no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch. These '
+  'no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch; '
+  'lanes due before woken_to were woken, but for those that became visible late. These '
   'keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';

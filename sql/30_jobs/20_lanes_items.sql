@@ -21,7 +21,7 @@ create table jobs.lanes (
 
 create index lanes_job_vtime_idx on jobs.lanes (job, vtime, tenant_id) where awake;
 create index lanes_job_wake_at_idx on jobs.lanes (job, wake_at) where wake_at is not null;
-create index lanes_job_reason_idx on jobs.lanes (job, reason) where reason in ('breaker', 'cap', 'paused');
+create index lanes_job_reason_tenant_id_idx on jobs.lanes (job, reason, tenant_id) where reason in ('breaker', 'cap', 'paused');
 
 alter table jobs.lanes enable row level security;
 grant select on jobs.lanes to service_role;

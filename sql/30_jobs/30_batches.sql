@@ -59,7 +59,6 @@ create table jobs.leases (
 );
 
 create index leases_batch_id_idx on jobs.leases (batch_id);
-create index leases_job_idx on jobs.leases (job);
 
 alter table jobs.leases enable row level security;
 grant select on jobs.leases to service_role;

@@ -66,8 +66,10 @@ begin
       left join public.tenants t on t.id = u.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
       cross join lateral (
+        -- Compared as a row, which only the primary key can answer: by batch alone all lanes would be read for each lane.
         select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
-        where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
+        where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+          and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
       ) f
     ) lane;
     return;
@@ -123,7 +125,8 @@ begin
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
-      where e.tenant_id = u.tenant_id and e.job = (p_definition).job and e.batch_id >= p_oldest_batch
+      where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+        and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
     ) f
   ) lane;
 end
@@ -152,7 +155,8 @@ comment on function jobs.judge(jobs.definitions, uuid[], timestamptz) is
   'For each lane of a job: weight and room by the tenant''s plan, or the reason (paused, breaker, cap, rate limit) why it may have nothing now.';
 
 -- Wakes lanes whose time has come. They enter at the virtual time of the job, so that having been idle is no credit.
-create function jobs.wake_due_lanes(p_definition jobs.definitions, p_clock jobs.clocks, p_now timestamptz, p_limit integer default 500)
+create function jobs.wake_due_lanes(
+  p_definition jobs.definitions, p_vtime double precision, p_due_from timestamptz, p_now timestamptz, p_limit integer default 500)
 returns integer
 language plpgsql
 set search_path = ''
@@ -166,7 +170,7 @@ declare
   v_places tid[] := array(
     select l.ctid
     from jobs.lanes l
-    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= (p_clock).due_from
+    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= p_due_from
     order by l.wake_at
     limit p_limit
     for no key update skip locked
@@ -177,17 +181,19 @@ begin
   end if;
   update jobs.lanes l
   set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
-    vtime = greatest(l.vtime, (p_clock).vtime),
+    vtime = greatest(l.vtime, p_vtime),
     not_before = case
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
         select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
       else l.not_before end
-  where l.ctid = any (v_places) and l.job = (p_definition).job and l.wake_at <= p_now;
+  -- The rows are locked, so they are where they were. By nothing else: an index would lead over all that was left behind.
+  where l.ctid = any (v_places);
   return cardinality(v_places);
 end
 $$;
 
-comment on function jobs.wake_due_lanes(jobs.definitions, jobs.clocks, timestamptz, integer) is 'Wakes sleeping lanes whose wake_at has come, at most p_limit; returns how many.';
+comment on function jobs.wake_due_lanes(jobs.definitions, double precision, timestamptz, timestamptz, integer) is
+  'Wakes sleeping lanes whose wake_at has come since p_due_from, at most p_limit, at the virtual time of the job; returns how many.';
 
 -- Which lanes have nothing ready or may not be served, and until when they can sleep. See 50_enqueue.sql for why this cannot lose a wake-up.
 create function jobs.how_to_sleep(
@@ -423,10 +429,14 @@ begin
     detail = v_details[array_position(v_sleeping, l.tenant_id)],
     wake_at = v_wake_ats[array_position(v_sleeping, l.tenant_id)]
   -- The rows are locked, so they are where they were.
-  where l.ctid = any (v_places) and l.job = (p_definition).job and (l.tenant_id = any (v_served) or l.tenant_id = any (v_asleep));
+  where l.ctid = any (array(
+    select u.place from unnest(v_lanes, v_places) as u (tenant_id, place) where u.tenant_id = any (v_served || v_asleep)));
   if picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    update jobs.clocks c set vtime = greatest(c.vtime, v_tag) where c.job = (p_definition).job;
+    update jobs.clocks c
+    set vtime = greatest(c.vtime, v_tag), due_from = (p_clock).due_from, woken_to = (p_clock).woken_to, served_from = (p_clock).served_from,
+      oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at
+    where c.job = (p_definition).job;
   end if;
 end
 $$;
@@ -501,23 +511,16 @@ declare
 begin
   if (p_definition).load_function is not null then
     v_loaded := jobs.call_load(p_definition, p_items);
-  else
-    select array_agg((i.item_id,
-        case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else i.payload end,
-        null, null, false)::jobs.loaded)
-    into v_loaded
-    from unnest(p_items) i;
-  end if;
-
-  select jsonb_agg(case
-      when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
-      when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
-      else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', l.hold_until, 'reason', l.reason) end)
-  into v_outcomes
-  from unnest(v_loaded) l
-  where l.cancel is not false or l.hold_until is not null;
-  if v_outcomes is not null then
-    perform jobs.settle(p_definition, p_batch, v_outcomes, p_now);
+    select jsonb_agg(case
+        when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
+        when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
+        else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', l.hold_until, 'reason', l.reason) end)
+    into v_outcomes
+    from unnest(v_loaded) l
+    where l.cancel is not false or l.hold_until is not null;
+    if v_outcomes is not null then
+      perform jobs.settle(p_definition, p_batch, v_outcomes, p_now);
+    end if;
   end if;
 
   if (p_definition).provider is not null then
@@ -541,9 +544,18 @@ begin
       order by work.tenant_id)
     from (
       select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
-        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', l.data) order by i.run_at, i.item_id) as list
-      from unnest(p_items) i
-      join unnest(v_loaded) l on l.item_id = i.item_id and not l.cancel and l.hold_until is null
+        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', i.data) order by i.run_at, i.item_id) as list
+      from (
+        select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at, l.data
+        from unnest(p_items) x
+        join unnest(v_loaded) l on l.item_id = x.item_id and not l.cancel and l.hold_until is null
+        union all
+        -- Without a load function an item comes with what was enqueued, or with the command of its job.
+        select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at,
+          case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else x.payload end
+        from unnest(p_items) x
+        where (p_definition).load_function is null
+      ) i
       group by i.tenant_id
     ) work
   );
@@ -616,7 +628,7 @@ comment on function jobs.provider_room(public.provider, integer, timestamptz) is
 
 -- A batch whose answer was lost, for the call that asked for it and asks again; null when there is none.
 create function jobs.batch_again(p_request uuid)
-returns jsonb
+returns json
 language plpgsql
 set search_path = ''
 as $$
@@ -653,19 +665,20 @@ $$;
 comment on function jobs.batch_again(uuid) is 'The open batch that this call was given before, as it was answered then; null when there is none.';
 
 create function jobs.batch_answer(p_definition jobs.definitions, p_batch jobs.batches, p_tenants json)
-returns jsonb
+returns json
 language sql volatile
 set search_path = ''
 as $$
-  select jsonb_build_object(
+  select json_build_object(
     'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
     'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants)
 $$;
 
 comment on function jobs.batch_answer(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';
 
+-- Answers with json, not jsonb: a batch of 200 costs half a millisecond less, all of it under the claim lock.
 create function jobs.next_batch(drain_id uuid, job text, batch_size integer default null, request uuid default null)
-returns jsonb
+returns json
 language plpgsql security definer
 set search_path = ''
 set enable_seqscan = off
@@ -680,18 +693,23 @@ as $$
 declare
   v_definition jobs.definitions;
   v_batch jobs.batches;
-  v_run_id bigint;
+  v_drain jobs.drains;
   v_now timestamptz;
   v_size integer;
   v_room integer;
   v_width integer := 1;
   v_picked integer := 0;
   v_clock jobs.clocks;
+  v_deep boolean;
+  v_due_from timestamptz;
+  v_woken integer;
+  v_first double precision;
+  v_oldest bigint;
   v_got integer;
   v_found jobs.items[];
   v_items jobs.items[];
   v_tenants json;
-  v_again jsonb;
+  v_again json;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
@@ -701,12 +719,16 @@ begin
   if v_definition.paused or (select p.stopped from jobs.platform p) then
     return null;
   end if;
-  -- A drain that was given up for lost gets nothing any more.
-  update jobs.drains d set seen_at = clock_timestamp()
+  -- A drain that was given up for lost gets nothing any more. It is noted once a second that it was heard of: rows that change with
+  -- every batch are slow to read while somebody keeps an old snapshot.
+  select d.* into v_drain from jobs.drains d
   where d.drain_id = next_batch.drain_id and d.job = next_batch.job and d.ended_at is null
-  returning d.run_id into v_run_id;
+  for no key update;
   if not found then
     return null;
+  end if;
+  if v_drain.seen_at > clock_timestamp() - interval '1 second' is not true then
+    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = next_batch.drain_id;
   end if;
 
   perform jobs.claim_lock(next_batch.job);
@@ -719,36 +741,50 @@ begin
   v_now := clock_timestamp();
   v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
   v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
   if v_definition.cap is not null then
-    v_size := least(v_size, v_definition.cap - (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = next_batch.job));
+    v_size := least(v_size, v_definition.cap - (
+      select coalesce(sum(e.open), 0) from jobs.leases e where e.batch_id >= v_clock.oldest_batch and e.job = next_batch.job));
   end if;
   if v_size <= 0 then
     return null;
   end if;
   -- From where on to look: below these there is nothing but what others have left behind. Forgotten every 30 seconds, so that what
-  -- was brought from the past (a long transaction, a price that was corrected) is found.
-  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
-  if v_clock.looked_at < v_now - interval '30 seconds' then
+  -- was brought from the past (a long transaction, a price that was corrected) is found; at once when the clock was set back.
+  if v_clock.looked_at not between v_now - interval '30 seconds' and v_now then
     v_clock.looked_at := v_now;
     v_clock.due_from := '-infinity';
     v_clock.served_from := '-infinity';
+    v_clock.woken_to := '-infinity';
   end if;
-  perform jobs.wake_due_lanes(v_definition, v_clock, v_now);
-  v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
-  v_clock.served_from := least(v_clock.vtime, (
-    select l.vtime from jobs.lanes l
+  -- What became visible late is looked for with the first claim of each second, and when nobody is awake.
+  v_deep := date_trunc('second', v_now) > date_trunc('second', v_clock.woken_to);
+  for v_look in 1..2 loop
+    v_due_from := case when v_deep then v_clock.due_from else v_clock.woken_to - interval '250 milliseconds' end;
+    v_woken := jobs.wake_due_lanes(v_definition, v_clock.vtime, v_due_from, v_now);
+    select l.vtime into v_first
+    from jobs.lanes l
     where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
-    order by l.vtime limit 1));
-  v_clock.oldest_batch := coalesce((
-    select b.batch_id from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1
-  ), v_clock.oldest_batch);
-  update jobs.clocks c
-  set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
-  where c.job = next_batch.job;
+    order by l.vtime
+    limit 1;
+    exit when v_deep or found;
+    v_deep := true;
+  end loop;
+  -- More may be due than a claim wakes: then the next one goes on where this one began.
+  if v_woken < 500 then
+    v_clock.woken_to := v_now;
+    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+  else
+    v_clock.woken_to := '-infinity';
+  end if;
+  v_clock.served_from := least(v_clock.vtime, v_first);
+  select b.batch_id into v_oldest
+  from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1;
 
   insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until, request)
-  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
+  values (next_batch.job, next_batch.drain_id, v_drain.run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
   returning * into v_batch;
+  v_clock.oldest_batch := coalesce(v_oldest, v_batch.batch_id);
 
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
@@ -770,6 +806,10 @@ begin
 
   if v_tenants is null then
     delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    update jobs.clocks c
+    set due_from = v_clock.due_from, woken_to = v_clock.woken_to, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch,
+      looked_at = v_clock.looked_at
+    where c.job = next_batch.job;
     return null;
   end if;
   if v_definition.provider is not null then

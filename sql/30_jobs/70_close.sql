@@ -18,7 +18,8 @@ create type jobs.settled as (
   trace_id uuid,
   credential_source text,
   run_id bigint,
-  cost numeric
+  cost numeric,
+  place tid
 );
 
 -- Exponential, full jitter, with a ceiling: attempt 1 waits up to backoff_seconds, each next one up to twice as long.
@@ -265,11 +266,15 @@ declare
   v_settled jobs.settled[];
 begin
   with held as materialized (
-    select l.tenant_id, l.credential_source, u.item_id,
-      l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id) as is_forgotten
-    from jobs.leases l
+    select l.tenant_id, l.credential_source, u.item_id, l.is_forgotten
+    from (
+      select e.tenant_id, e.credential_source, e.item_ids,
+        e.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = e.tenant_id) as is_forgotten
+      from jobs.leases e
+      where e.batch_id = (p_batch).batch_id
+      offset 0
+    ) l
     cross join lateral unnest(l.item_ids) as u (item_id)
-    where l.batch_id = (p_batch).batch_id
   ),
   given as materialized (
     select distinct on (o.item_id) o.*
@@ -290,13 +295,13 @@ begin
         else p_now end,
       case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
         when 'credential broken' then null else left(s.reason, 200) end,
-      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost)::jobs.settled)
+      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost, s.place)::jobs.settled)
   into v_settled
   from (
     select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
     from (
       select
-        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, e.credential_source,
+        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, i.place, e.credential_source,
         coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
         -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
@@ -313,7 +318,7 @@ begin
       from held e
       join given o on o.item_id = e.item_id
       cross join lateral (
-        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries
+        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries, x.ctid as place
         from jobs.items x
         where x.tenant_id = e.tenant_id and x.item_id = e.item_id and x.batch_id = (p_batch).batch_id
         offset 0
@@ -342,6 +347,7 @@ declare
   v_one jobs.settled;
   v_tenants uuid[];
   v_freed integer[];
+  v_deleted integer;
 begin
   insert into jobs.attempts (
     tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
@@ -370,16 +376,16 @@ begin
   ) i
   where s.ends and s.dies is not null;
 
+  -- Where they were found: the batch is locked, so nobody has moved them. What an apply function of the job touched is looked up anew.
   delete from jobs.items i
-  where i.ctid = any (array(
-    select x.place
-    from unnest(p_settled) s
-    cross join lateral (
-      select y.ctid as place from jobs.items y
-      where y.tenant_id = s.tenant_id and y.item_id = s.item_id and y.batch_id = (p_batch).batch_id
-      offset 0
-    ) x
-    where s.ends));
+  where i.ctid = any (array(select s.place from unnest(p_settled) s where s.ends)) and i.batch_id = (p_batch).batch_id;
+  get diagnostics v_deleted = row_count;
+  if v_deleted < (select count(*) from unnest(p_settled) s where s.ends) then
+    for v_one in select s.* from unnest(p_settled) s where s.ends loop
+      delete from jobs.items i
+      where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
+    end loop;
+  end if;
 
   select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
   from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
@@ -450,11 +456,18 @@ begin
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
   v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
-  perform from jobs.lanes l
-  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
-    and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
-      exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
-  order by l.tenant_id for no key update;
+  if v_comes_back or (p_definition).cost_unit <> 'items' then
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
+      and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
+        exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
+    order by l.tenant_id for no key update;
+  else
+    -- By the index of these only: a lane leaves a version of its row behind each time it is served.
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.reason = 'cap' and l.tenant_id = any (v_tenant_ids)
+    order by l.tenant_id for no key update;
+  end if;
   update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
   where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
 
@@ -578,7 +591,7 @@ $$;
 comment on function jobs.count_run(jobs.batches, jobs.settled[]) is 'Adds what was settled to the counts and errors of its drain.';
 
 create function jobs.close_batch(batch_id bigint, outcomes jsonb, next boolean default false, request uuid default null)
-returns jsonb
+returns json
 language plpgsql security definer
 set search_path = ''
 set enable_seqscan = off
@@ -611,9 +624,10 @@ begin
     v_closed := jobs.settle(v_definition, v_batch, outcomes, clock_timestamp());
     delete from jobs.batches b
     where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
-    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = v_batch.drain_id;
+    update jobs.drains d set seen_at = clock_timestamp()
+    where d.drain_id = v_batch.drain_id and d.seen_at <= clock_timestamp() - interval '1 second';
   end if;
-  return jsonb_build_object(
+  return json_build_object(
     'closed', v_closed,
     'stale', jsonb_array_length(outcomes) - v_closed,
     'next', case

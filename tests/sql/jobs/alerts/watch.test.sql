@@ -19,7 +19,7 @@ select is(pg_temp.open(), 'none', 'without an incident there is no alert');
 -- dead items, and a run that failed
 select tests.enqueue('bake', 'pizza');
 create table pg_temp.run as select jobs.run_now('bake') as r;
-select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake'), '{"outcome": "refused", "error": "x"}') from pg_temp.run;
+select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb, '{"outcome": "refused", "error": "x"}') from pg_temp.run;
 select jobs.end_drain((r ->> 'drain_id')::uuid) from pg_temp.run;
 select is(pg_temp.open(), 'dead bake, failed bake', 'items that died, and a run in which all failed');
 select pg_temp.open();

@@ -10,8 +10,8 @@ select throws_ok($$ select jobs.next_batch(gen_random_uuid(), 'fry') $$, 'P0002'
 select jobs.enqueue('bake', tests.id('pizza'), tests.id('subject'), payload => '{"topping": "olives"}');
 select tests.enqueue('bake', 'gym', 3);
 select tests.enqueue('boil', 'gym', 3);
-select is(jobs.next_batch(gen_random_uuid(), 'bake'), null, 'a drain that nobody knows gets nothing');
-select is(jobs.next_batch(tests.drain('boil'), 'bake'), null, 'nor does one of another job');
+select is(jobs.next_batch(gen_random_uuid(), 'bake')::jsonb, null, 'a drain that nobody knows gets nothing');
+select is(jobs.next_batch(tests.drain('boil'), 'bake')::jsonb, null, 'nor does one of another job');
 
 create table pg_temp.batch as select tests.claim('bake') as b;
 select is(tests.served(b), 'gym 3, pizza 1', 'a batch has items of several tenants, of one job') from pg_temp.batch;

@@ -26,9 +26,9 @@ select is(jobs.close_batch((s.b ->> 'batch_id')::bigint, '[{"item_id": 0, "outco
 
 -- Parts of a batch, and twice the same
 create table pg_temp.one as select min(item_id) as item_id from pg_temp.second, tests.items_of(b);
-select is(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', item_id, 'outcome', 'done'))) - 'next', '{"closed": 1, "stale": 0}',
+select is(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', item_id, 'outcome', 'done')))::jsonb - 'next', '{"closed": 1, "stale": 0}',
   'a batch may be closed in parts') from pg_temp.second, pg_temp.one;
-select is(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', item_id, 'outcome', 'done'))) - 'next', '{"closed": 0, "stale": 1}',
+select is(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', item_id, 'outcome', 'done')))::jsonb - 'next', '{"closed": 0, "stale": 1}',
   'the same again changes nothing') from pg_temp.second, pg_temp.one;
 select is((select count(*) from pg_temp.ended), 1::bigint, 'and is applied once');
 select is(tests.close(b, '{"outcome": "retry", "error": "x"}') - 'next', '{"closed": 2, "stale": 1}', 'the rest follows') from pg_temp.second;
@@ -39,9 +39,9 @@ select is((select string_agg(outcome, ' ' order by outcome) from jobs.attempts),
 -- Close and claim in one call
 select tests.pass('1 hour');
 create table pg_temp.third as select tests.claim('bake', 1) as b;
-select is(tests.served(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', (select item_id from tests.items_of(b)), 'outcome', 'done')), true) -> 'next'),
+select is(tests.served(jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', (select item_id from tests.items_of(b)), 'outcome', 'done')), true)::jsonb -> 'next'),
   'pizza 1', 'a close may bring the next batch') from pg_temp.third;
-select is(jobs.close_batch((b ->> 'batch_id')::bigint, '[]', true) -> 'next', 'null'::jsonb, 'but not for a batch that is gone') from pg_temp.third;
+select is(jobs.close_batch((b ->> 'batch_id')::bigint, '[]', true)::jsonb -> 'next', 'null'::jsonb, 'but not for a batch that is gone') from pg_temp.third;
 
 -- A lease over but not taken back yet still holds: only the reaper ends it, so there is no moment of two owners.
 select tests.enqueue('bake', 'pizza');

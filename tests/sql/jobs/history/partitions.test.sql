@@ -44,7 +44,7 @@ insert into jobs.runs (job, trigger, started_at, finished_at, status) values ('b
 select is((select tableoid::regclass::text from jobs.runs where started_at = '2031-12-01 00:00Z'), 'jobs.runs_203112', 'a run goes into its month, by UTC');
 create table pg_temp.run as select jobs.run_now('bake') as r;
 select tests.enqueue('bake', 'pizza', 2);
-select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake'), '{"outcome": "done"}') from pg_temp.run;
+select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb, '{"outcome": "done"}') from pg_temp.run;
 select is((select sum(rt.processed) from jobs.run_tenants rt join jobs.runs r on r.run_id = rt.run_id and r.started_at = rt.started_at, pg_temp.run x
   where r.run_id = (x.r ->> 'run_id')::bigint), 2::numeric, 'the counts of a run carry its time, so they go with it');
 select jobs.make_partitions('2032-02-28 12:00Z');

@@ -31,7 +31,7 @@ select tests.claim('bake');
 select tests.enqueue('bake', 'pizza', 2);
 select is(tests.claim('bake'), null, 'the cadence holds');
 create table pg_temp.run as select jobs.run_now('bake') as r;
-select is(tests.served(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')), 'gym 1, pizza 2', 'a run by hand does not wait for it') from pg_temp.run;
+select is(tests.served(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb), 'gym 1, pizza 2', 'a run by hand does not wait for it') from pg_temp.run;
 -- The plan's number is what counts.
 update public.plans set cadence_seconds = 0 where plan_id = 'pro';
 select tests.pass('61 seconds');

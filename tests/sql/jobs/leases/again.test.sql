@@ -7,7 +7,7 @@ select tests.job('bake', '{"batch_size": 3, "quantum": 3}');
 select tests.enqueue('bake', 'pizza', 12);
 create table pg_temp.d as select tests.drain('bake') as id;
 create function pg_temp.next(p_request text) returns jsonb language sql as $$
-  select jobs.next_batch(d.id, 'bake', request => md5(p_request)::uuid) from pg_temp.d d
+  select jobs.next_batch(d.id, 'bake', request => md5(p_request)::uuid)::jsonb from pg_temp.d d
 $$;
 
 create table pg_temp.first as select pg_temp.next('one') as b;
@@ -21,7 +21,7 @@ select isnt((select jobs.next_batch(id, 'bake') ->> 'batch_id' from pg_temp.d), 
 -- close_batch that takes the next one
 create table pg_temp.done as select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'outcome', 'done')) as o from pg_temp.first f, tests.items_of(f.b) i;
 create function pg_temp.close(p_request text) returns jsonb language sql as $$
-  select jobs.close_batch((f.b ->> 'batch_id')::bigint, d.o, true, md5(p_request)::uuid) from pg_temp.first f, pg_temp.done d
+  select jobs.close_batch((f.b ->> 'batch_id')::bigint, d.o, true, md5(p_request)::uuid)::jsonb from pg_temp.first f, pg_temp.done d
 $$;
 create table pg_temp.closed as select pg_temp.close('three') as c;
 select is((select (c ->> 'closed')::integer from pg_temp.closed), 3, 'a close counts what it closed');

@@ -18,7 +18,7 @@ select tests.pass('50 seconds');
 select tests.tick();
 select is((select ended_at from jobs.drains d join jobs.batches b on b.drain_id = d.drain_id where b.batch_id = pg_temp.id()), null,
   'a drain that works on one batch for long is not given up while its heart beats');
-select is(tests.served(jobs.close_batch(pg_temp.id(), '[]', true) -> 'next'), 'pizza 1', 'and gets more work');
+select is(tests.served(jobs.close_batch(pg_temp.id(), '[]', true)::jsonb -> 'next'), 'pizza 1', 'and gets more work');
 select tests.pass('61 seconds');
 select is(jobs.extend_batch(pg_temp.id()), false, 'without a heartbeat the lease ends');
 select tests.tick();

@@ -11,14 +11,14 @@ select throws_ok($$ select jobs.run_now('bake') $$, '55000', null, 'so is one th
 update jobs.definitions set paused = false where job = 'bake';
 
 create table pg_temp.empty as select jobs.run_now('bake') as r;
-select is(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake'), null, 'without work there is nothing to do') from pg_temp.empty;
+select is(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb, null, 'without work there is nothing to do') from pg_temp.empty;
 select jobs.end_drain((r ->> 'drain_id')::uuid) from pg_temp.empty;
 select is(jobs.run_result((r ->> 'run_id')::bigint) - 'timestamp', '{"message": "Nothing to do.", "results": {"errors": [], "processed": 0}}', 'which is what it says') from pg_temp.empty;
 
 select tests.enqueue('bake', 'pizza', 2);
 select tests.enqueue('bake', 'gym', 1);
 create table pg_temp.run as select jobs.run_now('bake') as r;
-create table pg_temp.batch as select jobs.next_batch((r ->> 'drain_id')::uuid, 'bake') as b from pg_temp.run;
+create table pg_temp.batch as select jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb as b from pg_temp.run;
 select is(jobs.run_result((r ->> 'run_id')::bigint) ->> 'message', 'Still running.', 'before it ends it says so') from pg_temp.run;
 select jobs.close_batch((b ->> 'batch_id')::bigint, (select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'outcome', case slug when 'gym' then 'refused' else 'done' end, 'error', case slug when 'gym' then 'closed' end))
   from tests.items_of(b) i)) from pg_temp.batch;
@@ -35,7 +35,7 @@ select is((select count(*) from public.audit_log where action = 'job.run_now' an
 
 select tests.enqueue('bake', 'gym', 1);
 create table pg_temp.bad as select jobs.run_now('bake') as r;
-select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake'), '{"outcome": "refused", "error": "closed"}') from pg_temp.bad;
+select tests.close(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb, '{"outcome": "refused", "error": "closed"}') from pg_temp.bad;
 select jobs.end_drain((r ->> 'drain_id')::uuid) from pg_temp.bad;
 select is((select status::text from jobs.runs, pg_temp.bad where run_id = (r ->> 'run_id')::bigint), 'error', 'a run in which all failed is an error');
 
