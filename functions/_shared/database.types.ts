@@ -246,6 +246,7 @@ export type Database = {
           oldest_batch: number;
           served_from: number;
           vtime: number;
+          woken_to: string;
         };
         ComputedFields: never;
         Insert: {
@@ -255,6 +256,7 @@ export type Database = {
           oldest_batch?: number;
           served_from?: number;
           vtime?: number;
+          woken_to?: string;
         };
         Update: {
           due_from?: string;
@@ -263,6 +265,7 @@ export type Database = {
           oldest_batch?: number;
           served_from?: number;
           vtime?: number;
+          woken_to?: string;
         };
         Relationships: [
           {
@@ -1446,16 +1449,14 @@ export type Database = {
       wake_blocked: { Args: { p_job: string; p_reason: string; p_tenant_ids: string[] }; Returns: undefined };
       wake_due_lanes: {
         Args: {
-          p_clock: Omit<
-            Database['jobs']['Tables']['clocks']['Row'],
-            Database['jobs']['Tables']['clocks']['ComputedFields']
-          >;
           p_definition: Omit<
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
+          p_due_from: string;
           p_limit?: number;
           p_now: string;
+          p_vtime: number;
         };
         Returns: number;
       };
@@ -1542,6 +1543,7 @@ export type Database = {
         credential_source: string | null;
         run_id: number | null;
         cost: number | null;
+        place: unknown;
       };
     };
   };

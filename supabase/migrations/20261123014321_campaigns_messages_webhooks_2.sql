@@ -7,6 +7,10 @@ set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
 
+drop index "jobs"."lanes_job_reason_idx";
+
+drop index "jobs"."leases_job_idx";
+
 drop index "public"."completions_one_proof_per_comment_idx";
 
 alter table "public"."credentials"
@@ -25,6 +29,8 @@ drop function "jobs"."close_batch"(bigint, jsonb, boolean);
 drop function "jobs"."next_batch"(uuid, text, integer);
 
 drop function "jobs"."open_alert"(uuid, text, text);
+
+drop function "jobs"."wake_due_lanes"(jobs.definitions, jobs.clocks, timestamp with time zone, integer);
 
 drop function "private"."apply_messages"(jobs.ended[]);
 
@@ -469,6 +475,9 @@ alter table "jobs"."alerts"
 alter table "jobs"."batches"
   add column "request" uuid;
 
+alter table "jobs"."clocks"
+  add column "woken_to" timestamp with time zone not null default '-infinity'::timestamp with time zone;
+
 alter table "jobs"."items"
   add column "begun_by" uuid;
 
@@ -653,10 +662,12 @@ alter table "public"."message_templates"
   -- squawk-ignore adding-required-field, adding-field-with-default
   add column "kind" public.message_kind not null;
 
+alter type "jobs"."settled" add attribute "place" tid cascade;
+
 create or replace function jobs.batch_again (
   p_request uuid
 )
-  returns jsonb
+  returns json
   language plpgsql
   set search_path to ''
   AS $function$
@@ -695,11 +706,11 @@ create or replace function jobs.batch_answer (
   p_batch jobs.batches,
   p_tenants json
 )
-  returns jsonb
+  returns json
   language sql
   set search_path to ''
   AS $function$
-  select jsonb_build_object(
+  select json_build_object(
     'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
     'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants)
 $function$;
@@ -782,7 +793,7 @@ create or replace function jobs.close_batch (
   next boolean default false,
   request uuid default null::uuid
 )
-  returns jsonb
+  returns json
   language plpgsql
   security definer
   set search_path to ''
@@ -816,9 +827,10 @@ begin
     v_closed := jobs.settle(v_definition, v_batch, outcomes, clock_timestamp());
     delete from jobs.batches b
     where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
-    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = v_batch.drain_id;
+    update jobs.drains d set seen_at = clock_timestamp()
+    where d.drain_id = v_batch.drain_id and d.seen_at <= clock_timestamp() - interval '1 second';
   end if;
-  return jsonb_build_object(
+  return json_build_object(
     'closed', v_closed,
     'stale', jsonb_array_length(outcomes) - v_closed,
     'next', case
@@ -875,6 +887,117 @@ create or replace function jobs.forecast (
     -- Two looks in a row: one burst, as each slot of a schedule is one, is no trend.
     where b.grown_for >= 2 and b.growth_per_minute > 0
   ) f
+$function$;
+
+create or replace function jobs.judge_lanes (
+  p_definition jobs.definitions,
+  p_tenant_ids uuid[],
+  p_paused boolean[],
+  p_oldest_batch bigint,
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    weight double precision,
+    room integer,
+    share integer,
+    rate integer,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone
+  )
+  language plpgsql
+  stable
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+begin
+  -- Most of what follows is about providers. A job without one has no use for it.
+  if (p_definition).provider is null then
+    return query
+    select lane.tenant_id, lane.weight, lane.room, lane.share, null::integer,
+      case when lane.is_paused or not lane.is_served then 'paused' when lane.room <= 0 then 'cap' end,
+      case when lane.is_paused then 'this lane is paused' when not lane.is_served then 'the tenant is not active' end,
+      null::timestamptz
+    from (
+      select u.tenant_id, u.is_paused,
+        u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+        coalesce(p.weight, 1)::double precision as weight,
+        coalesce(p.batch_share, (p_definition).batch_size) as share,
+        (coalesce(p.cap, (p_definition).batch_size) - f.in_flight)::integer as room
+      from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+      left join public.tenants t on t.id = u.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      cross join lateral (
+        -- Compared as a row, which only the primary key can answer: by batch alone all lanes would be read for each lane.
+        select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+        where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+          and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+      ) f
+    ) lane;
+    return;
+  end if;
+
+  return query
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
+    case
+      when lane.is_paused or not lane.is_served then 'paused'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
+      when lane.room <= 0 then 'cap'
+      when lane.rate_room <= 0 then 'rate limit'
+    end,
+    case
+      when lane.is_paused then 'this lane is paused'
+      when not lane.is_served then 'the tenant is not active'
+      when lane.has_no_credential then format('no %s credential', (p_definition).provider)
+      when lane.parked_because is not null then lane.parked_because
+      when lane.open_until > p_now then lane.open_because
+    end,
+    case
+      when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
+      when lane.open_until > p_now then lane.open_until
+      -- Wake for a turn's worth, not for every single item.
+      when lane.room > 0 and lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+        extract(epoch from greatest(lane.free_at, p_now) - p_now)
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
+    end
+  from (
+    select u.tenant_id, u.is_paused,
+      u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+      coalesce(p.weight, 1)::double precision as weight,
+      p.rate_per_minute as rate,
+      r.free_at,
+      jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
+      b.reason as parked_because, o.open_until, o.reason as open_because,
+      c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      coalesce(p.batch_share, (p_definition).batch_size) as share,
+      least(
+        coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
+        -- An open breaker whose time is over lets one probe through.
+        case when o.tenant_id is not null then 1 - f.in_flight end
+      )::integer as room
+    from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+    left join public.tenants t on t.id = u.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
+    left join private.platform_credentials pc on pc.provider = (p_definition).provider
+    left join jobs.breakers b
+      on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
+      and b.provider = (p_definition).provider and b.state = 'parked'
+    left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
+    cross join lateral (
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+      where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+        and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+    ) f
+  ) lane;
+end
 $function$;
 
 create or replace function jobs.keep_refreshed_token (
@@ -938,6 +1061,78 @@ begin
   perform private.audit(v_tenant_id, 'credential.refreshed',
     jsonb_build_object('provider', 'meta', 'kind', v_credential.kind, 'fingerprint', v_new));
   return true;
+end
+$function$;
+
+create or replace function jobs.load_batch (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_items jobs.items[],
+  p_now timestamp with time zone
+)
+  returns json
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_loaded jobs.loaded[];
+  v_outcomes jsonb;
+begin
+  if (p_definition).load_function is not null then
+    v_loaded := jobs.call_load(p_definition, p_items);
+    select jsonb_agg(case
+        when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
+        when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
+        else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', l.hold_until, 'reason', l.reason) end)
+    into v_outcomes
+    from unnest(v_loaded) l
+    where l.cancel is not false or l.hold_until is not null;
+    if v_outcomes is not null then
+      perform jobs.settle(p_definition, p_batch, v_outcomes, p_now);
+    end if;
+  end if;
+
+  if (p_definition).provider is not null then
+    -- Which credential goes out with the batch: an answer about it concerns that one, not a newer one.
+    update jobs.leases e
+    set credential_source = case when exists (
+        select from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider) then 'tenant' else 'platform' end,
+      credential_fingerprint = coalesce(
+        (select c.fingerprint from public.credentials c where c.tenant_id = e.tenant_id and c.provider = (p_definition).provider),
+        (select pc.fingerprint from private.platform_credentials pc where pc.provider = (p_definition).provider))
+    where e.batch_id = (p_batch).batch_id;
+  end if;
+
+  return (
+    select json_agg(json_build_object(
+        'tenant_id', work.tenant_id,
+        'slug', (select t.slug from public.tenants t where t.id = work.tenant_id),
+        'credential', case when (p_definition).provider is not null
+          then private.credential_for(work.tenant_id, (p_definition).provider, (p_definition).platform_allowed) end,
+        'items', work.list)
+      order by work.tenant_id)
+    from (
+      select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
+        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', i.data) order by i.run_at, i.item_id) as list
+      from (
+        select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at, l.data
+        from unnest(p_items) x
+        join unnest(v_loaded) l on l.item_id = x.item_id and not l.cancel and l.hold_until is null
+        union all
+        -- Without a load function an item comes with what was enqueued, or with the command of its job.
+        select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at,
+          case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else x.payload end
+        from unnest(p_items) x
+        where (p_definition).load_function is null
+      ) i
+      group by i.tenant_id
+    ) work
+  );
 end
 $function$;
 
@@ -1034,13 +1229,95 @@ begin
 end
 $function$;
 
+create or replace function jobs.match_outcomes (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_outcomes jsonb,
+  p_now timestamp with time zone
+)
+  returns jobs.settled[]
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_settled jobs.settled[];
+begin
+  with held as materialized (
+    select l.tenant_id, l.credential_source, u.item_id, l.is_forgotten
+    from (
+      select e.tenant_id, e.credential_source, e.item_ids,
+        e.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = e.tenant_id) as is_forgotten
+      from jobs.leases e
+      where e.batch_id = (p_batch).batch_id
+      offset 0
+    ) l
+    cross join lateral unnest(l.item_ids) as u (item_id)
+  ),
+  given as materialized (
+    select distinct on (o.item_id) o.*
+    from jsonb_to_recordset(p_outcomes) as o (
+      item_id bigint, outcome text, result jsonb, error text, reason text,
+      seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
+  )
+  select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
+      s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
+      case when s.class = 'refused' then 'refused' when s.used_up then 'attempts used up' end,
+      s.result, s.error,
+      case s.class
+        when 'retry' then p_now + greatest(jobs.backoff(p_definition, s.attempts), make_interval(secs => coalesce(s.after_seconds, 0)))
+        when 'lost' then p_now + jobs.backoff(p_definition, s.attempts)
+        when 'snoozed' then coalesce(s.until, p_now + make_interval(secs => coalesce(s.seconds, 60)))
+        when 'held' then s.until
+        when 'throttled' then p_now + make_interval(secs => coalesce(s.seconds, 60))
+        else p_now end,
+      case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
+        when 'credential broken' then null else left(s.reason, 200) end,
+      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost, s.place)::jobs.settled)
+  into v_settled
+  from (
+    select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
+    from (
+      select
+        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, i.place, e.credential_source,
+        coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
+        o.result, left(o.error, 500) as error, o.reason,
+        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
+        least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
+        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
+        -- Nobody is left to whom it would matter.
+        case when e.is_forgotten then 'cancelled' else case o.outcome
+          when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
+          when 'snooze' then 'snoozed'
+          when 'credential_broken' then 'credential broken'
+          else o.outcome end end as class,
+        (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
+        (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+      from held e
+      join given o on o.item_id = e.item_id
+      cross join lateral (
+        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries, x.ctid as place
+        from jobs.items x
+        where x.tenant_id = e.tenant_id and x.item_id = e.item_id and x.batch_id = (p_batch).batch_id
+        offset 0
+      ) i
+    ) m
+  ) s;
+  return v_settled;
+end
+$function$;
+
 create or replace function jobs.next_batch (
   drain_id uuid,
   job text,
   batch_size integer default null::integer,
   request uuid default null::uuid
 )
-  returns jsonb
+  returns json
   language plpgsql
   security definer
   set search_path to ''
@@ -1056,18 +1333,23 @@ create or replace function jobs.next_batch (
 declare
   v_definition jobs.definitions;
   v_batch jobs.batches;
-  v_run_id bigint;
+  v_drain jobs.drains;
   v_now timestamptz;
   v_size integer;
   v_room integer;
   v_width integer := 1;
   v_picked integer := 0;
   v_clock jobs.clocks;
+  v_deep boolean;
+  v_due_from timestamptz;
+  v_woken integer;
+  v_first double precision;
+  v_oldest bigint;
   v_got integer;
   v_found jobs.items[];
   v_items jobs.items[];
   v_tenants json;
-  v_again jsonb;
+  v_again json;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = next_batch.job;
@@ -1077,12 +1359,16 @@ begin
   if v_definition.paused or (select p.stopped from jobs.platform p) then
     return null;
   end if;
-  -- A drain that was given up for lost gets nothing any more.
-  update jobs.drains d set seen_at = clock_timestamp()
+  -- A drain that was given up for lost gets nothing any more. It is noted once a second that it was heard of: rows that change with
+  -- every batch are slow to read while somebody keeps an old snapshot.
+  select d.* into v_drain from jobs.drains d
   where d.drain_id = next_batch.drain_id and d.job = next_batch.job and d.ended_at is null
-  returning d.run_id into v_run_id;
+  for no key update;
   if not found then
     return null;
+  end if;
+  if v_drain.seen_at > clock_timestamp() - interval '1 second' is not true then
+    update jobs.drains d set seen_at = clock_timestamp() where d.drain_id = next_batch.drain_id;
   end if;
 
   perform jobs.claim_lock(next_batch.job);
@@ -1095,36 +1381,50 @@ begin
   v_now := clock_timestamp();
   v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
   v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
   if v_definition.cap is not null then
-    v_size := least(v_size, v_definition.cap - (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = next_batch.job));
+    v_size := least(v_size, v_definition.cap - (
+      select coalesce(sum(e.open), 0) from jobs.leases e where e.batch_id >= v_clock.oldest_batch and e.job = next_batch.job));
   end if;
   if v_size <= 0 then
     return null;
   end if;
   -- From where on to look: below these there is nothing but what others have left behind. Forgotten every 30 seconds, so that what
-  -- was brought from the past (a long transaction, a price that was corrected) is found.
-  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
-  if v_clock.looked_at < v_now - interval '30 seconds' then
+  -- was brought from the past (a long transaction, a price that was corrected) is found; at once when the clock was set back.
+  if v_clock.looked_at not between v_now - interval '30 seconds' and v_now then
     v_clock.looked_at := v_now;
     v_clock.due_from := '-infinity';
     v_clock.served_from := '-infinity';
+    v_clock.woken_to := '-infinity';
   end if;
-  perform jobs.wake_due_lanes(v_definition, v_clock, v_now);
-  v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
-  v_clock.served_from := least(v_clock.vtime, (
-    select l.vtime from jobs.lanes l
+  -- What became visible late is looked for with the first claim of each second, and when nobody is awake.
+  v_deep := date_trunc('second', v_now) > date_trunc('second', v_clock.woken_to);
+  for v_look in 1..2 loop
+    v_due_from := case when v_deep then v_clock.due_from else v_clock.woken_to - interval '250 milliseconds' end;
+    v_woken := jobs.wake_due_lanes(v_definition, v_clock.vtime, v_due_from, v_now);
+    select l.vtime into v_first
+    from jobs.lanes l
     where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
-    order by l.vtime limit 1));
-  v_clock.oldest_batch := coalesce((
-    select b.batch_id from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1
-  ), v_clock.oldest_batch);
-  update jobs.clocks c
-  set due_from = v_clock.due_from, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch, looked_at = v_clock.looked_at
-  where c.job = next_batch.job;
+    order by l.vtime
+    limit 1;
+    exit when v_deep or found;
+    v_deep := true;
+  end loop;
+  -- More may be due than a claim wakes: then the next one goes on where this one began.
+  if v_woken < 500 then
+    v_clock.woken_to := v_now;
+    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+  else
+    v_clock.woken_to := '-infinity';
+  end if;
+  v_clock.served_from := least(v_clock.vtime, v_first);
+  select b.batch_id into v_oldest
+  from jobs.batches b where b.job = next_batch.job and b.batch_id >= v_clock.oldest_batch order by b.batch_id limit 1;
 
   insert into jobs.batches (job, drain_id, run_id, leased_at, lease_until, request)
-  values (next_batch.job, next_batch.drain_id, v_run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
+  values (next_batch.job, next_batch.drain_id, v_drain.run_id, v_now, v_now + make_interval(secs => v_definition.lease_seconds), next_batch.request)
   returning * into v_batch;
+  v_clock.oldest_batch := coalesce(v_oldest, v_batch.batch_id);
 
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
@@ -1146,6 +1446,10 @@ begin
 
   if v_tenants is null then
     delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    update jobs.clocks c
+    set due_from = v_clock.due_from, woken_to = v_clock.woken_to, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch,
+      looked_at = v_clock.looked_at
+    where c.job = next_batch.job;
     return null;
   end if;
   if v_definition.provider is not null then
@@ -1216,6 +1520,200 @@ begin
   perform jobs.open_alert(nullif(p_tenant_id, jobs.platform_id()), format('credential %s', p_provider),
     format('The %s credential does not work: %s. Its work is parked until it is set again.', p_provider, p_reason));
   return true;
+end
+$function$;
+
+create or replace function jobs.pick (
+  p_definition jobs.definitions,
+  p_clock jobs.clocks,
+  p_batch_id bigint,
+  p_room integer,
+  p_width integer,
+  p_now timestamp with time zone,
+  OUT picked integer,
+  OUT items jobs.items[]
+)
+  returns record
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
+  v_full uuid[];
+  v_lanes uuid[];
+  v_places tid[];
+  v_paused boolean[];
+  v_not_before timestamptz[];
+  v_vtimes double precision[];
+  v_head_ats timestamptz[];
+  v_head_ids bigint[];
+  v_since timestamptz[];
+  v_served uuid[];
+  v_costs double precision[];
+  v_to_ats timestamptz[];
+  v_to_ids bigint[];
+  v_tag double precision;
+  v_asleep uuid[];
+  v_sleeping uuid[];
+  v_reasons text[];
+  v_details text[];
+  v_wake_ats timestamptz[];
+begin
+  -- A lane that has its share of this batch from an earlier round waits for the next batch.
+  v_full := array(
+    select e.tenant_id from jobs.leases e
+    where e.batch_id = p_batch_id and e.open >= coalesce((
+      select p.batch_share from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = e.tenant_id)
+    ), (p_definition).batch_size));
+  -- The lanes that are furthest behind. They are read once and written once: each version of a row that is left behind is one
+  -- more that all who look it up must step over while somebody keeps an old snapshot.
+  select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
+    array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
+    array_agg(case when l.is_fresh then l.head_since else p_now end)
+  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since
+  from (
+    select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
+    from jobs.lanes x
+    where x.job = (p_definition).job and x.awake and x.vtime >= (p_clock).served_from and x.tenant_id <> all (v_full)
+    order by x.vtime, x.tenant_id
+    limit v_turns
+    for no key update skip locked
+  ) l;
+  if v_lanes is null then
+    return;
+  end if;
+  -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
+  if (p_definition).provider is not null then
+    perform from jobs.rates r
+    where r.tenant_id = any (v_lanes) and r.provider = (p_definition).provider
+    order by r.tenant_id
+    for update;
+  end if;
+
+  with lane as materialized (
+    select u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
+    from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) as u (tenant_id, vtime, head_at, head_id)
+    join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
+    left join lateral (
+      select x.open from jobs.leases x
+      where x.tenant_id = u.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
+      offset 0
+    ) e on true
+  ),
+  -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
+  turn as (
+    select lane.tenant_id
+    from lane
+    cross join lateral generate_series(0, (least(lane.room, p_room) - 1) / (p_definition).quantum) as turn (n)
+    where lane.reason is null
+    order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
+    limit v_turns
+  ),
+  share as materialized (
+    select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
+      least(lane.room, turns.n * (p_definition).quantum) as wanted
+    from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
+    join lane on lane.tenant_id = turns.tenant_id
+  ),
+  -- What these turns find: the oldest ready items of each lane, from its watermark on.
+  found as materialized (
+    select share.tenant_id, i.place, i.position,
+      share.vtime + (i.position - 1) / (p_definition).quantum * (p_definition).quantum / share.weight as tag
+    from share
+    cross join lateral (
+      select r.ctid as place, row_number() over (order by r.run_at, r.item_id) as position
+      from jobs.items r
+      where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
+        and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
+      order by r.run_at, r.item_id
+      limit share.wanted
+    ) i
+  ),
+  candidate as materialized (
+    select f.tenant_id, f.place, f.tag from found f order by f.tag, f.tenant_id, f.position limit p_room
+  ),
+  -- By their places: a join could begin with all items that wait.
+  leased as materialized (
+    update jobs.items i
+    set batch_id = p_batch_id, waiting_for = null
+    where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
+    returning i.tenant_id, i.item_id, i.run_at, i as item
+  ),
+  served as materialized (
+    select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
+    from (
+      select leased.tenant_id, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids, max(leased.run_at) as head_at
+      from leased
+      group by leased.tenant_id
+    ) l
+  ),
+  noted as (
+    insert into jobs.leases as e (tenant_id, job, batch_id, item_ids, open)
+    select served.tenant_id, (p_definition).job, p_batch_id, served.item_ids, served.items
+    from served
+    on conflict (tenant_id, job, batch_id) do update
+      set item_ids = e.item_ids || excluded.item_ids, open = e.open + excluded.open
+  ),
+  rated as (
+    insert into jobs.rates as r (tenant_id, provider, free_at)
+    select served.tenant_id, (p_definition).provider, p_now + make_interval(secs => served.items * jobs.rate_interval(share.rate))
+    from served
+    join share on share.tenant_id = served.tenant_id
+    where share.rate is not null
+    order by served.tenant_id
+    on conflict (tenant_id, provider) do update
+      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
+  ),
+  held as (
+    select found.tenant_id, count(*) as items from found group by found.tenant_id
+  )
+  select coalesce(sum(served.items), 0), (select array_agg(leased.item) from leased), (select max(candidate.tag) from candidate),
+    array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
+    array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
+    -- No more than this is ready, or nothing may be served: these lanes need a closer look.
+    array_agg(lane.tenant_id) filter (where lane.reason is not null
+      or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
+  into picked, items, v_tag, v_served, v_costs, v_to_ats, v_to_ids, v_asleep
+  from lane
+  left join share on share.tenant_id = lane.tenant_id
+  left join held on held.tenant_id = lane.tenant_id
+  left join served on served.tenant_id = lane.tenant_id;
+
+  if v_asleep is not null then
+    select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
+    into v_sleeping, v_reasons, v_details, v_wake_ats
+    from jobs.how_to_sleep(p_definition, p_clock, v_asleep,
+      array(select v_paused[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n),
+      array(select v_not_before[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n), p_now) s;
+  end if;
+  v_served := coalesce(v_served, '{}');
+  v_asleep := coalesce(v_asleep, '{}');
+  v_sleeping := coalesce(v_sleeping, '{}');
+  update jobs.lanes l
+  set vtime = l.vtime + coalesce(v_costs[array_position(v_served, l.tenant_id)], 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when l.tenant_id = any (v_asleep) then null else v_to_ats[array_position(v_served, l.tenant_id)] end,
+    head_id = case when l.tenant_id = any (v_asleep) then null else v_to_ids[array_position(v_served, l.tenant_id)] end,
+    head_since = v_since[array_position(v_lanes, l.tenant_id)],
+    awake = l.tenant_id <> all (v_sleeping),
+    reason = v_reasons[array_position(v_sleeping, l.tenant_id)],
+    detail = v_details[array_position(v_sleeping, l.tenant_id)],
+    wake_at = v_wake_ats[array_position(v_sleeping, l.tenant_id)]
+  -- The rows are locked, so they are where they were.
+  where l.ctid = any (array(
+    select u.place from unnest(v_lanes, v_places) as u (tenant_id, place) where u.tenant_id = any (v_served || v_asleep)));
+  if picked > 0 then
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    update jobs.clocks c
+    set vtime = greatest(c.vtime, v_tag), due_from = (p_clock).due_from, woken_to = (p_clock).woken_to, served_from = (p_clock).served_from,
+      oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at
+    where c.job = (p_definition).job;
+  end if;
 end
 $function$;
 
@@ -1442,6 +1940,121 @@ begin
 end
 $function$;
 
+create or replace function jobs.settle (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_outcomes jsonb,
+  p_now timestamp with time zone
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_settled jobs.settled[];
+  v_tenant_ids uuid[];
+  v_parked uuid[];
+  v_unknown text;
+  v_comes_back boolean;
+  v_back record;
+begin
+  select o.outcome into v_unknown
+  from jsonb_to_recordset(p_outcomes) as o (outcome text)
+  where o.outcome is null or o.outcome not in (
+    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
+  limit 1;
+  if found then
+    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
+  end if;
+
+  v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
+  perform jobs.take_guards((p_batch).job, v_tenant_ids);
+
+  v_settled := jobs.match_outcomes(p_definition, p_batch, p_outcomes, p_now);
+  if v_settled is null then
+    return 0;
+  end if;
+
+  if (p_definition).apply_function is not null then
+    v_settled := jobs.apply_ended(p_definition, v_settled);
+  end if;
+
+  -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
+  v_parked := '{}';
+  if (p_definition).provider is not null then
+    v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
+    -- An item that could not be loaded says nothing about the provider.
+    if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then
+      perform jobs.count_failures(p_definition, v_settled, p_now);
+    end if;
+  end if;
+
+  perform jobs.write_settled(p_batch, v_settled);
+
+  perform jobs.count_run(p_batch, v_settled);
+
+  -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
+  if v_comes_back or (p_definition).cost_unit <> 'items' then
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
+      and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
+        exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
+    order by l.tenant_id for no key update;
+  else
+    -- By the index of these only: a lane leaves a version of its row behind each time it is served.
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.reason = 'cap' and l.tenant_id = any (v_tenant_ids)
+    order by l.tenant_id for no key update;
+  end if;
+  update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
+  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+
+  if v_comes_back then
+    for v_back in
+      select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
+      from (
+        select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
+        from unnest(v_settled) u
+        where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
+        group by u.tenant_id
+      ) s
+      group by s.waiting_for
+    loop
+      perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
+        case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
+    end loop;
+
+    perform jobs.throttle_lanes((p_batch).job, v_settled);
+  end if;
+
+  -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
+  if (p_definition).cost_unit <> 'items' then
+    for v_back in
+      select c.tenant_id, (c.cost - c.items) / coalesce((
+          select p.weight from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = c.tenant_id)
+        ), 1)::double precision as cost
+      from (
+        select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
+        from unnest(v_settled) u
+        where u.outcome <> 'held'
+        group by u.tenant_id
+      ) c
+    loop
+      -- Not below what claims look at.
+      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job), l.vtime + v_back.cost)
+      where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job and v_back.cost <> 0;
+    end loop;
+  end if;
+  return cardinality(v_settled);
+end
+$function$;
+
 create or replace function jobs.start_slot (
   p_definition jobs.definitions,
   p_slot timestamp with time zone,
@@ -1496,6 +2109,48 @@ begin
     perform jobs.finish_run(v_run_id);
   end if;
   return v_run_id;
+end
+$function$;
+
+create or replace function jobs.wake_due_lanes (
+  p_definition jobs.definitions,
+  p_vtime double precision,
+  p_due_from timestamp with time zone,
+  p_now timestamp with time zone,
+  p_limit integer default 500
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_places tid[] := array(
+    select l.ctid
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= p_due_from
+    order by l.wake_at
+    limit p_limit
+    for no key update skip locked
+  );
+begin
+  if cardinality(v_places) = 0 then
+    return 0;
+  end if;
+  update jobs.lanes l
+  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
+    vtime = greatest(l.vtime, p_vtime),
+    not_before = case
+      when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
+        select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
+      else l.not_before end
+  -- The rows are locked, so they are where they were. By nothing else: an index would lead over all that was left behind.
+  where l.ctid = any (v_places);
+  return cardinality(v_places);
 end
 $function$;
 
@@ -1629,6 +2284,7 @@ declare
   v_one jobs.settled;
   v_tenants uuid[];
   v_freed integer[];
+  v_deleted integer;
 begin
   insert into jobs.attempts (
     tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
@@ -1657,16 +2313,16 @@ begin
   ) i
   where s.ends and s.dies is not null;
 
+  -- Where they were found: the batch is locked, so nobody has moved them. What an apply function of the job touched is looked up anew.
   delete from jobs.items i
-  where i.ctid = any (array(
-    select x.place
-    from unnest(p_settled) s
-    cross join lateral (
-      select y.ctid as place from jobs.items y
-      where y.tenant_id = s.tenant_id and y.item_id = s.item_id and y.batch_id = (p_batch).batch_id
-      offset 0
-    ) x
-    where s.ends));
+  where i.ctid = any (array(select s.place from unnest(p_settled) s where s.ends)) and i.batch_id = (p_batch).batch_id;
+  get diagnostics v_deleted = row_count;
+  if v_deleted < (select count(*) from unnest(p_settled) s where s.ends) then
+    for v_one in select s.* from unnest(p_settled) s where s.ends loop
+      delete from jobs.items i
+      where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
+    end loop;
+  end if;
 
   select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
   from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
@@ -6479,6 +7135,9 @@ create index attempts_finished_at_idx on only jobs.attempts using brin (finished
 create index batches_request_idx on jobs.batches using btree (request)
   where (request is not null);
 
+create index lanes_job_reason_tenant_id_idx on jobs.lanes using btree (job, reason, tenant_id)
+  where (reason = ANY (ARRAY['breaker'::text, 'cap'::text, 'paused'::text]));
+
 create index conversations_touched_at_idx on private.conversations using btree (touched_at);
 
 create index link_codes_expires_at_idx on private.link_codes using btree (expires_at);
@@ -6907,6 +7566,9 @@ comment on function "jobs"."record_follower_count"(uuid, text, integer, date) is
 
 comment on function "jobs"."record_visit"(text, text, boolean) is 'For functions/webhooks: notes that the link of a claim was visited (counts = false: not) and returns the task''s own url; null when no claim of a link task has this code. Definer: signals are reachable for no API role.';
 
+comment on function "jobs"."wake_due_lanes"(jobs.definitions, double precision, timestamp
+  with time zone, timestamp with time zone, integer) is 'Wakes sleeping lanes whose wake_at has come since p_due_from, at most p_limit, at the virtual time of the job; returns how many.';
+
 comment on function "jobs"."watch"(timestamp with time zone) is 'Opens and closes the alerts that can be seen from the tables: failed, overdue, backlog (growing or too old), dead items, doorbells lost, tick missing. Called by the tick once a minute.';
 
 comment on function "jobs"."webhook_secrets"(text, text) is 'For functions/webhooks: {"tenant_id", "app_secrets": […], "verify_token"} of a tenant (slug, id, or "platform") for meta or whatsapp; null when there is none. Definer: reads Vault, which no API role may.';
@@ -7213,6 +7875,8 @@ comment on function "public"."unlink_account"(uuid, text) is 'The caller''s acco
 
 comment on table "jobs"."backlogs" is 'Per job how many items were ready at the last look, by how many each minute they have grown since the one before, and for how many looks in a row.';
 
+comment on table "jobs"."clocks" is 'Per job the virtual time of fair queueing: no awake lane is behind it by more than one quantum. And from where on a claim looks: no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch; lanes due before woken_to were woken, but for those that became visible late. These keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';
+
 comment on table "jobs"."open_runs" is 'The run that stands for the present stretch of work of a queue: one at a time.';
 
 comment on table "jobs"."run_tenants" is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got. In the same months as its runs.';
@@ -7334,6 +7998,11 @@ grant execute
 revoke all on function "jobs"."record_visit"(text, text, boolean) from public;
 
 grant execute on function "jobs"."record_visit"(text, text, boolean) to "service_role";
+
+revoke all
+  on function "jobs"."wake_due_lanes"(jobs.definitions, double precision, timestamp with time zone, timestamp
+    with time zone, integer)
+  from public;
 
 revoke all on function "jobs"."webhook_secrets"(text, text) from public;
 
