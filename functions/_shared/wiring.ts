@@ -1,6 +1,5 @@
 // What both functions are made of. The only file that builds clients; it still reads no environment by itself.
 import { createClient } from '@supabase/supabase-js';
-import { createAlertEmail } from '../worker/jobs/alert-email.ts';
 import { createAlertWebhook } from '../worker/jobs/alert-webhook.ts';
 import { createCheckCredentials } from '../worker/jobs/check-credentials.ts';
 import { createRawCommand } from '../worker/jobs/raw-command.ts';
@@ -80,15 +79,16 @@ export function createJobHandlers(outside: Outside): Record<string, JobHandler> 
         whatsappUrl: urls.whatsapp,
       },
     });
+  const mails = createSendEmails({ senders: { resend } });
   return {
     'verify-social-tasks': createVerifySocialTasks({ meta }),
     'send-notifications': createSendNotifications({ senders: { whatsapp_cloud: whatsapp, waapi, gateway } }),
-    'send-emails': createSendEmails({ senders: { resend } }),
+    'send-emails': mails,
     'check-credentials': createCheckCredentials({ tokens: tokens('meta') }),
     'check-whatsapp-credentials': createCheckCredentials({ tokens: tokens('whatsapp') }),
     'refresh-meta-tokens': createRefreshMetaTokens({ tokens: tokens('meta') }),
     'alert-webhook': createAlertWebhook({ fetchChecked: checked('alert webhook') }),
-    'alert-email': createAlertEmail({ senders: { resend } }),
+    'alert-email': mails,
   };
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Credential, Item } from '../../functions/_shared/engine.ts';
 import { createResend, resendErrors } from '../../functions/_shared/providers/resend.ts';
-import { createAlertEmail } from '../../functions/worker/jobs/alert-email.ts';
+import { createSendEmails } from '../../functions/worker/jobs/send-emails.ts';
 import {
   connectionRefused,
   connectionReset,
@@ -40,7 +40,7 @@ async function send(
   const { log, lines, entries } = memoryLog();
   const context = jobContext({ log });
   const resend = createResend({ http, url: 'https://api.resend.test' });
-  await createAlertEmail({ senders: { resend } })(work(items, given), context);
+  await createSendEmails({ senders: { resend } })(work(items, given), context);
   expect([...lines, JSON.stringify(context.outcomes)].join('\n')).not.toContain(key);
   return { outcomes: context.outcomes, requests, entries };
 }
@@ -55,7 +55,7 @@ describe('alert-email', () => {
       {
         item_id: 1,
         outcome: 'done',
-        result: { provider_message_id: '49a3999c-0ce1-4ea6-ab68-afcd6dc2e794' },
+        result: { status: 'sent', provider_message_id: '49a3999c-0ce1-4ea6-ab68-afcd6dc2e794' },
       },
     ]);
     const [request] = requests;
@@ -130,13 +130,12 @@ describe('alert-email', () => {
 
   test('waits for as long as Resend says, and a used-up quota until the next day', async () => {
     const seconds = async (response: Response) => (await send(() => response)).outcomes[0];
-    expect(await seconds(error(429, 'rate_limit_exceeded', { 'retry-after': '3' }))).toMatchObject({
-      seconds: 3,
+    expect(await seconds(error(429, 'rate_limit_exceeded', { 'retry-after': '30' }))).toMatchObject({
+      seconds: 30,
     });
-    expect(await seconds(error(429, 'rate_limit_exceeded', { 'ratelimit-reset': '2' }))).toMatchObject({
-      seconds: 2,
+    expect(await seconds(error(429, 'rate_limit_exceeded', { 'ratelimit-reset': '20' }))).toMatchObject({
+      seconds: 20,
     });
-    expect(await seconds(error(429, 'rate_limit_exceeded'))).toMatchObject({ seconds: 1 });
     const quota = error(429, 'daily_quota_exceeded', { 'retry-after': '1' });
     expect(await seconds(quota)).toMatchObject({ seconds: 12 * 3600 });
   });
@@ -150,12 +149,8 @@ describe('alert-email', () => {
     expect((await send(answer)).outcomes).toEqual([expect.objectContaining({ outcome: 'retry' })]);
   });
 
-  test('when the limit is reached or the key is broken nothing more is sent', async () => {
+  test('when the key is broken nothing more is sent', async () => {
     const items = [1, 2, 3].map((id) => item(id, { ...mail, idempotency_key: `alert-${id}-opened` }));
-    const usedUp = { 'ratelimit-remaining': '0', 'ratelimit-reset': '1' };
-    const limited = await send(() => json(200, { id: 'm' }, usedUp), items);
-    expect(limited.outcomes.map((each) => each.outcome)).toEqual(['done', 'throttled', 'throttled']);
-    expect(limited.requests).toHaveLength(1);
     const broken = await send(() => error(403, 'invalid_api_key'), items);
     expect(broken.outcomes.map((each) => each.outcome)).toEqual(Array(3).fill('credential_broken'));
     expect(broken.requests).toHaveLength(1);

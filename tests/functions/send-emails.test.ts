@@ -340,7 +340,6 @@ describe('send-emails', () => {
     ['no text', { text: '' }],
     ['a list for HTML', { html: [] }],
     ['a send_before that is no time', { send_before: 'soon' }],
-    ['no outbox id', { outbox_id: '' }],
   ])('a mail with %s is refused without a call', async (_name, changes) => {
     const { outcomes, requests } = await send(accepted, [item(1, { ...mail, ...changes })]);
     expect(outcomes).toMatchObject([{ outcome: 'refused' }]);

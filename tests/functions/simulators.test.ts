@@ -356,8 +356,8 @@ test.each([
   [{ error: { name: 'validation_error' } }, { outcome: 'refused' }],
   [{ error: { name: 'daily_quota_exceeded' } }, { outcome: 'throttled' }],
   [
-    { status: 429, retry_after: 3 },
-    { outcome: 'throttled', seconds: 3 },
+    { status: 429, retry_after: 30 },
+    { outcome: 'throttled', seconds: 30 },
   ],
   [{ status: 500 }, { outcome: 'retry' }],
   [{ html: '<html>', status: 502 }, { outcome: 'retry' }],

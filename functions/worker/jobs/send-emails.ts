@@ -1,6 +1,6 @@
-// Mails to participants, through the tenant's own e-mail account or the platform's. One call a mail, each with the
-// outbox id as its idempotency key: what may have been sent is safely sent again. A batch would have one key for all of
-// its mails, and after a lost answer the same mails would have to come together again in the same order: they don't.
+// Mails of the outbox and of alerts, through the tenant's own e-mail account or the platform's. One call a mail, each with
+// its own idempotency key: what may have been sent is safely sent again. A batch would have one key for all of its mails,
+// and after a lost answer the same mails would have to come together again in the same order: they don't.
 import { z } from 'zod';
 import { handBack, type JobHandler } from '../../_shared/drain.ts';
 import type { Credential, Item } from '../../_shared/engine.ts';
@@ -8,8 +8,7 @@ import { cut, type ItemOutcome, outcomeOf, type ProviderOutcome } from '../../_s
 import { addressSchema, type EmailSender, idempotencyKeySchema } from '../../_shared/providers/resend.ts';
 
 const mailSchema = z.object({
-  outbox_id: z.union([z.string().min(1), z.number().int().transform(String)]),
-  to: addressSchema,
+  to: z.union([addressSchema.transform((one) => [one]), z.array(addressSchema).min(1).max(50)]),
   subject: z.string().max(500).regex(/\S/),
   text: z.string().max(200_000).regex(/\S/),
   html: z.string().min(1).max(500_000).nullish(),
@@ -151,7 +150,7 @@ export function createSendEmails(options: SendEmailsOptions): JobHandler {
           via.sendEmail(
             own,
             {
-              to: [mail.to],
+              to: mail.to,
               subject: mail.subject,
               text: mail.text,
               ...(mail.html == null ? {} : { html: mail.html }),
