@@ -43,6 +43,10 @@ export function messages(given: () => Scene): void {
     let scene: Scene;
     let bistro: Business;
     let open24: Business;
+    let eve: Person;
+    let frank: Person;
+    let hers: Claim[];
+    let his: Claim[];
     const someone = async (business: Business, ...campaigns: string[]) => {
       const person = await arrive(scene, 'guest');
       for (const campaign of campaigns.length > 0 ? campaigns : [business.campaign]) {
@@ -70,15 +74,15 @@ export function messages(given: () => Scene): void {
           })
           .select('id'),
       );
-    }, 60_000);
-
-    test('quiet hours hold messages; STOP ends them in all campaigns; the others leave when the hours begin', async () => {
       const hours = { time_zone: timeZone, notify_from: wall(14), notify_until: wall(7200) };
       const campaigns = [await openCampaign(open24, hours), await openCampaign(open24, hours)];
-      const [eve, frank] = [await someone(open24, ...campaigns), await someone(open24, ...campaigns)];
       const claims = async (person: Person) =>
         await Promise.all(campaigns.map((campaign) => visited(open24, person, campaign)));
-      const [hers, his] = [await claims(eve), await claims(frank)];
+      [eve, frank] = [await someone(open24, ...campaigns), await someone(open24, ...campaigns)];
+      [hers, his] = [await claims(eve), await claims(frank)];
+    }, 60_000);
+
+    test('quiet hours hold messages, and STOP ends them in all campaigns', async () => {
       for (const made of [...hers, ...his]) {
         await becomes(open24, made, [{ status: 'queued', reason: 'quiet hours' }]);
       }
@@ -87,14 +91,6 @@ export function messages(given: () => Scene): void {
         await becomes(open24, made, [{ status: 'no_consent', reason: expect.stringMatching(/withdrawn/) }]);
       }
       expect(await messagesTo(scene, frank)).toEqual([]);
-      for (const made of his) await becomes(open24, made, [{ status: 'sent' }]);
-      expect(await messagesTo(scene, frank)).toHaveLength(2);
-      // What is verified later is not said to her either; to him it is.
-      const [late, later] = [await visited(open24, eve), await visited(open24, frank)];
-      await becomes(open24, late, [{ status: 'no_consent' }]);
-      await becomes(open24, later, [{ status: 'sent' }]);
-      expect(await messagesTo(scene, eve)).toEqual([]);
-      expect(await spinsOf(eve, late)).toEqual([3]);
     });
 
     test('outside the window the approved template goes; without one the message fails; in the window the text goes', async () => {
@@ -200,6 +196,17 @@ export function messages(given: () => Scene): void {
       ]);
       const owners = new Set(requests.list({ provider: 'waapi' }).map(({ tenant }) => tenant));
       expect(owners).toEqual(new Set(['cafe']));
+    });
+
+    test('when the hours begin the others leave, and who said STOP hears nothing more', async () => {
+      for (const made of his) await becomes(open24, made, [{ status: 'sent' }]);
+      expect(await messagesTo(scene, frank)).toHaveLength(2);
+      // What is verified later is not said to her either; to him it is.
+      const [late, later] = [await visited(open24, eve), await visited(open24, frank)];
+      await becomes(open24, late, [{ status: 'no_consent' }]);
+      await becomes(open24, later, [{ status: 'sent' }]);
+      expect(await messagesTo(scene, eve)).toEqual([]);
+      expect(await spinsOf(eve, late)).toEqual([3]);
     });
 
     test('everybody who was verified has the spins, message or not', async () => {

@@ -122,7 +122,8 @@ export async function closeScene(scene: Scene | undefined): Promise<void> {
 /** The platform's admin shortens the waiting times, through the settings that any installation has. */
 async function hurry({ service, gateway }: Scene): Promise<void> {
   const engine = service.schema('jobs');
-  const verify = engine.from('definitions').update({ start_delay_seconds: 0 });
+  // A worker that was lost gives its claims back after the lease; 60 seconds as delivered.
+  const verify = engine.from('definitions').update({ start_delay_seconds: 0, lease_seconds: 15 });
   ok(await verify.eq('job', 'verify-social-tasks').select('job'));
   ok(
     await service
@@ -414,11 +415,7 @@ export async function link(
   await meta(scene, { messages: [{ from, to, text: `Hi, ${code}` }] });
   const linked = async () =>
     (await person.api.from('linked_accounts').select('external_id').eq('tenant_id', business.id)).data;
-  // Not expect.poll: that is for tests only, and this is for the hooks before them, too.
-  await vi.waitFor(async () => expect(await linked()).toContainEqual({ external_id: from }), {
-    timeout: 30_000,
-    interval: 100,
-  });
+  await until(linked, (are) => expect(are).toContainEqual({ external_id: from }));
 }
 
 export interface Ended {
@@ -434,6 +431,15 @@ export async function look(person: Person, made: Claim): Promise<Ended & { actio
   return ok(await person.api.from('completions').select(columns).eq('id', made.id).single()) as never;
 }
 
+/** Waits until a condition holds. Unlike expect.poll in hooks and in tests that run side by side, too. */
+export async function until<T>(
+  read: () => Promise<T>,
+  check: (value: T) => void,
+  timeout = 60_000,
+): Promise<void> {
+  await vi.waitFor(async () => check(await read()), { timeout, interval: 200 });
+}
+
 /** Waits until the claim is decided. What is due by its deadline is not left waiting for the full minute. */
 export async function ended(scene: Scene, person: Person, made: Claim, status: string): Promise<Ended> {
   const now = async () => {
@@ -442,7 +448,17 @@ export async function ended(scene: Scene, person: Person, made: Claim, status: s
       from (select distinct tenant_id from public.completions where settle_at <= now()) c`;
     return (await look(person, made)).status;
   };
-  await expect.poll(now, { timeout: 60_000, interval: 250 }).toBe(status);
+  try {
+    await until(now, (is) => expect(is).toBe(status));
+  } catch (error) {
+    // Why it is not: what the engine knows of its item.
+    const items = await scene.admin`
+      select i.attempts, i.tries, i.run_at - now() as due, i.waiting_for, i.last_error, l.reason, l.wake_at - now() as wakes
+      from jobs.items i join jobs.lanes l using (tenant_id, job) where i.subject_id = ${made.id}`;
+    throw new Error(`not ${status}: ${JSON.stringify([await look(person, made), ...items])}`, {
+      cause: error,
+    });
+  }
   return await look(person, made);
 }
 
@@ -476,7 +492,7 @@ export async function isRewarded(
 ): Promise<void> {
   expect(await spinsOf(person, made)).toEqual([3]);
   const sent = async () => (await outbox(business, made)).map(({ kind, status }) => `${kind} ${status}`);
-  await expect.poll(sent, { timeout: 30_000 }).toEqual(['congratulation sent']);
+  await until(sent, (is) => expect(is).toEqual(['congratulation sent']));
   const texts = (await messagesTo(scene, person)).map(({ text }) => text);
   expect(texts).toEqual([expect.stringContaining('3 bonus spins have been added')]);
 }

@@ -20,6 +20,7 @@ import {
   script,
   serve,
   spinsOf,
+  until,
 } from './scene.ts';
 
 const lane = async (scene: Scene, business: Business): Promise<string | null> => {
@@ -46,7 +47,7 @@ async function scenario(scene: Scene, slug: string, opening: Parameters<typeof o
 }
 
 export function trouble(given: () => Scene): void {
-  describe('trouble on the way', () => {
+  describe.concurrent('trouble on the way', () => {
     test('over the limit the lane sleeps, no attempt is burnt, and the claim is verified afterwards', async () => {
       const scene = given();
       const { business, person, task } = await scenario(scene, 'limited', { meta: 'facebook_login' });
@@ -54,7 +55,10 @@ export function trouble(given: () => Scene): void {
       await script(scene, 'meta', { match, do: { error: { code: 80002 }, retry_after: 4 } });
       const made = await claim(business, person, task);
       await comment(scene, business, person, made.code);
-      await expect.poll(() => lane(scene, business), { timeout: 30_000, interval: 100 }).toBe('rate limit');
+      await until(
+        () => lane(scene, business),
+        (is) => expect(is).toBe('rate limit'),
+      );
       expect(await attemptsOf(scene, made)).toEqual([0]);
       expect((await look(person, made)).status).toBe('pending');
       await ended(scene, person, made, 'verified');
@@ -78,9 +82,13 @@ export function trouble(given: () => Scene): void {
       });
       const made = await claim(business, person, task);
       await comment(scene, business, person, made.code);
-      await expect
-        .poll(health, { timeout: 30_000 })
-        .toMatchObject({ state: 'expired', health: 'broken', advice: expect.stringContaining('again') });
+      await until(health, (is) =>
+        expect(is).toMatchObject({
+          state: 'expired',
+          health: 'broken',
+          advice: expect.stringContaining('again'),
+        }),
+      );
       expect(await lane(scene, business)).toBe('breaker');
       expect(await attemptsOf(scene, made)).toEqual([0]);
       await connectMeta(scene, business);
@@ -102,7 +110,7 @@ export function trouble(given: () => Scene): void {
       await comment(scene, business, person, `${(ok(linking) as { code: string }).code}`);
       const accounts = async () =>
         ok(await person.api.from('linked_accounts').select('external_id').eq('tenant_id', business.id));
-      await expect.poll(accounts, { timeout: 30_000 }).toEqual([{ external_id: person.igsid }]);
+      await until(accounts, (are) => expect(are).toEqual([{ external_id: person.igsid }]));
       const task = await openTask(business, { kind: 'instagram_follow' });
       for (const who of [person, stranger]) {
         const made = await claim(business, who, task);
@@ -161,7 +169,7 @@ export function trouble(given: () => Scene): void {
     });
   });
 
-  describe('who is asked', () => {
+  describe.concurrent('who is asked', () => {
     test('the own credential, else the platform’s where the task allows it, else the strategy', async () => {
       const scene = given();
       const campaign = { strategy: 'honor_system' };
@@ -190,7 +198,7 @@ export function trouble(given: () => Scene): void {
     });
   });
 
-  describe('without webhooks', () => {
+  describe.concurrent('without webhooks', () => {
     /** The same people, deeds and deadlines, at a business that is told and at one that has to look. */
     async function run(scene: Scene, slug: string, webhooks: boolean) {
       const campaign = { username_match: true };
