@@ -23,6 +23,8 @@ const chosen = [
   '81',
   '103',
   '105',
+  '117',
+  '130',
 ];
 
 let server: RunningServer;
