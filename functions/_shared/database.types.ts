@@ -1152,6 +1152,7 @@ export type Database = {
           wake_at: string;
         }[];
       };
+      hurry: { Args: { p_job: string; p_subject_ids: string[]; p_tenant_id: string }; Returns: number };
       judge: {
         Args: {
           p_definition: Omit<

@@ -148,3 +148,26 @@ grant execute on function jobs.enqueue(text, uuid, uuid, timestamptz, text, json
 comment on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) is
   'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already. '
   'Definer: the engine''s tables are written by its functions only.';
+
+-- What made items wait has changed: they are due now, and their lane wakes for them.
+create function jobs.hurry(p_job text, p_tenant_id uuid, p_subject_ids uuid[])
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  perform jobs.take_guards(p_job, array[p_tenant_id]);
+  update jobs.items i
+  set run_at = clock_timestamp(), waiting_for = null
+  where i.job = p_job and i.tenant_id = p_tenant_id and i.batch_id is null and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids);
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    perform jobs.wake_lanes(p_job, array[p_tenant_id], array[now()]);
+  end if;
+  return v_count;
+end
+$$;
+
+comment on function jobs.hurry(text, uuid, uuid[]) is 'Makes the waiting items of these subjects due now; returns how many. Those in a batch are left alone.';

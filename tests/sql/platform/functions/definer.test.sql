@@ -34,7 +34,7 @@ $$, array[
   -- what changes in a tenant or a plan reaches the lanes of the engine, whoever makes the change
   'private.forget_tenant', 'private.wake_capped', 'private.wake_tenant',
   -- a deleted tenant takes its stored webhooks along
-  'private.forget_webhooks',
+  'private.forget_webhooks', 'private.look_again_at_held',
   -- what members see of the engine: each asks for the membership
   'private.my_queues', 'private.my_service_levels', 'private.why',
   -- the list of time zones is not granted to anyone

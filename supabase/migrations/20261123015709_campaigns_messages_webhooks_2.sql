@@ -889,6 +889,30 @@ create or replace function jobs.forecast (
   ) f
 $function$;
 
+create or replace function jobs.hurry (
+  p_job text,
+  p_tenant_id uuid,
+  p_subject_ids uuid[]
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_count integer;
+begin
+  perform jobs.take_guards(p_job, array[p_tenant_id]);
+  update jobs.items i
+  set run_at = clock_timestamp(), waiting_for = null
+  where i.job = p_job and i.tenant_id = p_tenant_id and i.batch_id is null and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids);
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    perform jobs.wake_lanes(p_job, array[p_tenant_id], array[now()]);
+  end if;
+  return v_count;
+end
+$function$;
+
 create or replace function jobs.judge_lanes (
   p_definition jobs.definitions,
   p_tenant_ids uuid[],
@@ -4490,6 +4514,26 @@ begin
 end
 $function$;
 
+create or replace function private.look_again_at_held()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  set jit to 'off'
+  AS $function$
+declare
+  v_held uuid[] := array(
+    select m.id from public.notification_outbox m
+    where m.tenant_id = new.tenant_id and m.campaign_id = new.id and m.status = 'queued' and m.held_until is not null);
+begin
+  if cardinality(v_held) > 0 then
+    perform jobs.hurry('send-notifications', new.tenant_id, v_held);
+    perform jobs.hurry('send-emails', new.tenant_id, v_held);
+  end if;
+  return null;
+end
+$function$;
+
 create or replace function private.message_text (
   p_tenant_id uuid,
   p_kind public.message_kind,
@@ -7230,6 +7274,16 @@ create trigger campaigns_after_insert_add_strategies
   for each STATEMENT
   execute function private.add_campaign_strategies();
 
+create trigger campaigns_after_update_look_again_at_held
+  after update on public.campaigns
+  for each row
+  when
+    (((new.notify_from IS DISTINCT FROM old.notify_from) OR (new.notify_until IS DISTINCT FROM
+    old.notify_until) OR (new.time_zone IS DISTINCT FROM old.time_zone) OR
+    (new.notifications_enabled IS DISTINCT FROM old.notifications_enabled) OR
+    (new.status IS DISTINCT FROM old.status) OR (new.ends_at IS DISTINCT FROM old.ends_at)))
+  execute function private.look_again_at_held();
+
 create trigger campaigns_before_write_check_promotion
   before insert or update of status,
     promotion, official_rules, eligibility, ends_at, prize_terms, release_text on public.campaigns
@@ -7543,6 +7597,8 @@ comment on function "jobs"."deletion_status"(text) is 'For functions/webhooks: {
 
 comment on function "jobs"."forecast"(timestamp with time zone) is 'Jobs whose backlog grows faster than it drains, with the time at which the strictest target of the plans that wait is expected to break.';
 
+comment on function "jobs"."hurry"(text, uuid, uuid[]) is 'Makes the waiting items of these subjects due now; returns how many. Those in a batch are left alone.';
+
 comment on function "jobs"."keep_refreshed_token"(bigint, bigint, text, timestamp
   with time zone) is 'Stores the renewed token of the tenant whose item this is. Only for a batch of refresh-meta-tokens whose lease lives, and only in the place of the token that went out with it. False: too late, nothing changed. Definer: writes Vault, which no API role may.';
 
@@ -7691,6 +7747,8 @@ comment on function "private"."load_token_refreshes"(uuid[], bigint[], uuid[], j
 
 comment on function "private"."load_verifications"(uuid[], bigint[], uuid[], jsonb[]) is
   'Load function of verify-social-tasks: post, code and proven accounts of each pending completion, and what is known already. Items without a pending completion are cancelled; one that was seen once is held until the second look.';
+
+comment on function "private"."look_again_at_held"() is 'Trigger: messages held for a campaign''s hours are claimed again when these change. Definer: members may not write the engine''s items.';
 
 comment on function "private"."message_text"(uuid, public.message_kind, text, text[]) is
   'The text for a kind of message: by language in the given order, then English; a tenant''s own before the built-in one.';
@@ -7959,6 +8017,8 @@ grant execute on function "jobs"."deletion_status"(text) to "service_role";
 
 revoke all on function "jobs"."forecast"(timestamp with time zone) from public;
 
+revoke all on function "jobs"."hurry"(text, uuid, uuid[]) from public;
+
 revoke all
   on function "jobs"."keep_refreshed_token"(bigint, bigint, text, timestamp with time zone)
   from public;
@@ -8129,6 +8189,8 @@ revoke all on function "private"."load_emails"(uuid[], bigint[], uuid[], jsonb[]
 revoke all on function "private"."load_token_refreshes"(uuid[], bigint[], uuid[], jsonb[]) from public;
 
 revoke all on function "private"."load_verifications"(uuid[], bigint[], uuid[], jsonb[]) from public;
+
+revoke all on function "private"."look_again_at_held"() from public;
 
 revoke all on function "private"."message_text"(uuid, public.message_kind, text, text[]) from public;
 
