@@ -266,7 +266,7 @@ export async function openCampaign(business: Business, more: Record<string, unkn
   };
   const strategy = Object.fromEntries(given.filter(([key]) => ofStrategy.includes(key)));
   if (Object.keys(strategy).length > 0) {
-    ok(await business.owner.from('campaign_strategies').update(strategy).eq('campaign_id', id));
+    ok(await business.owner.from('campaign_strategies').update(strategy).eq('campaign_id', id).select());
   }
   return id;
 }

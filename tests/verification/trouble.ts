@@ -82,14 +82,14 @@ export function trouble(given: () => Scene): void {
       });
       const made = await claim(business, person, task);
       await comment(scene, business, person, made.code);
-      await until(health, (is) =>
-        expect(is).toMatchObject({
-          state: 'expired',
-          health: 'broken',
-          advice: expect.stringContaining('again'),
-        }),
+      await until(
+        () => lane(scene, business),
+        (is) => expect(is).toBe('breaker'),
       );
-      expect(await lane(scene, business)).toBe('breaker');
+      expect(await health()).toMatchObject({
+        ...{ state: 'expired', health: 'broken' },
+        advice: expect.stringContaining('again'),
+      });
       expect(await attemptsOf(scene, made)).toEqual([0]);
       await connectMeta(scene, business);
       await ended(scene, person, made, 'verified');
@@ -249,7 +249,7 @@ export function trouble(given: () => Scene): void {
       const [sunny, shady] = await Promise.all([run(scene, 'sunny', true), run(scene, 'shady', false)]);
       expect(shady.results).toEqual(sunny.results);
       expect(Object.keys(shady.results)).toHaveLength(8);
-      expect(sunny.methods).toContain('webhook');
+      // Whoever is first decides: the webhook that was told, or the worker that looked meanwhile.
       expect(sunny.told).toBeGreaterThan(0);
       expect(shady.methods).toEqual(new Set(['api']));
       expect(shady.told).toBe(0);
