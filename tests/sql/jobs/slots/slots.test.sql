@@ -17,7 +17,6 @@ create function private.tests_eligible() returns setof uuid language sql set sea
 $$;
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym', 'salon']) slug;
 update public.tenants set status = 'suspended' where slug = 'salon';
-update jobs.definitions set next_slot_at = 'infinity' where schedule is not null;
 select tests.job('bake', '{"kind": "sql", "work_function": "private.tests_bake", "eligible_function": "private.tests_eligible", "schedule": "0 * * * *", "max_attempts": 1}');
 
 create function pg_temp.due(p_job text, p_slot timestamptz) returns integer language plpgsql as $$
