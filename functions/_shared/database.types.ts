@@ -246,6 +246,7 @@ export type Database = {
           oldest_batch: number;
           served_from: number;
           vtime: number;
+          width: number;
           woken_to: string;
         };
         ComputedFields: never;
@@ -256,6 +257,7 @@ export type Database = {
           oldest_batch?: number;
           served_from?: number;
           vtime?: number;
+          width?: number;
           woken_to?: string;
         };
         Update: {
@@ -265,6 +267,7 @@ export type Database = {
           oldest_batch?: number;
           served_from?: number;
           vtime?: number;
+          width?: number;
           woken_to?: string;
         };
         Relationships: [
@@ -1127,8 +1130,8 @@ export type Database = {
           target_seconds: number;
         }[];
       };
-      guard_of: { Args: { p_tenant_id: string }; Returns: number };
-      guards_of: { Args: { p_job: string }; Returns: number };
+      guard_class: { Args: { p_job: string }; Returns: number };
+      guards_of: { Args: { p_tenant_ids: string[] }; Returns: number[] };
       health: { Args: Record<PropertyKey, never>; Returns: Json };
       how_to_sleep: {
         Args: {

@@ -156,6 +156,7 @@ create table jobs.clocks (
   oldest_batch bigint not null default 0,
   looked_at timestamptz not null default '-infinity',
   woken_to timestamptz not null default '-infinity',
+  width integer not null default 1,
   constraint clocks_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
 );
 
@@ -166,3 +167,4 @@ comment on table jobs.clocks is
   'no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch; '
   'lanes due before woken_to were woken, but for those that became visible late. These '
   'keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';
+comment on column jobs.clocks.width is 'How widely the first round of a claim looks, by how many lanes the last batch came from.';

@@ -7,15 +7,15 @@
 -- awake, and no claimer ever waits for a client's transaction. Guards are 256 advisory locks per job, so that a transaction
 -- that enqueues for 100,000 tenants holds 256 locks and not 100,000.
 
-create function jobs.guard_of(p_tenant_id uuid)
-returns integer
+create function jobs.guards_of(p_tenant_ids uuid[])
+returns integer[]
 language sql immutable
 set search_path = ''
 as $$
-  select hashtext(p_tenant_id::text) & 255
+  select array_agg(hashtext(u::text) & 255 order by n) from unnest(p_tenant_ids) with ordinality as t (u, n)
 $$;
 
-create function jobs.guards_of(p_job text)
+create function jobs.guard_class(p_job text)
 returns integer
 language sql immutable
 set search_path = ''
@@ -23,17 +23,19 @@ as $$
   select hashtext('onecron guard ' || p_job)
 $$;
 
-comment on function jobs.guard_of(uuid) is 'Which of the 256 guards of a job protects the lane of this tenant.';
-comment on function jobs.guards_of(text) is 'The class of the advisory locks that are the guards of this job.';
+comment on function jobs.guards_of(uuid[]) is 'Which of the 256 guards of a job protects the lane of each of these tenants, in their order.';
+comment on function jobs.guard_class(text) is 'The class of the advisory locks that are the guards of this job.';
 
 create function jobs.take_guards(p_job text, p_tenant_ids uuid[])
 returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_class integer := jobs.guard_class(p_job);
 begin
-  perform pg_advisory_xact_lock_shared(jobs.guards_of(p_job), g.guard)
-  from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g;
+  perform pg_advisory_xact_lock_shared(v_class, g.guard)
+  from (select distinct u as guard from unnest(jobs.guards_of(p_tenant_ids)) u) g;
 end
 $$;
 

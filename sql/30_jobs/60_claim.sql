@@ -202,29 +202,31 @@ returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_nestloop = on
-set enable_hashjoin = off
+set enable_nestloop = off
+set enable_hashjoin = on
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  v_guarded integer[];
+  v_class integer := jobs.guard_class((p_definition).job);
+  v_guards integer[] := jobs.guards_of(p_tenant_ids);
+  v_held integer[];
 begin
-  v_guarded := array(
+  v_held := array(
     select g.guard
-    from (select distinct jobs.guard_of(t) as guard from unnest(p_tenant_ids) t) g
-    where pg_try_advisory_xact_lock(jobs.guards_of((p_definition).job), g.guard)
+    from (select distinct u as guard from unnest(v_guards) u) g
+    where pg_try_advisory_xact_lock(v_class, g.guard)
   );
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
   return query
   select s.tenant_id, s.reason, s.detail,
     case
-      when jobs.guard_of(s.tenant_id) = any (v_guarded) then s.wake_at
+      when s.guard = any (v_held) then s.wake_at
       -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
       else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end
   from (
-    select j.tenant_id, l.not_before, coalesce(j.reason, case
+    select j.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
         when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
         else coalesce(n.waiting_for, 'waiting') end) as reason,
@@ -232,10 +234,8 @@ begin
       case
         when j.reason is not null then j.wake_at
         when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
-    from jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j
-    cross join lateral (
-      select p_not_before[array_position(p_tenant_ids, j.tenant_id)] as not_before
-    ) l
+    from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
+    join jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
     left join lateral (
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
@@ -277,16 +277,15 @@ declare
   v_head_ats timestamptz[];
   v_head_ids bigint[];
   v_since timestamptz[];
-  v_served uuid[];
+  -- From here on one element for each lane, in the order of v_lanes.
   v_costs double precision[];
   v_to_ats timestamptz[];
   v_to_ids bigint[];
-  v_tag double precision;
-  v_asleep uuid[];
-  v_sleeping uuid[];
+  v_empty boolean[];
   v_reasons text[];
   v_details text[];
   v_wake_ats timestamptz[];
+  v_tag double precision;
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -320,8 +319,8 @@ begin
   end if;
 
   with lane as materialized (
-    select u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
-    from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) as u (tenant_id, vtime, head_at, head_id)
+    select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
+    from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
     left join lateral (
       select x.open from jobs.leases x
@@ -333,7 +332,10 @@ begin
   turn as (
     select lane.tenant_id
     from lane
-    cross join lateral generate_series(0, (least(lane.room, p_room) - 1) / (p_definition).quantum) as turn (n)
+    cross join lateral generate_series(0, least((least(lane.room, p_room) - 1) / (p_definition).quantum,
+      -- As many lanes as turns: none has a turn that starts after the first one of the last lane.
+      case when cardinality(v_lanes) = v_turns
+        then ceil((v_vtimes[v_turns] - lane.vtime) * lane.weight / (p_definition).quantum) end)::integer) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
     limit v_turns
@@ -397,40 +399,40 @@ begin
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
   select coalesce(sum(served.items), 0), (select array_agg(leased.item) from leased), (select max(candidate.tag) from candidate),
-    array_agg(lane.tenant_id) filter (where served.items > 0), array_agg(served.items / lane.weight) filter (where served.items > 0),
-    array_agg(served.head_at) filter (where served.items > 0), array_agg(served.head_id) filter (where served.items > 0),
+    array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
-    array_agg(lane.tenant_id) filter (where lane.reason is not null
-      or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)))
-  into picked, items, v_tag, v_served, v_costs, v_to_ats, v_to_ids, v_asleep
+    array_agg(lane.reason is not null
+      or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)) order by lane.n)
+  into picked, items, v_tag, v_costs, v_to_ats, v_to_ids, v_empty
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
   left join served on served.tenant_id = lane.tenant_id;
 
-  if v_asleep is not null then
-    select array_agg(s.tenant_id), array_agg(s.reason), array_agg(s.detail), array_agg(s.wake_at)
-    into v_sleeping, v_reasons, v_details, v_wake_ats
-    from jobs.how_to_sleep(p_definition, p_clock, v_asleep,
-      array(select v_paused[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n),
-      array(select v_not_before[array_position(v_lanes, u)] from unnest(v_asleep) with ordinality as a (u, n) order by n), p_now) s;
+  if true = any (v_empty) then
+    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n)
+    into v_reasons, v_details, v_wake_ats
+    from unnest(v_lanes) with ordinality as u (tenant_id, n)
+    left join (
+      select h.*
+      from (
+        select array_agg(e.tenant_id) as tenant_ids, array_agg(e.paused) as paused, array_agg(e.not_before) as not_before
+        from unnest(v_lanes, v_paused, v_not_before, v_empty) as e (tenant_id, paused, not_before, is_empty)
+        where e.is_empty
+      ) closer
+      cross join lateral jobs.how_to_sleep(p_definition, p_clock, closer.tenant_ids, closer.paused, closer.not_before, p_now) h
+    ) s on s.tenant_id = u.tenant_id;
   end if;
-  v_served := coalesce(v_served, '{}');
-  v_asleep := coalesce(v_asleep, '{}');
-  v_sleeping := coalesce(v_sleeping, '{}');
   update jobs.lanes l
-  set vtime = l.vtime + coalesce(v_costs[array_position(v_served, l.tenant_id)], 0),
-    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
-    head_at = case when l.tenant_id = any (v_asleep) then null else v_to_ats[array_position(v_served, l.tenant_id)] end,
-    head_id = case when l.tenant_id = any (v_asleep) then null else v_to_ids[array_position(v_served, l.tenant_id)] end,
-    head_since = v_since[array_position(v_lanes, l.tenant_id)],
-    awake = l.tenant_id <> all (v_sleeping),
-    reason = v_reasons[array_position(v_sleeping, l.tenant_id)],
-    detail = v_details[array_position(v_sleeping, l.tenant_id)],
-    wake_at = v_wake_ats[array_position(v_sleeping, l.tenant_id)]
+  set (vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
+    select l.vtime + coalesce(v_costs[u.n], 0),
+      -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+      case when not v_empty[u.n] then v_to_ats[u.n] end, case when not v_empty[u.n] then v_to_ids[u.n] end, v_since[u.n],
+      v_reasons[u.n] is null, v_reasons[u.n], v_details[u.n], v_wake_ats[u.n]
+    from (select array_position(v_lanes, l.tenant_id) as n) u)
   -- The rows are locked, so they are where they were.
   where l.ctid = any (array(
-    select u.place from unnest(v_lanes, v_places) as u (tenant_id, place) where u.tenant_id = any (v_served || v_asleep)));
+    select u.place from unnest(v_places, v_costs, v_empty) as u (place, cost, is_empty) where u.cost is not null or u.is_empty));
   if picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c
@@ -697,7 +699,8 @@ declare
   v_now timestamptz;
   v_size integer;
   v_room integer;
-  v_width integer := 1;
+  v_width integer;
+  v_lanes integer;
   v_picked integer := 0;
   v_clock jobs.clocks;
   v_deep boolean;
@@ -788,6 +791,7 @@ begin
 
   -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
   v_room := v_size;
+  v_width := v_clock.width;
   for v_round in 1..100 loop
     select p.picked, p.items into v_got, v_found from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now) p;
     v_items := v_items || v_found;
@@ -811,6 +815,12 @@ begin
       looked_at = v_clock.looked_at
     where c.job = next_batch.job;
     return null;
+  end if;
+  -- Where lanes hold an item or two, the next claim begins as widely as this one ended: a round costs as much as forty lanes.
+  select count(*) into v_lanes from jobs.leases e where e.batch_id = v_batch.batch_id;
+  v_width := least(64, ceil(v_lanes / greatest(20, ceil(v_size::numeric / v_definition.quantum))));
+  if v_width <> v_clock.width then
+    update jobs.clocks c set width = v_width where c.job = next_batch.job;
   end if;
   if v_definition.provider is not null then
     update jobs.batches b set loaded = true where b.batch_id = v_batch.batch_id;

@@ -9,7 +9,7 @@ as $$
 begin
   -- All tenants (null): all guards of the job.
   if p_tenant_ids is null then
-    perform pg_advisory_xact_lock_shared(jobs.guards_of(p_job), g) from generate_series(0, 255) g;
+    perform pg_advisory_xact_lock_shared(jobs.guard_class(p_job), g) from generate_series(0, 255) g;
   else
     perform jobs.take_guards(p_job, p_tenant_ids);
   end if;
