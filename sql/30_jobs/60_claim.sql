@@ -776,7 +776,8 @@ begin
   -- More may be due than a claim wakes: then the next one goes on where this one began.
   if v_woken < 500 then
     v_clock.woken_to := v_now;
-    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+    -- A transaction that brought work may have taken so long to commit.
+    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '20 seconds');
   else
     v_clock.woken_to := '-infinity';
   end if;

@@ -490,7 +490,9 @@ begin
   end if;
 
   -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
+  -- Under the claim lock: a claim that moves the clock meanwhile would no longer look where the lane is put.
   if (p_definition).cost_unit <> 'items' then
+    perform jobs.claim_lock((p_batch).job);
     for v_back in
       select c.tenant_id, (c.cost - c.items) / coalesce((
           select p.weight from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = c.tenant_id)

@@ -4,6 +4,7 @@ import { type Claimers, claimers, held, highest, mostAtOnce } from './claimers.t
 import {
   brokenRules,
   claim,
+  close,
   countsOf,
   type EngineServer,
   effort,
@@ -175,6 +176,59 @@ describe('eight claimers at once', () => {
     );
     expect(result.seen.job).toBeGreaterThan(12);
     expect(result.byLog.job).toBeGreaterThan(12);
+  });
+});
+
+describe('a price that comes with the outcome', () => {
+  /** A close gives tenants back what they were overcharged, while others are served; returns the lanes that claims no longer look at. */
+  async function outOfSight(prepare?: (sql: Scratch['sql']) => Promise<void>): Promise<number> {
+    scratch = await engine.scratch();
+    const { sql } = scratch;
+    await setPlan(sql, 'enterprise');
+    const job = await makeJob(sql, { job: 'proof', batchSize: 20, quantum: 10 });
+    await sql`update jobs.definitions set cost_unit = 'calls' where job = ${job}`;
+    await prepare?.(sql);
+    const [first = '', second = '', third = ''] = await makeTenants(sql, 3);
+    const drain = await openDrain(sql, job);
+    const some = (tenant: string, count: number) => Array.from({ length: count }, (_, n) => ({ tenant, n }));
+    await enqueue(sql, job, some(third, 100));
+    await claim(sql, drain, job, 10);
+    await enqueue(sql, job, [...some(first, 100), ...some(second, 100)]);
+    const cheap = await claim(sql, drain, job);
+    if (!cheap) throw new Error('nothing to claim');
+    expect(cheap.tenants.map((work) => work.tenant_id).sort()).toEqual([first, second].sort());
+
+    const closer = scratch.connect();
+    const claimer = scratch.connect();
+    const [backend] = await claimer<{ pid: number }[]>`select pg_backend_pid() as pid`;
+    let claims: Promise<void> | undefined;
+    let claimed = false;
+    await closer.begin(async (transaction) => {
+      const outcomes = itemsOf(cheap).map((item_id) => ({ item_id, outcome: 'done', cost: 0 }));
+      await close(transaction, cheap.batch_id, outcomes);
+      claims = (async () => {
+        for (let n = 0; n < 3; n++) await claim(claimer, drain, job);
+        claimed = true;
+      })();
+      await until('the claims to end, or to wait for the close', async () => {
+        const [row] = await sql<{ waits: boolean }[]>`
+          select wait_event_type = 'Lock' as waits from pg_stat_activity where pid = ${backend?.pid ?? 0}`;
+        return claimed || row?.waits === true;
+      });
+    });
+    await claims;
+    const [row] = await sql<{ count: number }[]>`
+      select count(*)::int as count from jobs.lanes l join jobs.clocks c on c.job = l.job where l.awake and l.vtime < c.served_from`;
+    return row?.count ?? -1;
+  }
+
+  test('a lane that gets something back stays where claims look', async () => {
+    expect(await outOfSight()).toBe(0);
+  });
+
+  test('control: without the claim lock it falls behind what claims look at', async () => {
+    const lock = 'perform jobs.claim_lock((p_batch).job);';
+    expect(await outOfSight((sql) => rewrite(sql, 'settle', lock, ''))).toBeGreaterThan(0);
   });
 });
 

@@ -201,7 +201,8 @@ begin
   -- More may be due than a claim wakes: then the next one goes on where this one began.
   if v_woken < 500 then
     v_clock.woken_to := v_now;
-    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '5 seconds');
+    -- A transaction that brought work may have taken so long to commit.
+    v_clock.due_from := greatest(v_clock.due_from, v_now - interval '20 seconds');
   else
     v_clock.woken_to := '-infinity';
   end if;
@@ -451,6 +452,123 @@ begin
       oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at
     where c.job = (p_definition).job;
   end if;
+end
+$function$;
+
+create or replace function jobs.settle (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_outcomes jsonb,
+  p_now timestamp with time zone
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_settled jobs.settled[];
+  v_tenant_ids uuid[];
+  v_parked uuid[];
+  v_unknown text;
+  v_comes_back boolean;
+  v_back record;
+begin
+  select o.outcome into v_unknown
+  from jsonb_to_recordset(p_outcomes) as o (outcome text)
+  where o.outcome is null or o.outcome not in (
+    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
+  limit 1;
+  if found then
+    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
+  end if;
+
+  v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
+  perform jobs.take_guards((p_batch).job, v_tenant_ids);
+
+  v_settled := jobs.match_outcomes(p_definition, p_batch, p_outcomes, p_now);
+  if v_settled is null then
+    return 0;
+  end if;
+
+  if (p_definition).apply_function is not null then
+    v_settled := jobs.apply_ended(p_definition, v_settled);
+  end if;
+
+  -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
+  v_parked := '{}';
+  if (p_definition).provider is not null then
+    v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
+    -- An item that could not be loaded says nothing about the provider.
+    if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then
+      perform jobs.count_failures(p_definition, v_settled, p_now);
+    end if;
+  end if;
+
+  perform jobs.write_settled(p_batch, v_settled);
+
+  perform jobs.count_run(p_batch, v_settled);
+
+  -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
+  if v_comes_back or (p_definition).cost_unit <> 'items' then
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
+      and (l.reason = 'cap' or (p_definition).cost_unit <> 'items' or (v_comes_back and
+        exists (select from unnest(v_settled) u where u.tenant_id = l.tenant_id and not u.ends and (not l.awake or u.outcome = 'throttled'))))
+    order by l.tenant_id for no key update;
+  else
+    -- By the index of these only: a lane leaves a version of its row behind each time it is served.
+    perform from jobs.lanes l
+    where l.job = (p_batch).job and l.reason = 'cap' and l.tenant_id = any (v_tenant_ids)
+    order by l.tenant_id for no key update;
+  end if;
+  update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
+  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+
+  if v_comes_back then
+    for v_back in
+      select s.waiting_for, array_agg(s.tenant_id order by s.tenant_id) as tenant_ids, array_agg(s.run_at order by s.tenant_id) as run_ats
+      from (
+        select u.tenant_id, min(u.run_at) as run_at, (array_agg(u.waiting_for order by u.run_at))[1] as waiting_for
+        from unnest(v_settled) u
+        where not u.ends and u.outcome <> 'throttled' and not (u.outcome = 'credential broken' and u.tenant_id = any (v_parked))
+        group by u.tenant_id
+      ) s
+      group by s.waiting_for
+    loop
+      perform jobs.wake_lanes((p_batch).job, v_back.tenant_ids, v_back.run_ats,
+        case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
+    end loop;
+
+    perform jobs.throttle_lanes((p_batch).job, v_settled);
+  end if;
+
+  -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
+  -- Under the claim lock: a claim that moves the clock meanwhile would no longer look where the lane is put.
+  if (p_definition).cost_unit <> 'items' then
+    perform jobs.claim_lock((p_batch).job);
+    for v_back in
+      select c.tenant_id, (c.cost - c.items) / coalesce((
+          select p.weight from public.plans p where p.plan_id = (select t.plan_id from public.tenants t where t.id = c.tenant_id)
+        ), 1)::double precision as cost
+      from (
+        select u.tenant_id, count(*) as items, sum(coalesce(u.cost, 1))::double precision as cost
+        from unnest(v_settled) u
+        where u.outcome <> 'held'
+        group by u.tenant_id
+      ) c
+    loop
+      -- Not below what claims look at.
+      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job), l.vtime + v_back.cost)
+      where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job and v_back.cost <> 0;
+    end loop;
+  end if;
+  return cardinality(v_settled);
 end
 $function$;
 
