@@ -541,6 +541,22 @@ export type Database = {
         };
         Relationships: [];
       };
+      lane_keys: {
+        Row: {
+          job: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          job: string;
+          tenant_id: string;
+        };
+        Update: {
+          job?: string;
+          tenant_id?: string;
+        };
+        Relationships: [];
+      };
       lanes: {
         Row: {
           awake: boolean;
@@ -555,6 +571,7 @@ export type Database = {
           tenant_id: string;
           vtime: number;
           wake_at: string | null;
+          written_at: string;
         };
         ComputedFields: never;
         Insert: {
@@ -570,6 +587,7 @@ export type Database = {
           tenant_id: string;
           vtime?: number;
           wake_at?: string | null;
+          written_at?: string;
         };
         Update: {
           awake?: boolean;
@@ -584,8 +602,17 @@ export type Database = {
           tenant_id?: string;
           vtime?: number;
           wake_at?: string | null;
+          written_at?: string;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: 'lanes_key_fkey';
+            columns: ['tenant_id', 'job'];
+            isOneToOne: false;
+            referencedRelation: 'lane_keys';
+            referencedColumns: ['tenant_id', 'job'];
+          },
+        ];
       };
       leases: {
         Row: {
@@ -1223,6 +1250,7 @@ export type Database = {
         Returns: Json;
       };
       look_at_backlogs: { Args: { p_now: string }; Returns: undefined };
+      make_lanes: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       make_partition: {
         Args: { p_column: string; p_from: string; p_name: string; p_table: string; p_until: string };
         Returns: undefined;

@@ -17,6 +17,8 @@ async function onecron(
   await makeJob(sql, 'bench', { batchSize: 100, quantum: 10 });
   await makeTenants(sql, tenantCount);
   await sql`
+    insert into jobs.lane_keys (tenant_id, job) select t.id, 'bench' from public.tenants t`;
+  await sql`
     insert into jobs.lanes (tenant_id, job, wake_at, reason)
     select t.id, 'bench', now(), 'waiting' from public.tenants t`;
   // One tenant holds 90 %.

@@ -1,3 +1,14 @@
+-- Which lanes there are. Never updated: it answers at once, however old the oldest snapshot is.
+create table jobs.lane_keys (
+  tenant_id uuid not null,
+  job text not null,
+  primary key (tenant_id, job)
+);
+
+alter table jobs.lane_keys enable row level security;
+grant select on jobs.lane_keys to service_role;
+comment on table jobs.lane_keys is 'One row for each lane there is; it makes lanes unique.';
+
 -- A lane: the queue of one (job, tenant). Awake lanes are served in order of vtime; sleeping ones cost nothing until wake_at.
 create table jobs.lanes (
   tenant_id uuid not null,
@@ -12,7 +23,9 @@ create table jobs.lanes (
   head_id bigint,
   head_since timestamptz,
   paused boolean not null default false,
-  primary key (tenant_id, job),
+  written_at timestamptz not null default clock_timestamp(),
+  primary key (tenant_id, job, written_at),
+  constraint lanes_key_fkey foreign key (tenant_id, job) references jobs.lane_keys (tenant_id, job) on delete cascade,
   constraint an_awake_lane_has_no_wake_at check (not (awake and wake_at is not null)),
   constraint an_awake_lane_has_no_reason check (awake = (reason is null)),
   constraint reason_is_one_of_the_known check (
@@ -20,6 +33,7 @@ create table jobs.lanes (
 ) with (fillfactor = 70);
 
 create index lanes_job_vtime_idx on jobs.lanes (job, vtime, tenant_id) where awake;
+create index lanes_job_tenant_id_idx on jobs.lanes (job, tenant_id) where not awake;
 create index lanes_job_wake_at_idx on jobs.lanes (job, wake_at) where wake_at is not null;
 create index lanes_job_reason_tenant_id_idx on jobs.lanes (job, reason, tenant_id) where reason in ('breaker', 'cap', 'paused');
 
@@ -29,6 +43,9 @@ grant select on jobs.lanes to service_role;
 comment on table jobs.lanes is
   'One queue per (job, tenant): awake, or asleep with the reason and the time to wake. vtime is weighted start-time fair queueing.';
 comment on column jobs.lanes.wake_at is 'When a sleeping lane wakes by itself. Null: only an event wakes it (new work, a free place, a new credential).';
+comment on column jobs.lanes.written_at is
+  'When a claim last wrote it. In the primary key, so that the key of each version is new: otherwise each write would be compared with all versions '
+  'that an old snapshot keeps.';
 comment on column jobs.lanes.not_before is 'The lane may not wake earlier than this: cadence of the plan, rate limit of the provider.';
 comment on column jobs.lanes.head_at is
   'Watermark: items before (head_at, head_id) were handed out, so a claim does not walk over them again. Forgotten after 30 s, '

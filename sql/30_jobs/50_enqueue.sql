@@ -7,12 +7,15 @@
 -- awake, and no claimer ever waits for a client's transaction. Guards are 256 advisory locks per job, so that a transaction
 -- that enqueues for 100,000 tenants holds 256 locks and not 100,000.
 
+-- In plpgsql, which keeps its plans: a function in SQL that has a search_path is planned with every call.
 create function jobs.guards_of(p_tenant_ids uuid[])
 returns integer[]
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select array_agg(hashtext(u::text) & 255 order by n) from unnest(p_tenant_ids) with ordinality as t (u, n)
+begin
+  return array(select hashtext(u::text) & 255 from unnest(p_tenant_ids) with ordinality as t (u, n) order by n);
+end
 $$;
 
 create function jobs.guard_class(p_job text)
@@ -41,12 +44,43 @@ $$;
 
 comment on function jobs.take_guards(text, uuid[]) is 'Shared guards until the end of the transaction: no lane of these tenants can be put to sleep for good meanwhile.';
 
+create function jobs.make_lanes(p_job text, p_tenant_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  with made as (
+    insert into jobs.lane_keys (tenant_id, job)
+    select u.tenant_id, p_job
+    from (select distinct t as tenant_id from unnest(p_tenant_ids) t) u
+    where not exists (select from jobs.lane_keys k where k.tenant_id = u.tenant_id and k.job = p_job)
+    order by u.tenant_id
+    on conflict do nothing
+    returning tenant_id
+  )
+  insert into jobs.lanes (tenant_id, job, reason) select made.tenant_id, p_job, 'idle' from made;
+end
+$$;
+
+comment on function jobs.make_lanes(text, uuid[]) is 'Makes the lanes of these tenants that are not there yet. They sleep, and know of no work.';
+
 -- Tells sleeping lanes that work is due at a time. Call it after take_guards, in a later statement.
 create function jobs.wake_lanes(p_job text, p_tenant_ids uuid[], p_run_ats timestamptz[], p_reason text default 'waiting')
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_places tid[];
+  v_run_ats timestamptz[];
+  v_due_ats timestamptz[];
 begin
   -- In a snapshot older than the guard the lane may look awake although it sleeps. Locking the row makes that an error
   -- (40001, the caller retries) instead of a lost wake-up. Read committed sees the newest row and needs no lock.
@@ -54,25 +88,35 @@ begin
     perform from jobs.lanes l where l.job = p_job and l.tenant_id = any (p_tenant_ids) order by l.tenant_id for share;
   end if;
 
-  insert into jobs.lanes as l (tenant_id, job, vtime, wake_at, reason)
-  -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
-  select w.tenant_id, p_job, 0, greatest(w.run_at, clock_timestamp()), case when w.run_at > now() then p_reason else 'waiting' end
+  perform jobs.make_lanes(p_job, p_tenant_ids);
+  -- Looked up one by one, whatever the planner believes: all lanes of the job are many.
+  select array_agg(asleep.place), array_agg(w.run_at), array_agg(w.due_at)
+  into v_places, v_run_ats, v_due_ats
   from (
-    select u.tenant_id, min(u.run_at) as run_at
+    -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
+    select u.tenant_id, min(u.run_at) as run_at, greatest(min(u.run_at), clock_timestamp()) as due_at
     from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
     group by u.tenant_id
+    order by u.tenant_id
+    offset 0
   ) w
-  left join jobs.lanes known on known.tenant_id = w.tenant_id and known.job = p_job
-  where known.tenant_id is null
-    or (not known.awake and known.reason not in ('breaker', 'cap', 'paused')
-      and (known.wake_at is null or known.wake_at > greatest(w.run_at, known.not_before)))
-  order by w.tenant_id
-  on conflict (tenant_id, job) do update
-    set wake_at = greatest(excluded.wake_at, l.not_before),
-      reason = case when l.not_before > excluded.wake_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end else excluded.reason end,
-      detail = case when l.reason = 'rate limit' and l.not_before > excluded.wake_at then l.detail end
-    where not l.awake and l.reason not in ('breaker', 'cap', 'paused')
-      and (l.wake_at is null or l.wake_at > greatest(excluded.wake_at, l.not_before));
+  cross join lateral (
+    select x.ctid as place
+    from jobs.lanes x
+    where x.job = p_job and x.tenant_id = w.tenant_id and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
+      and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before))
+    for no key update
+  ) asleep;
+  update jobs.lanes l
+  set wake_at = greatest(asleep.due_at, l.not_before),
+    reason = case
+      when l.not_before > asleep.due_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end
+      when asleep.run_at > now() then p_reason
+      else 'waiting' end,
+    detail = case when l.reason = 'rate limit' and l.not_before > asleep.due_at then l.detail end
+  from unnest(v_places, v_run_ats, v_due_ats) as asleep (place, run_at, due_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = asleep.place;
 end
 $$;
 

@@ -180,7 +180,7 @@ begin
     return 0;
   end if;
   update jobs.lanes l
-  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null,
+  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null, written_at = p_now,
     vtime = greatest(l.vtime, p_vtime),
     not_before = case
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
@@ -424,8 +424,8 @@ begin
     ) s on s.tenant_id = u.tenant_id;
   end if;
   update jobs.lanes l
-  set (vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
-    select l.vtime + coalesce(v_costs[u.n], 0),
+  set (written_at, vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
+    select p_now, l.vtime + coalesce(v_costs[u.n], 0),
       -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
       case when not v_empty[u.n] then v_to_ats[u.n] end, case when not v_empty[u.n] then v_to_ids[u.n] end, v_since[u.n],
       v_reasons[u.n] is null, v_reasons[u.n], v_details[u.n], v_wake_ats[u.n]
@@ -584,10 +584,12 @@ comment on function jobs.require_read_committed() is 'Raises 25001 in any other 
 
 create function jobs.claim_lock(p_job text)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select pg_advisory_xact_lock(hashtextextended('onecron claim ' || p_job, 0))
+begin
+  perform pg_advisory_xact_lock(hashtextextended('onecron claim ' || p_job, 0));
+end
 $$;
 
 comment on function jobs.claim_lock(text) is 'One claimer per job at a time. Taken in a statement of its own, before the one that reads: that makes caps exact.';
@@ -668,12 +670,14 @@ comment on function jobs.batch_again(uuid) is 'The open batch that this call was
 
 create function jobs.batch_answer(p_definition jobs.definitions, p_batch jobs.batches, p_tenants json)
 returns json
-language sql volatile
+language plpgsql
 set search_path = ''
 as $$
-  select json_build_object(
+begin
+  return json_build_object(
     'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
-    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants)
+    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants);
+end
 $$;
 
 comment on function jobs.batch_answer(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';

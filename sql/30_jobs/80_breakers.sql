@@ -174,7 +174,7 @@ set search_path = ''
 as $$
 begin
   delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null;
-  delete from jobs.lanes l where l.tenant_id = old.id;
+  delete from jobs.lane_keys l where l.tenant_id = old.id;
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;
   delete from jobs.rates r where r.tenant_id = old.id;

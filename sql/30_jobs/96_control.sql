@@ -16,9 +16,10 @@ begin
     if not exists (select from jobs.definitions d where d.job = pause.job) then
       raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
     end if;
-    insert into jobs.lanes as l (tenant_id, job, reason, detail, paused) values (pause.tenant_id, pause.job, 'paused', 'this lane is paused', true)
-    on conflict on constraint lanes_pkey do update
-      set paused = true, awake = false, wake_at = null, reason = 'paused', detail = excluded.detail, head_at = null, head_id = null;
+    perform jobs.make_lanes(pause.job, array[pause.tenant_id]);
+    update jobs.lanes l
+    set paused = true, awake = false, wake_at = null, reason = 'paused', detail = 'this lane is paused', head_at = null, head_id = null
+    where l.tenant_id = pause.tenant_id and l.job = pause.job;
   end if;
   perform private.audit(pause.tenant_id, 'job.paused', jsonb_build_object('job', pause.job, 'tenant_id', pause.tenant_id));
 end

@@ -292,7 +292,7 @@ export async function takeOutGuards(sql: Sql): Promise<void> {
 export async function takeOutClaimLock(sql: Sql): Promise<void> {
   await sql`
     create or replace function jobs.claim_lock(p_job text) returns void
-    language sql set search_path = '' as $$ select $$`;
+    language plpgsql set search_path = '' as $$ begin end $$`;
 }
 
 /** Changes the text of a function in place, wherever the old text occurs in it; it must be there. */

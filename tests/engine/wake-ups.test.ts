@@ -84,7 +84,7 @@ type Beginning = (typeof beginnings)[number];
 async function begin(at: Scene, tenant: string, beginning: Beginning): Promise<void> {
   await at.sql`delete from jobs.batches where job = ${at.job}`;
   await at.sql`delete from jobs.items where job = ${at.job}`;
-  await at.sql`delete from jobs.lanes where job = ${at.job}`;
+  await at.sql`delete from jobs.lane_keys where job = ${at.job}`;
   if (beginning === 'no lane') return;
   await enqueue(at.sql, at.job, [fresh(tenant)]);
   if (beginning === 'due') return;

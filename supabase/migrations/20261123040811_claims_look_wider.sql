@@ -1,15 +1,64 @@
 -- claims look wider: written by `npm run db:diff` from sql/.
+-- By hand: the tables of the engine are short, and a migration is one transaction with a lock_timeout: it comes whole or not at all.
+-- squawk-ignore-file require-concurrent-index-creation, constraint-missing-not-valid, adding-foreign-key-constraint, adding-serial-primary-key-field, adding-field-with-default
 set local lock_timeout = '5s';
 set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
 
+alter table "jobs"."lanes"
+  drop constraint "lanes_pkey";
+
+drop function "jobs"."batch_answer"(jobs.definitions, jobs.batches, json);
+
+drop function "jobs"."claim_lock"(text);
+
 drop function "jobs"."guard_of"(uuid);
 
 drop function "jobs"."guards_of"(text);
 
+create table "jobs"."lane_keys" (
+  "tenant_id" uuid not null,
+  "job" text not null,
+  constraint "lane_keys_pkey" primary key (tenant_id, job)
+);
+
+alter table "jobs"."lane_keys"
+  enable row level security;
+
 alter table "jobs"."clocks"
   add column "width" integer not null default 1;
+
+alter table "jobs"."lanes"
+  add column "written_at" timestamp with time zone not null default clock_timestamp();
+
+create or replace function jobs.batch_answer (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_tenants json
+)
+  returns json
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  return json_build_object(
+    'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
+    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants);
+end
+$function$;
+
+create or replace function jobs.claim_lock (
+  p_job text
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('onecron claim ' || p_job, 0));
+end
+$function$;
 
 create or replace function jobs.guard_class (
   p_job text
@@ -26,11 +75,13 @@ create or replace function jobs.guards_of (
   p_tenant_ids uuid[]
 )
   returns integer[]
-  language sql
+  language plpgsql
   immutable
   set search_path to ''
   AS $function$
-  select array_agg(hashtext(u::text) & 255 order by n) from unnest(p_tenant_ids) with ordinality as t (u, n)
+begin
+  return array(select hashtext(u::text) & 255 from unnest(p_tenant_ids) with ordinality as t (u, n) order by n);
+end
 $function$;
 
 create or replace function jobs.how_to_sleep (
@@ -95,6 +146,29 @@ begin
     -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
     where j.reason is not null or n.run_at is null or n.run_at > p_now
   ) s;
+end
+$function$;
+
+create or replace function jobs.make_lanes (
+  p_job text,
+  p_tenant_ids uuid[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+begin
+  with made as (
+    insert into jobs.lane_keys (tenant_id, job)
+    select u.tenant_id, p_job
+    from (select distinct t as tenant_id from unnest(p_tenant_ids) t) u
+    where not exists (select from jobs.lane_keys k where k.tenant_id = u.tenant_id and k.job = p_job)
+    order by u.tenant_id
+    on conflict do nothing
+    returning tenant_id
+  )
+  insert into jobs.lanes (tenant_id, job, reason) select made.tenant_id, p_job, 'idle' from made;
 end
 $function$;
 
@@ -256,6 +330,35 @@ begin
     where r.tenant_id = jobs.everyone_id() and r.provider = v_definition.provider and l.provider = r.provider and l.rate_per_minute is not null;
   end if;
   return jobs.batch_answer(v_definition, v_batch, v_tenants);
+end
+$function$;
+
+create or replace function jobs.pause (
+  job text,
+  tenant_id uuid default null::uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+begin
+  if pause.tenant_id is null then
+    update jobs.definitions d set paused = true where d.job = pause.job;
+    if not found then
+      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
+    end if;
+  else
+    if not exists (select from jobs.definitions d where d.job = pause.job) then
+      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
+    end if;
+    perform jobs.make_lanes(pause.job, array[pause.tenant_id]);
+    update jobs.lanes l
+    set paused = true, awake = false, wake_at = null, reason = 'paused', detail = 'this lane is paused', head_at = null, head_id = null
+    where l.tenant_id = pause.tenant_id and l.job = pause.job;
+  end if;
+  perform private.audit(pause.tenant_id, 'job.paused', jsonb_build_object('job', pause.job, 'tenant_id', pause.tenant_id));
 end
 $function$;
 
@@ -436,8 +539,8 @@ begin
     ) s on s.tenant_id = u.tenant_id;
   end if;
   update jobs.lanes l
-  set (vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
-    select l.vtime + coalesce(v_costs[u.n], 0),
+  set (written_at, vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
+    select p_now, l.vtime + coalesce(v_costs[u.n], 0),
       -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
       case when not v_empty[u.n] then v_to_ats[u.n] end, case when not v_empty[u.n] then v_to_ids[u.n] end, v_since[u.n],
       v_reasons[u.n] is null, v_reasons[u.n], v_details[u.n], v_wake_ats[u.n]
@@ -616,12 +719,159 @@ begin
 end
 $function$;
 
+create or replace function jobs.wake_due_lanes (
+  p_definition jobs.definitions,
+  p_vtime double precision,
+  p_due_from timestamp with time zone,
+  p_now timestamp with time zone,
+  p_limit integer default 500
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_places tid[] := array(
+    select l.ctid
+    from jobs.lanes l
+    where l.job = (p_definition).job and l.wake_at <= p_now and l.wake_at >= p_due_from
+    order by l.wake_at
+    limit p_limit
+    for no key update skip locked
+  );
+begin
+  if cardinality(v_places) = 0 then
+    return 0;
+  end if;
+  update jobs.lanes l
+  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null, written_at = p_now,
+    vtime = greatest(l.vtime, p_vtime),
+    not_before = case
+      when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
+        select p.cadence_seconds from public.tenants t join public.plans p on p.plan_id = t.plan_id where t.id = l.tenant_id), 0))
+      else l.not_before end
+  -- The rows are locked, so they are where they were. By nothing else: an index would lead over all that was left behind.
+  where l.ctid = any (v_places);
+  return cardinality(v_places);
+end
+$function$;
+
+create or replace function jobs.wake_lanes (
+  p_job text,
+  p_tenant_ids uuid[],
+  p_run_ats timestamp with time zone[],
+  p_reason text default 'waiting'::text
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_places tid[];
+  v_run_ats timestamptz[];
+  v_due_ats timestamptz[];
+begin
+  -- In a snapshot older than the guard the lane may look awake although it sleeps. Locking the row makes that an error
+  -- (40001, the caller retries) instead of a lost wake-up. Read committed sees the newest row and needs no lock.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from jobs.lanes l where l.job = p_job and l.tenant_id = any (p_tenant_ids) order by l.tenant_id for share;
+  end if;
+
+  perform jobs.make_lanes(p_job, p_tenant_ids);
+  -- Looked up one by one, whatever the planner believes: all lanes of the job are many.
+  select array_agg(asleep.place), array_agg(w.run_at), array_agg(w.due_at)
+  into v_places, v_run_ats, v_due_ats
+  from (
+    -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
+    select u.tenant_id, min(u.run_at) as run_at, greatest(min(u.run_at), clock_timestamp()) as due_at
+    from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
+    group by u.tenant_id
+    order by u.tenant_id
+    offset 0
+  ) w
+  cross join lateral (
+    select x.ctid as place
+    from jobs.lanes x
+    where x.job = p_job and x.tenant_id = w.tenant_id and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
+      and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before))
+    for no key update
+  ) asleep;
+  update jobs.lanes l
+  set wake_at = greatest(asleep.due_at, l.not_before),
+    reason = case
+      when l.not_before > asleep.due_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end
+      when asleep.run_at > now() then p_reason
+      else 'waiting' end,
+    detail = case when l.reason = 'rate limit' and l.not_before > asleep.due_at then l.detail end
+  from unnest(v_places, v_run_ats, v_due_ats) as asleep (place, run_at, due_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = asleep.place;
+end
+$function$;
+
+create or replace function private.forget_tenant()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+begin
+  delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null;
+  delete from jobs.lane_keys l where l.tenant_id = old.id;
+  delete from jobs.dead_items d where d.tenant_id = old.id;
+  delete from jobs.breakers b where b.tenant_id = old.id;
+  delete from jobs.rates r where r.tenant_id = old.id;
+  return null;
+end
+$function$;
+
+-- By hand: the lanes that are there already.
+insert into jobs.lane_keys (tenant_id, job) select l.tenant_id, l.job from jobs.lanes l;
+
+alter table "jobs"."lanes"
+  add constraint "lanes_key_fkey" foreign key (tenant_id, job) references jobs.lane_keys(tenant_id, job)
+    on delete cascade;
+
+alter table "jobs"."lanes"
+  add constraint "lanes_pkey" primary key (tenant_id, job, written_at);
+
+create index lanes_job_tenant_id_idx on jobs.lanes using btree (job, tenant_id)
+  where (not awake);
+
 comment on column "jobs"."clocks"."width" is 'How widely the first round of a claim looks, by how many lanes the last batch came from.';
+
+comment on column "jobs"."lanes"."written_at" is 'When a claim last wrote it. In the primary key, so that the key of each version is new: otherwise each write would be compared with all versions that an old snapshot keeps.';
+
+comment on function "jobs"."batch_answer"(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';
+
+comment on function "jobs"."claim_lock"(text) is 'One claimer per job at a time. Taken in a statement of its own, before the one that reads: that makes caps exact.';
 
 comment on function "jobs"."guard_class"(text) is 'The class of the advisory locks that are the guards of this job.';
 
 comment on function "jobs"."guards_of"(uuid[]) is 'Which of the 256 guards of a job protects the lane of each of these tenants, in their order.';
 
+comment on function "jobs"."make_lanes"(text, uuid[]) is 'Makes the lanes of these tenants that are not there yet. They sleep, and know of no work.';
+
+comment on table "jobs"."lane_keys" is 'One row for each lane there is; it makes lanes unique.';
+
+revoke all on function "jobs"."batch_answer"(jobs.definitions, jobs.batches, json) from public;
+
+revoke all on function "jobs"."claim_lock"(text) from public;
+
 revoke all on function "jobs"."guard_class"(text) from public;
 
 revoke all on function "jobs"."guards_of"(uuid[]) from public;
+
+revoke all on function "jobs"."make_lanes"(text, uuid[]) from public;
+
+grant select on table "jobs"."lane_keys" to "service_role";
