@@ -246,7 +246,12 @@ begin
   )
   select array_agg(w.id) into v_awake from waiting w;
   if v_awake is not null then
-    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
+    -- Where the person is asked about from time to time, that is done now.
+    update jobs.items i set run_at = now(), waiting_for = null
+    where i.tenant_id = p_tenant_id and i.job = 'verify-social-tasks' and i.dedupe_key = any (array(select 'asked/' || w from unnest(v_awake) w))
+      and i.batch_id is null and i.run_at > now();
+    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now(),
+      array(select 'asked/' || w from unnest(v_awake) w));
   end if;
 end
 $$;

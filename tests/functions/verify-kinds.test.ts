@@ -356,6 +356,22 @@ describe('a follow', () => {
     expect(verdicts((await run([follow(1, '602')])).outcomes)).toEqual(['verified']);
   });
 
+  test('by somebody who was asked to write is asked about again, also where no webhook tells of the message', async () => {
+    await world({ people: [{ igsid: '604', username: 'asked' }] });
+    const asked = (itemId: number, changes: Record<string, unknown> = {}) =>
+      follow(itemId, '604', { asked: true, ...changes });
+    const waiting = await run([asked(1), asked(2, late())]);
+    expect(waiting.outcomes).toMatchObject([
+      { outcome: 'snooze', seconds: 900, reason: 'waiting for the person' },
+      { outcome: 'done', result: { verdict: 'needs_user_action' } },
+    ]);
+    await world({ messages: [{ from: '604', to: pizza.ig_user_id, text: 'hello' }] });
+    const written = await run([asked(1), asked(2, late())]);
+    expect(verdicts(written.outcomes)).toEqual(['acted', 'failed']);
+    await world({ people: [{ igsid: '604', username: 'asked', follows: [pizza.ig_user_id] }] });
+    expect(verdicts((await run([asked(1)])).outcomes)).toEqual(['verified']);
+  });
+
   test('by somebody who blocked the account, or is not known to Meta, is unknown, never failed', async () => {
     const { outcomes } = await run([follow(1, '603', late()), follow(2, '999', late()), follow(3, '603')]);
     expect(verdicts(outcomes)).toEqual(['unknown', 'unknown', 'snooze']);
