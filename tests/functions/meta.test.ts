@@ -135,6 +135,7 @@ describe('Meta: answers', () => {
       kind: 'ok',
       value: {
         after: null,
+        isCut: false,
         comments: [
           {
             id: '1',
@@ -163,6 +164,18 @@ describe('Meta: answers', () => {
         ],
       },
     });
+  });
+
+  test('answers that go on elsewhere are told of', async () => {
+    const paging = { cursors: { after: 'x' }, next: 'https://graph.example.com/2/replies?after=x' };
+    const replies = { data: [{ id: '2', text: 'me too' }], paging };
+    const { page } = metaOver(() => json(200, { data: [{ id: '1', text: 'a', replies }] }));
+    expect(await page()).toMatchObject({ value: { isCut: true, after: null } });
+    const { next: _next, ...ended } = paging;
+    const whole = metaOver(() =>
+      json(200, { data: [{ id: '1', text: 'a', replies: { ...replies, paging: ended } }] }),
+    );
+    expect(await whole.page()).toMatchObject({ value: { isCut: false } });
   });
 
   test('a Page comment without an author is kept', async () => {

@@ -139,9 +139,19 @@ describe('checking a token', () => {
     ['a broken connection', () => Promise.reject(connectionReset()), 'retry'],
     ['a missing permission', () => graph(10), 'credentialBroken'],
     ['a role that was lost', () => graph(190, 492), 'credentialBroken'],
+    ['a missing or wrong secret of the app', () => graph(100), 'credentialBroken'],
+    ['a person’s token in place of the Page’s', () => graph(1705), 'credentialBroken'],
     ['a code of tomorrow', () => graph(999_999), 'refused'],
   ])('%s has its class', async (_name, answer, kind) => {
     expect((await check(answer, pageOnly)).outcome).toMatchObject({ kind });
+  });
+
+  test('a WhatsApp token that may not read its number may still send', async () => {
+    const refusal = json(400, {
+      error: { message: 'Unsupported get request.', code: 100, error_subcode: 33 },
+    });
+    const { outcome } = await check(() => refusal, whatsappCredential);
+    expect(outcome).toMatchObject({ kind: 'refused' });
   });
 
   test('a credential that is incomplete is broken without a call', async () => {

@@ -36,7 +36,7 @@ const comment = (id: string, changes: Partial<Comment> = {}): Comment => ({
 });
 const page = (comments: Comment[], after: string | null = null): ProviderOutcome<CommentPage> => ({
   kind: 'ok',
-  value: { comments, after },
+  value: { comments, after, isCut: false },
 });
 
 type Request = { postId: string; after: string | null; credential: Credential };
@@ -264,6 +264,18 @@ describe('the three answers', () => {
     expect(outcomes).toMatchObject([{ result: { verdict: 'unknown' } }, { result: { verdict: 'failed' } }]);
   });
 
+  test('answers that Meta does not list with their comment leave a claim unknown, and a proof is one', async () => {
+    const cutPage: ProviderOutcome<CommentPage> = {
+      kind: 'ok',
+      value: { comments: [comment('1', { text: 'CODE-2A' })], after: null, isCut: true },
+    };
+    const { outcomes } = await verify(() => cutPage, [claim(1, late), claim(2, late)]);
+    expect(outcomes).toMatchObject([
+      { item_id: 2, result: { verdict: 'verified' } },
+      { item_id: 1, result: { verdict: 'unknown', reason: expect.stringContaining('more answers') } },
+    ]);
+  });
+
   test('no comments at all on a Page post prove absence only to the Page’s own token', async () => {
     const items = [claim(1, { kind: 'facebook_comment', post_id: '77_88', ...late })];
     const verdict = async (whoAmI: ProviderOutcome<{ id: string }>) =>
@@ -375,7 +387,11 @@ describe('reading', () => {
   test('near the limit the reading is used, and then the lane sleeps', async () => {
     const hint = { seconds: 600, reason: 'Meta reports 97 %' };
     const { requests, outcomes } = await verify(
-      () => ({ kind: 'ok', value: { comments: [comment('1', { text: 'CODE-1A' })], after: null }, hint }),
+      () => ({
+        kind: 'ok',
+        value: { comments: [comment('1', { text: 'CODE-1A' })], after: null, isCut: false },
+        hint,
+      }),
       [claim(1), claim(2), claim(3, late), claim(4, { post_id: 'p2' })],
     );
     expect(requests).toHaveLength(1);
@@ -390,7 +406,7 @@ describe('reading', () => {
   test('near the limit no further page is read, and absence is not claimed', async () => {
     const hint = { seconds: 600, reason: 'Meta reports 97 %' };
     const { requests, outcomes } = await verify(
-      () => ({ kind: 'ok', value: { comments: [comment('1')], after: 'more' }, hint }),
+      () => ({ kind: 'ok', value: { comments: [comment('1')], after: 'more', isCut: false }, hint }),
       [claim(1, late)],
     );
     expect(requests).toHaveLength(1);

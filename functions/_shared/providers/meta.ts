@@ -31,6 +31,8 @@ export interface CommentPage {
   comments: Comment[];
   /** Cursor of the next page; null on the last one. */
   after: string | null;
+  /** Whether some comment has more answers than are listed here. */
+  isCut: boolean;
 }
 
 export type Surface = 'instagram' | 'facebook';
@@ -150,7 +152,9 @@ const paging = z.object({
 });
 const instagramPage = z.object({
   data: z.array(
-    instagramComment.extend({ replies: z.object({ data: z.array(instagramComment) }).nullish() }),
+    instagramComment.extend({
+      replies: z.object({ data: z.array(instagramComment), paging: paging.nullish() }).nullish(),
+    }),
   ),
   paging: paging.nullish(),
 });
@@ -213,7 +217,8 @@ function parsePage(surface: Surface, text: string): CommentPage | null {
       toComment(comment, false),
       ...(comment.replies?.data ?? []).map((reply) => toComment(reply, true)),
     ]);
-    return { comments, ...next };
+    const isCut = page.data.data.some(({ replies }) => typeof replies?.paging?.next === 'string');
+    return { comments, isCut, ...next };
   }
   const page = facebookPage.safeParse(body);
   const next = page.success ? nextOf(page.data) : null;
@@ -226,7 +231,7 @@ function parsePage(surface: Surface, text: string): CommentPage | null {
     username: null,
     nested: false,
   }));
-  return { comments, ...next };
+  return { comments, isCut: false, ...next };
 }
 
 function toMedia(media: z.infer<typeof mediaSchema>): Media {

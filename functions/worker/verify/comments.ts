@@ -7,6 +7,7 @@ import {
   allAre,
   type Claim,
   type Evidence,
+  type Finding,
   findingOf,
   groupBy,
   isFromBefore,
@@ -111,6 +112,7 @@ async function readPost(
   let after: string | null = null;
   let hint: ThrottleHint | undefined;
   const withheld = { id: false, username: false, both: false };
+  let isCut = false;
   let count = 0;
 
   /** Why the reading ended before its end; null: it did not. */
@@ -126,6 +128,7 @@ async function readPost(
     }
     hint = outcome.hint ?? hint;
     const { comments } = outcome.value;
+    isCut ||= outcome.value.isCut;
     newest ??= comments.find((comment) => !comment.nested) ?? null;
     const found: { claim: Claim; comment: Comment }[] = [];
     for (const comment of comments) {
@@ -180,13 +183,17 @@ async function readPost(
     }
   }
   const nameless = 'some comments came without an author, so this person’s can’t be ruled out';
+  const unlisted = 'a comment has more answers than Meta lists with it, so this person’s can’t be ruled out';
   const findings = new Map(
-    Array.from(open, (claim) => [
-      claim,
-      cannotTell(surface, claim, withheld)
-        ? ({ kind: 'unknown', reason: nameless } as const)
-        : ({ kind: 'absent', reason: 'not_found' } as const),
-    ]),
+    Array.from(open, (claim): [Claim, Finding] => {
+      if (isCut) return [claim, { kind: 'unknown', reason: unlisted }];
+      return [
+        claim,
+        cannotTell(surface, claim, withheld)
+          ? { kind: 'unknown', reason: nameless }
+          : { kind: 'absent', reason: 'not_found' },
+      ];
+    }),
   );
   return { findings, hint };
 
