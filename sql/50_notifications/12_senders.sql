@@ -20,6 +20,7 @@ comment on function private.wa_key(text) is
   'A phone number or wa_id as it is compared: WhatsApp drops or adds a digit in Brazil, Mexico and Argentina.';
 
 create index participants_tenant_id_wa_key_idx on public.participants (tenant_id, (private.wa_key(phone)));
+create index participants_wa_key_idx on public.participants ((private.wa_key(phone))) where whatsapp_opt_in_at is not null;
 create index notification_outbox_platform_wa_key_idx on public.notification_outbox ((private.wa_key(recipient)))
   where credential_source = 'platform' and channel = 'whatsapp';
 
