@@ -11,6 +11,8 @@ declare
   v_unofficial boolean := coalesce(private.setting('unofficial_gateways'), 'on') <> 'off';
   -- A setting that is no number must not stop all messages.
   v_per_second integer := greatest(1, coalesce(substring(private.setting('whatsapp_messages_per_second') from '^[0-9]{1,6}$')::integer, 80));
+  -- What runs on somebody's phone is banned for what a phone does not do.
+  v_gateway_per_second integer := greatest(1, coalesce(substring(private.setting('gateway_messages_per_second') from '^[0-9]{1,6}$')::integer, 4));
 begin
   return query
   with message as (
@@ -20,7 +22,8 @@ begin
       k.kind as gateway, case when k.tenant_id is null then jobs.platform_id() else m.tenant_id end as sender_id,
       private.wa_key(m.recipient) as wa_key, w.pause_reason,
       coalesce(own.stop_reason, via.stop_reason) as stop_reason, coalesce(via.free_at, '-infinity') as free_at,
-      least(case when k.tenant_id is not null then s.messages_per_second end, v_per_second) as per_second
+      least(case when k.tenant_id is not null then s.messages_per_second end,
+        case when k.kind in ('waapi', 'gateway') then least(v_per_second, v_gateway_per_second) else v_per_second end) as per_second
     from unnest(p_tenant_ids, p_item_ids, p_subject_ids) as u (tenant_id, item_id, subject_id)
     left join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.subject_id
     left join public.tenants t on t.id = m.tenant_id
