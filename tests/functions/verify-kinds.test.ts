@@ -181,6 +181,15 @@ describe('a photo tag', () => {
     expect(verdicts(outcomes)).toEqual(['verified']);
   });
 
+  test('of a person whose name has changed since the link is found before a no is said', async () => {
+    await world({ messages: [{ from: '500', to: pizza.ig_user_id, text: 'hi' }] });
+    const { outcomes } = await run([
+      tag(1, by('500', 'jane.before')),
+      tag(2, { ...by('500', 'jane.before'), ...late() }),
+    ]);
+    expect(verdicts(outcomes)).toEqual(['snooze', 'verified']);
+  });
+
   test('of somebody without any name is unknown, never failed', async () => {
     const { outcomes } = await run([tag(1, late()), tag(2, { ...by('501'), ...late() })]);
     expect(outcomes).toMatchObject([
