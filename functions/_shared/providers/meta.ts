@@ -167,7 +167,7 @@ const mentionSchema = z.object({
   mentioned_comment: mediaSchema.extend({ text: z.string().nullish() }).nullish(),
 });
 const profileSchema = z.object({
-  id: idText,
+  id: idText.nullish(),
   username: z.string().nullish(),
   is_user_follow_business: z.boolean().nullish(),
 });
@@ -245,18 +245,22 @@ function parseTags(text: string): TagPage | null {
   return { media: page.data.data.map(toMedia), after };
 }
 
-function parseMention(text: string): Mention | null {
+/** Null also for an answer about something else than what was asked for. */
+function parseMention(text: string, asked: string): Mention | null {
   const parsed = mentionSchema.safeParse(parseJson(text));
   if (!parsed.success) return null;
   const { mentioned_comment: comment, mentioned_media: media } = parsed.data;
+  if ((comment ?? media)?.id !== asked) return null;
   if (comment) return { ...toMedia(comment), text: comment.text ?? '' };
   return media ? { ...toMedia(media), text: media.caption ?? '' } : null;
 }
 
-function parseProfile(text: string): Profile | null {
+/** Null also for an answer about somebody else than who was asked about. */
+function parseProfile(text: string, asked: string): Profile | null {
   const parsed = profileSchema.safeParse(parseJson(text));
   if (!parsed.success) return null;
-  const { username, is_user_follow_business: follows } = parsed.data;
+  const { id, username, is_user_follow_business: follows } = parsed.data;
+  if (id != null && id !== asked) return null;
   return { consent: true, username: username ?? null, follows: follows ?? null };
 }
 
@@ -471,17 +475,18 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
           commentId === null
             ? `mentioned_media.media_id(${mediaId}){id,username,timestamp,caption}`
             : `mentioned_comment.comment_id(${commentId}){id,username,timestamp,text}`;
-        return { path: accountId, query: { fields }, optional: true, parse: parseMention };
+        const parse = (text: string) => parseMention(text, commentId ?? mediaId);
+        return { path: accountId, query: { fields }, optional: true, parse };
       });
       return await many(credential, reads, nowMs);
     },
     async profiles(credential, { ids, nowMs }) {
       const asAnswer = (text: string): Profile | null => (isConsentMissing(text) ? { consent: false } : null);
-      const reads = ids.map((id): Read<Profile> | Failure =>
-        isMetaId(id)
-          ? { path: id, query: { fields: profileFields }, optional: true, parse: parseProfile, asAnswer }
-          : notAnId('The person’s id'),
-      );
+      const reads = ids.map((id): Read<Profile> | Failure => {
+        if (!isMetaId(id)) return notAnId('The person’s id');
+        const parse = (text: string) => parseProfile(text, id);
+        return { path: id, query: { fields: profileFields }, optional: true, parse, asAnswer };
+      });
       return await many(credential, reads, nowMs);
     },
     async reactionPage(credential, { postId, after, nowMs }) {
