@@ -143,11 +143,13 @@ as $$
     when p_code in (132000, 132001, 132005, 132007, 132012, 132015, 132016) then 'pause template'
     -- The account as a whole: locked, blocked for a policy, unpaid.
     when p_code in (368, 131031, 131042) then 'stop number'
-    when p_code = 131048 then 'stop tenant' end
+    when p_code = 131048 then 'stop tenant'
+    -- What the worker tries again when it is the answer.
+    when p_code in (1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057, 133004) then 'again' end
 $$;
 
 comment on function private.code_effect(integer) is
-  'What a WhatsApp code means beyond the one message: template (the window is closed), later, no marketing, pause template, stop number, stop tenant; null: nothing.';
+  'What a WhatsApp code means beyond the one message: template (the window is closed), later, again, no marketing, pause template, stop number, stop tenant; null: nothing.';
 
 -- Acts on the codes of messages that were just marked as failed: [tenant, message, code, in words].
 create function private.act_on_failures(p_tenant_ids uuid[], p_ids uuid[], p_codes integer[], p_reasons text[])
@@ -217,7 +219,7 @@ begin
     select private.code_effect(u.code) as effect, array_agg(m.tenant_id) as tenant_ids, array_agg(m.id) as ids, min(u.reason) as reason
     from unnest(p_tenant_ids, p_ids, p_codes, p_reasons) as u (tenant_id, id, code, reason)
     join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
-    where (private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3)
+    where (private.code_effect(u.code) in ('later', 'again', 'stop number', 'stop tenant') and m.resends < 3)
       or (private.code_effect(u.code) = 'template' and m.resends = 0 and m.payload ->> 'template' is not null)
     group by 1
     order by 1
@@ -242,7 +244,7 @@ end
 $$;
 
 comment on function private.act_on_failures(uuid[], uuid[], integer[], text[]) is
-  'What WhatsApp''s codes mean: later (131049), no marketing (131050), template paused, sending stopped with an alert. Messages are marked as failed already.';
+  'What WhatsApp''s codes mean: later (131049), again (131000 and the like, as a report), no marketing (131050), template paused, sending stopped with an alert. Messages are marked as failed already.';
 
 create function private.apply_messages(p_ended jobs.ended[])
 returns void
@@ -295,12 +297,13 @@ begin
     where m.tenant_id = j.tenant_id and m.id = j.subject_id
       -- Consent that was withdrawn while the message was on its way: it was sent all the same, and the record says so.
       and (m.status = 'queued' or (m.status = 'no_consent' and j.final in ('sent', 'unknown')))
-    returning m.tenant_id, m.id, m.status, m.error_code, m.reason
+    returning m.tenant_id, m.id, m.status, m.error_code, m.reason, j.outcome
   )
+  -- What was tried again until its attempts were used up is over.
   select array_agg(c.tenant_id), array_agg(c.id), array_agg(c.error_code), array_agg(c.reason)
   into v_tenant_ids, v_ids, v_codes, v_reasons
   from changed c
-  where c.status = 'failed' and c.error_code is not null;
+  where c.status = 'failed' and c.error_code is not null and (c.outcome <> 'dead' or private.code_effect(c.error_code) is distinct from 'again');
 
   -- From the answer on it counts: the next one to this person comes 6 seconds later.
   update private.conversations c
