@@ -306,7 +306,8 @@ returns boolean
 language sql immutable
 set search_path = ''
 as $$
-  select w.word in ('stop', 'stopp', 'stop all', 'stopall', 'unsubscribe', 'cancel', 'end', 'quit', 'opt out', 'optout', 'no more messages',
+  select w.word in ('stop', 'stopp', 'stop all', 'stopall', 'unsubscribe', 'cancel', 'end', 'quit', 'opt out', 'opt-out', 'optout', 'revoke', 'no more messages',
+    'stop promotions', 'stop promotion', 'stop marketing', 'stop messages', 'stop sending', 'stop it', 'stop please', 'please stop',
     'abmelden', 'abbestellen', 'ende', 'aufhören', 'baja', 'alto', 'parar', 'pare', 'cancelar', 'detener', 'no más', 'sair', 'remover',
     'basta', 'annulla', 'disiscrivi', 'disiscrivimi', 'cancellami', 'fermare', 'arret', 'arrêt', 'arreter', 'arrêter', 'désabonner',
     'desabonner', 'désinscrire', 'stopper', 'afmelden', 'uitschrijven', 'opzeggen', 'avsluta', 'avregistrera', 'afmeld', 'avmeld', 'lopeta',

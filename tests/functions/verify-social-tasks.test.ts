@@ -173,6 +173,15 @@ describe('what counts as a match', () => {
     const { outcomes } = await verify(() => page([own]), [claim(1, late)]);
     expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
   });
+
+  test('a Page is known by its post, also with a credential that does not name it', async () => {
+    const answer = comment('1', { text: 'Thanks for CODE-1A!', authorId: '77', username: null });
+    const ofPage = claim(1, { kind: 'facebook_comment', post_id: '77_88', ...late });
+    const { outcomes } = await verify(() => page([answer]), [ofPage]);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
+    const visitor = await verify(() => page([{ ...answer, authorId: '78' }]), [ofPage]);
+    expect(visitor.outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+  });
 });
 
 describe('the three answers', () => {

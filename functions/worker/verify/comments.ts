@@ -101,7 +101,9 @@ async function readPost(
   const authors = new Map(claims.map((claim) => [claim, authorsOf(surface, claim)]));
   const open = new Set(claims);
   const oldest = wholeSecond(Math.min(...claims.map((claim) => claim.sinceMs)));
-  const own = [credential.account.ig_user_id, credential.account.page_id].map(String);
+  // The Page's id stands before its post's, so that it is known with the platform's credential, too.
+  const owner = surface === 'facebook' ? postId.split('_')[0] : null;
+  const own = [credential.account.ig_user_id, credential.account.page_id, owner].map(String);
   const mark = markOf(claims);
   // The mark makes looking cheap. Only a reading of our own, down to where the claims begin, may say no.
   const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);

@@ -1,6 +1,6 @@
 -- What people write to a number: the window of 24 hours, STOP in many languages, at once and in all campaigns.
 begin;
-select plan(59);
+select plan(62);
 select tests.two_tenants();
 select tests.participant('pizza', 'second');
 update public.participants set phone = '+5215512345678', whatsapp_opt_in_at = now() - interval '1 hour' where id = tests.id('pizza/second');
@@ -22,7 +22,7 @@ select is((select count(*) from private.conversations where tenant_id = tests.id
 select ok(pg_temp.agrees('pizza/pizza participant'), 'words that are no STOP change no consent');
 
 -- STOP
-select is(private.is_stop_word(w), true, format('"%s" ends messages', w)) from unnest(array['STOP', 'Stop!', ' stop. ', 'Unsubscribe', 'ABMELDEN', 'Baja', '¡BASTA!', 'Arrêt', 'parar', 'Sair', 'afmelden', 'СТОП', 'توقف', '停止', 'stop  all', '"stop"']) w;
+select is(private.is_stop_word(w), true, format('"%s" ends messages', w)) from unnest(array['STOP', 'Stop!', ' stop. ', 'Unsubscribe', 'ABMELDEN', 'Baja', '¡BASTA!', 'Arrêt', 'parar', 'Sair', 'afmelden', 'СТОП', 'توقف', '停止', 'stop  all', '"stop"', 'Stop promotions', 'OPT-OUT', 'Please stop!']) w;
 select is(private.is_stop_word(w), false, format('"%s" does not', w)) from unnest(array['don''t stop', 'stop by tomorrow?', 'bus stop', 'yes', '', '!', 'I want to cancel my order']) w;
 select is(private.is_stop_word(null), null, 'no text is no word');
 select is(pg_temp.writes('stop') ->> 'stopped', '1', 'STOP ends the consent');
