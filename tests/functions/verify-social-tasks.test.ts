@@ -365,6 +365,43 @@ describe('reading', () => {
     expect(requests).toHaveLength(2);
   });
 
+  test('a limit of the platform’s app stops all who lean on it, for a while, and nobody else', async () => {
+    const limit = 'Meta 4: the app’s call limit is reached';
+    const { job, requests } = meta(() => ({ kind: 'throttled', seconds: 600, error: limit }));
+    const platform: Credential = { ...metaCredential, credential_id: null, source: 'platform' };
+    const run = async (credential: Credential, laterSeconds: number) => {
+      const context = jobContext({ now: () => new Date(nowMs + laterSeconds * 1000) });
+      const follow = claim(2, { kind: 'instagram_follow', post_id: null });
+      await job(work([claim(1), follow], credential), context);
+      const before = requests.length;
+      return { before, outcomes: context.outcomes.toSorted((a, b) => a.item_id - b.item_id) };
+    };
+    const first = await run(platform, 0);
+    expect(first).toMatchObject({ before: 1, outcomes: [{ outcome: 'throttled', seconds: 600 }, {}] });
+    // Another tenant, the same app: nobody is asked, and what takes no call goes on.
+    expect(await run(platform, 60)).toMatchObject({
+      before: 1,
+      outcomes: [
+        { outcome: 'throttled', seconds: 240, error: limit },
+        { outcome: 'done', result: { verdict: 'needs_user_action' } },
+      ],
+    });
+    expect((await run(metaCredential, 60)).before).toBe(2);
+    expect((await run(platform, 301)).before).toBe(3);
+  });
+
+  test('a limit of one account stops no other tenant of the platform’s credential', async () => {
+    const { job, requests } = meta(() => ({
+      kind: 'throttled',
+      seconds: 600,
+      error: 'Meta 80002: too many',
+    }));
+    const platform: Credential = { ...metaCredential, credential_id: null, source: 'platform' };
+    await job(work([claim(1)], platform), jobContext());
+    await job(work([claim(1)], platform), jobContext());
+    expect(requests).toHaveLength(2);
+  });
+
   test('a throttled or broken credential is not used for the tenant’s other posts', async () => {
     for (const kind of ['throttled', 'credentialBroken'] as const) {
       const { requests, outcomes } = await verify(

@@ -167,6 +167,8 @@ export interface Step {
   /** What is read, for the log: an id, never a text. */
   about: string;
   claims: readonly Claim[];
+  /** Nobody is asked: no limit stops it. */
+  isSilent?: true;
   /** Null: the lease is lost, and nothing more may be said. */
   run(): Promise<StepEnd | null>;
 }
