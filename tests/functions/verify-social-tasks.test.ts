@@ -558,10 +558,49 @@ describe('what was read before', () => {
     expect(outcomesWhenTold).toEqual([0]);
   });
 
-  test('nothing is told when every comment that was read has proven a claim', async () => {
-    const one = comment('1', { text: 'CODE-1A' });
-    expect((await readings(() => page([one]), [claim(1), claim(2)])).told).toEqual([]);
-    expect((await readings(() => page([one, comment('2')]), [claim(1), claim(2)])).told).toHaveLength(1);
+  test('nothing is told when every comment that was read has proven a claim by its author alone', async () => {
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const known = claim(1, { author });
+    expect((await readings(() => page([comment('1')]), [known, claim(2)])).told).toEqual([]);
+    const two = () => page([comment('1'), comment('2')]);
+    expect((await readings(two, [known, claim(2)])).told).toHaveLength(1);
+  });
+
+  test('a comment with a code is told even if it is the only one and proves its claim: the database links its author', async () => {
+    const code = 'OC-1A2B3C4D';
+    const one = comment('1', { text: `Hi ${code.toLowerCase()}!` });
+    const { told, outcomes } = await readings(() => page([one]), [claim(1, { code })]);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+    expect(told).toMatchObject([
+      { comments: [{ id: '1', author_id: 'a1', username: 'user1', codes: [code] }] },
+    ]);
+  });
+
+  test('all pages are told before the first outcome: of two comments with one code the older one counts', async () => {
+    const code = 'OC-1A2B3C4D';
+    const toldIds: string[] = [];
+    const outcomesWhenTold: number[] = [];
+    const context = jobContext({
+      recordComments: async (post) => {
+        toldIds.push(...post.comments.map(({ id }) => id));
+        outcomesWhenTold.push(context.outcomes.length);
+      },
+    });
+    const pages = [page([comment('2', { text: code })], 'more'), page([comment('1', { text: code })])];
+    const { job } = meta((_request, count) => pages[count - 1] ?? page([]));
+    await job(work([claim(1, { code }), claim(2)], metaCredential), context);
+    expect(toldIds).toEqual(['2', '1']);
+    expect(outcomesWhenTold).toEqual([0]);
+    expect(context.outcomes).toMatchObject([{ result: { verdict: 'verified' } }, { outcome: 'snooze' }]);
+  });
+
+  test('what was proven before the reading broke off is handed in', async () => {
+    const { outcomes } = await readings(
+      (_request, count) =>
+        count === 1 ? page([comment('1', { text: 'CODE-1A' })], 'more') : { kind: 'retry', error: 'down' },
+      [claim(1), claim(2)],
+    );
+    expect(outcomes).toMatchObject([{ item_id: 1, result: { verdict: 'verified' } }, { outcome: 'retry' }]);
   });
 
   test('the business’s own comments are not told', async () => {

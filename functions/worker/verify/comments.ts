@@ -106,6 +106,7 @@ async function readPost(
   const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);
   const seen: Seen[] = [];
   const proofs = new Set<Comment>();
+  const found: { claim: Claim; comment: Comment }[] = [];
   const cursors = new Set<string>();
   let newest: Comment | null = null;
   let after: string | null = null;
@@ -122,12 +123,12 @@ async function readPost(
     const outcome = await meta.commentPage(credential, { surface, postId, after, nowMs });
     if (outcome.kind !== 'ok') {
       await tell(false);
+      hand();
       return { findings: allAre(open, findingOf(outcome)), hint };
     }
     hint = outcome.hint ?? hint;
     const { comments } = outcome.value;
     newest ??= comments.find((comment) => !comment.nested) ?? null;
-    const found: { claim: Claim; comment: Comment }[] = [];
     for (const comment of comments) {
       count += 1;
       // The business answers with the code it read; that is no participant's comment.
@@ -158,10 +159,13 @@ async function readPost(
       if (after !== null) cursors.add(after);
     }
     const isOver = isLast || cutShort !== null;
-    // The database only listens while an item of this post is at work: it is told before the last outcome.
-    if (isOver) await tell(isComplete && passedMark);
-    context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
-    if (isOver) break;
+    // The database is told before any outcome: it only listens while an item of this post is at work, a claim that is
+    // decided links no account any more, and of two comments with the same code the first one counts, not the newest.
+    if (isOver) {
+      await tell(isComplete && passedMark);
+      hand();
+      break;
+    }
     if (context.leaseIsLost()) return null;
   }
   if (open.size === 0) return { findings: new Map(), hint };
@@ -190,19 +194,29 @@ async function readPost(
   );
   return { findings, hint };
 
-  /** Stores what was read. Not when every comment has proven a claim: evidence says all of it, and a call costs more. */
+  /** Hands in what was proven. */
+  function hand(): void {
+    context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
+  }
+
+  /**
+   * Stores what was read, and so links the accounts that sent a code. Not when every comment has proven a claim and none
+   * has a code: then evidence says all of it, and a call costs more.
+   */
   async function tell(isComplete: boolean): Promise<void> {
-    if (seen.every(({ comment }) => proofs.has(comment))) return;
+    const comments = seen.map(({ comment }) => ({
+      id: comment.id,
+      at: isoOf(comment.at),
+      author_id: comment.authorId,
+      username: comment.username,
+      codes: codesIn(comment.text),
+    }));
+    if (seen.every(({ comment }, index) => proofs.has(comment) && comments[index]?.codes.length === 0))
+      return;
     const post: PostReading = {
       surface,
       post_id: postId,
-      comments: seen.map(({ comment }) => ({
-        id: comment.id,
-        at: isoOf(comment.at),
-        author_id: comment.authorId,
-        username: comment.username,
-        codes: codesIn(comment.text),
-      })),
+      comments,
       newest: newest === null ? null : { id: newest.id, at: isoOf(newest.at) },
       complete: isComplete,
     };
