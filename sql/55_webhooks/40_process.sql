@@ -91,8 +91,8 @@ $$;
 comment on function private.process_meta(private.webhook_events, jsonb) is
   'Hands the updates of one Meta body to private.record_signals and drops what was removed; returns the counts.';
 
--- Whose claims messages to the platform's own number are about. The number says nothing, so the code has to: of those businesses that
--- have no number of their own, exactly one claim has it.
+-- Whose claims and accounts messages to the platform's own number are about. The number says nothing, so the code has to: of those
+-- businesses that have no number of their own, exactly one claim, or one participant who links an account, has it.
 create function private.claims_by_messages(p_messages jsonb)
 returns table (tenant_id uuid, messages jsonb)
 language plpgsql stable
@@ -103,17 +103,25 @@ begin
   return query
   select n.tenant_id, jsonb_agg(n.message order by n.position)
   from (
-    select min(c.tenant_id::text)::uuid as tenant_id, m.message, m.position
+    select min(o.tenant_id::text)::uuid as tenant_id, m.message, m.position
     from jsonb_array_elements(p_messages) with ordinality as m (message, position)
     cross join lateral unnest(private.codes_in(left(m.message ->> 'text', 10000))) as u (code)
     cross join lateral (
-      select x.tenant_id, x.id, x.task_id from public.completions x
-      where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
-    ) c
-    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
-    join public.tenants b on b.id = c.tenant_id
-    where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed and b.status = 'active'
-      and not exists (select from public.credentials o where o.tenant_id = c.tenant_id and o.provider = 'whatsapp')
+      select c.tenant_id
+      from (
+        select x.tenant_id, x.task_id from public.completions x
+        where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
+      ) c
+      join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+      where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed
+      union all
+      select l.tenant_id from private.link_codes l
+      where l.code = u.code and l.platform = 'whatsapp' and l.used_at is null and l.expires_at > now()
+      offset 0
+    ) o
+    join public.tenants b on b.id = o.tenant_id
+    where b.status = 'active'
+      and not exists (select from public.credentials w where w.tenant_id = o.tenant_id and w.provider = 'whatsapp')
     group by m.message, m.position
     having count(*) = 1
   ) n
@@ -123,8 +131,8 @@ end
 $$;
 
 comment on function private.claims_by_messages(jsonb) is
-  'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim, by tenant. '
-  'Tenants with a WhatsApp credential of their own are left out.';
+  'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim or one open link code, by '
+  'tenant. Tenants with a WhatsApp credential of their own are left out.';
 
 -- Messages as private.record_signals takes them.
 create function private.whatsapp_signals(p_messages jsonb)
