@@ -235,6 +235,19 @@ $$;
 
 comment on function private.process_webhook(uuid, uuid) is 'Works off one stored webhook and notes what was found; null when there is nothing left to do.';
 
+create function private.evidence_without(p_evidence jsonb, p_subject text)
+returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(e.key, e.value), '{}')
+  from jsonb_each(p_evidence) e
+  where e.key not in ('author_id', 'author_username') and (p_subject = any (string_to_array(e.value #>> '{}', ':'))) is not true
+$$;
+
+comment on function private.evidence_without(jsonb, text) is
+  'Evidence without its person: not as the author, and not in the id of a reaction or of a message without one (like `post:person`).';
+
 -- What a tenant knows of a person through Meta. The person's participation stays: it was not Meta that gave it.
 create function private.erase_person(p_tenant_id uuid, p_subject text)
 returns jsonb
@@ -259,6 +272,7 @@ begin
   where e.tenant_id = p_tenant_id and e.body is not null and strpos(e.body::text, p_subject) > 0;
   get diagnostics v_count = row_count;
   v_erased := v_erased || jsonb_build_object('webhooks', v_count);
+  delete from private.webhook_removals r where r.tenant_id = p_tenant_id and p_subject = any (string_to_array(r.external_id, ':'));
 
   if to_regclass('public.linked_accounts') is not null then
     -- By value, not by column: the id counts wherever the row has it.
@@ -284,10 +298,21 @@ begin
     v_erased := v_erased || jsonb_build_object('signals', v_count);
   end if;
   if to_regclass('private.proofs') is not null then
+    -- A mark stays in the place of the person: an account proves a task once, though nobody knows any more whose it was.
     execute $sql$
-      delete from private.proofs p
-      where p.tenant_id = $1 and (p.proof = 'author:' || $2 or p.proof = any (array(select 'name:' || u from unnest($3) u)))
-    $sql$ using p_tenant_id, p_subject, v_usernames;
+      with gone as (
+        delete from private.proofs p
+        where p.tenant_id = $1 and ($2 = any (string_to_array(p.proof, ':')) or p.proof = any (array(select 'name:' || u from unnest($3) u)))
+        returning p.tenant_id, p.task_id, p.proof, p.completion_id
+      ),
+      marked as (
+        insert into private.proofs (tenant_id, task_id, proof, completion_id)
+        select m.tenant_id, m.task_id, private.mark_of_forgotten(m.tenant_id, m.proof, $4), m.completion_id from gone m
+        on conflict do nothing
+      )
+      select count(*) from gone
+    $sql$ into v_count using p_tenant_id, p_subject, v_usernames, private.forgetting_key();
+    v_erased := v_erased || jsonb_build_object('proofs', v_count);
   end if;
   if to_regclass('public.completion_decisions') is not null then
     -- Decisions are not changed: each is replaced by one that is the same without the person.
@@ -300,12 +325,12 @@ begin
       insert into public.completion_decisions
       select r.*
       from gone, jsonb_populate_record(null::public.completion_decisions,
-        gone.row || jsonb_build_object('evidence', (gone.row -> 'evidence') - 'author_id' - 'author_username')) r
+        gone.row || jsonb_build_object('evidence', private.evidence_without(gone.row -> 'evidence', $2))) r
     $sql$ using p_tenant_id, p_subject, v_usernames;
     get diagnostics v_count = row_count;
     v_erased := v_erased || jsonb_build_object('decisions', v_count);
   end if;
-  update public.completions c set evidence = c.evidence - 'author_id' - 'author_username'
+  update public.completions c set evidence = private.evidence_without(c.evidence, p_subject)
   where c.tenant_id = p_tenant_id
     and (c.evidence ->> 'author_id' = p_subject or lower(c.evidence ->> 'author_username') = any (v_usernames));
   get diagnostics v_count = row_count;
@@ -320,7 +345,8 @@ end
 $$;
 
 comment on function private.erase_person(uuid, text) is
-  'Erases what a tenant knows of a person by Meta''s id: the linked account, signals, ids and names in evidence and profiles, bodies of webhooks. Returns counts.';
+  'Erases what a tenant knows of a person by Meta''s id: the linked account, signals, ids and names in evidence and profiles, bodies of webhooks. '
+  'What the account has proven leaves a mark. Returns counts.';
 
 create function private.process_deletion(p_tenant_id uuid, p_deletion_id uuid)
 returns jsonb
