@@ -199,10 +199,12 @@ begin
   )
   select coalesce(array_agg(participant_id), '{}') into v_linked from linked;
 
+  -- A code in a comment is there for all to copy: it is whose it came from first.
   with came as (
-    select u.code, n.surface, n.author_id, n.author_username, n.happened_at
+    select distinct on (n.surface, u.code) u.code, n.surface, n.author_id, n.author_username, n.happened_at
     from unnest(p_new) n cross join lateral unnest(n.codes) as u (code)
     where n.author_id is not null and n.surface in ('instagram', 'facebook', 'whatsapp')
+    order by n.surface, u.code, n.happened_at, n.id
   ),
   linked as (
     insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)

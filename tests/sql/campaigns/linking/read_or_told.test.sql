@@ -25,7 +25,7 @@ create function pg_temp.comments(p_slug text) returns jsonb language sql as $$
   select jsonb_agg(jsonb_build_object('id', c.id, 'author', c.author, 'code', c.code, 'at', now() - c.ago) order by c.ago)
   from (values
     -- A thief copies anna's code, later than she wrote it.
-    ('1', 'ig_thief', pg_temp.code(p_slug, 'anna', 'comment'), interval '1 minute'),
+    ('1', 'ig_a_thief', pg_temp.code(p_slug, 'anna', 'comment'), interval '1 minute'),
     ('2', 'ig_anna', pg_temp.code(p_slug, 'anna', 'comment'), interval '2 minutes'),
     ('3', 'ig_ben', pg_temp.code(p_slug, 'ben', 'comment'), interval '3 minutes'),
     -- carl has the right code under the wrong post.
@@ -69,7 +69,7 @@ select is(pg_temp.claims('gym'), 'anna comment verified ig_anna, anna follow pen
   'a claim that waited for the link goes on, and one of another post stays open');
 
 -- What the worker says of the same claims afterwards changes nothing.
-select tests.close(b, '{"outcome": "done", "result": {"verdict": "verified", "evidence": {"comment_id": "1", "author_id": "ig_thief"}}}') from pg_temp.batch;
+select tests.close(b, '{"outcome": "done", "result": {"verdict": "verified", "evidence": {"comment_id": "1", "author_id": "ig_a_thief"}}}') from pg_temp.batch;
 select is(pg_temp.claims('gym'), pg_temp.claims('pizza'), 'the verdict of the worker that read it comes too late to change it');
 select is(pg_temp.accounts('gym'), pg_temp.accounts('pizza'), 'and links nobody else');
 
