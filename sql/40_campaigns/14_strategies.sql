@@ -15,8 +15,6 @@ create table public.campaign_strategies (
   constraint statistical_basis_is_one_of_the_known check (statistical_basis in ('rate', 'follower_growth'))
 );
 
-create index campaign_strategies_follower_growth_idx on public.campaign_strategies (tenant_id) where statistical_basis = 'follower_growth';
-
 alter table public.campaign_strategies enable row level security;
 grant select on public.campaign_strategies to authenticated;
 grant update (strategy, acceptance_rate, statistical_basis) on public.campaign_strategies to authenticated;

@@ -16,8 +16,6 @@ create table public.cohorts (
   constraint statistical_basis_is_one_of_the_known check (statistical_basis in ('rate', 'follower_growth'))
 );
 
-create index cohorts_follower_growth_idx on public.cohorts (tenant_id) where statistical_basis = 'follower_growth';
-
 alter table public.cohorts enable row level security;
 grant select on public.cohorts to authenticated;
 grant insert (tenant_id, name, strategy, acceptance_rate, statistical_basis) on public.cohorts to authenticated;
