@@ -1,6 +1,6 @@
 -- Link codes at the platform's own WhatsApp number: the code alone says which participant of which tenant writes.
 begin;
-select plan(17);
+select plan(18);
 select tests.two_tenants();
 select tests.participant('pizza', p) from unnest(array['anna', 'ben']) p;
 select tests.participant('gym', 'anna');
@@ -73,6 +73,10 @@ select is(pg_temp.account('gym', 'anna'), null, 'nor one for another platform');
 update private.link_codes set platform = 'whatsapp' where code = (select code from pg_temp.again);
 select pg_temp.write('w10', code, '491705') from pg_temp.again;
 select is(pg_temp.account('gym', 'anna'), '491705', 'the right code at the right time does');
+-- Somebody else's number is no way around it.
+create table pg_temp.ben as select pg_temp.start('pizza', 'ben') ->> 'code' as code;
+select private.record_signals(tests.id('gym'), jsonb_build_array(jsonb_build_object('surface', 'whatsapp', 'kind', 'message', 'external_id', 'w11', 'author_id', '491706', 'text', code))) from pg_temp.ben;
+select is_empty($$ select from public.linked_accounts where external_id = '491706' $$, 'a business''s own number links nothing by the code of another');
 select is((select count(*) from public.linked_accounts where platform = 'whatsapp'), 2::bigint, 'and nobody else is linked by all of this');
 
 select * from finish();
