@@ -208,13 +208,14 @@ begin
   ),
   linked as (
     insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
-    select distinct on (came.surface, came.author_id) p_tenant_id, c.participant_id, came.surface, came.author_id, came.author_username, 'claim code'
+    select p_tenant_id, c.participant_id, came.surface, came.author_id, came.author_username, 'claim code'
     from came
     cross join lateral (
       select x.participant_id from public.completions x
       where x.tenant_id = p_tenant_id and x.code = came.code and x.status::text in ('pending', 'needs_user_action') offset 0
     ) c
-    order by came.surface, came.author_id, came.happened_at
+    -- What is in the way may come from this very insert: the first one counts.
+    order by came.happened_at, came.author_id, came.code
     on conflict do nothing
     returning participant_id
   )

@@ -558,7 +558,7 @@ describe('what was read before', () => {
     expect(outcomesWhenTold).toEqual([0]);
   });
 
-  test('nothing is told when every comment that was read has proven a claim by its author alone', async () => {
+  test('nothing is told when every comment that was read has proven a claim', async () => {
     const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
     const known = claim(1, { author });
     expect((await readings(() => page([comment('1')]), [known, claim(2)])).told).toEqual([]);
@@ -566,14 +566,38 @@ describe('what was read before', () => {
     expect((await readings(two, [known, claim(2)])).told).toHaveLength(1);
   });
 
-  test('a comment with a code is told even if it is the only one and proves its claim: the database links its author', async () => {
+  test('a code names its account in the outcome when it is all there was to read', async () => {
     const code = 'OC-1A2B3C4D';
     const one = comment('1', { text: `Hi ${code.toLowerCase()}!` });
     const { told, outcomes } = await readings(() => page([one]), [claim(1, { code })]);
-    expect(outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
-    expect(told).toMatchObject([
-      { comments: [{ id: '1', author_id: 'a1', username: 'user1', codes: [code] }] },
-    ]);
+    const account = { platform: 'instagram', username: 'user1' };
+    expect(outcomes).toMatchObject([{ result: { verdict: 'verified', account } }]);
+    expect(told).toEqual([]);
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const unnamed = [
+      await readings(() => page([comment('1')]), [claim(1, { code, author })]),
+      await readings(() => page([{ ...one, authorId: null }]), [claim(1, { code })]),
+    ];
+    for (const { outcomes: without } of unnamed) {
+      expect(without).toMatchObject([{ result: { verdict: 'verified' } }]);
+      expect(JSON.stringify(without)).not.toContain('account');
+    }
+  });
+
+  test('a comment with a code that did not prove its own claim is told, and then the database links', async () => {
+    const code = 'OC-1A2B3C4D';
+    for (const comments of [
+      [comment('1', { text: `${code} OC-55555555` })],
+      [comment('2', { text: code }), comment('1', { text: code })],
+    ]) {
+      const { told, outcomes } = await readings(() => page(comments), [claim(1, { code })]);
+      expect(told[0]?.comments[0]).toMatchObject({
+        username: expect.any(String),
+        codes: expect.arrayContaining([code]),
+      });
+      expect(JSON.stringify(outcomes)).toContain('verified');
+      expect(JSON.stringify(outcomes)).not.toContain('account');
+    }
   });
 
   test('all pages are told before the first outcome: of two comments with one code the older one counts', async () => {

@@ -105,7 +105,6 @@ async function readPost(
   // The mark makes looking cheap. Only a reading of our own, down to where the claims begin, may say no.
   const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);
   const seen: Seen[] = [];
-  const proofs = new Set<Comment>();
   const found: { claim: Claim; comment: Comment }[] = [];
   const cursors = new Set<string>();
   let newest: Comment | null = null;
@@ -122,8 +121,7 @@ async function readPost(
     const nowMs = nowMsOf(round);
     const outcome = await meta.commentPage(credential, { surface, postId, after, nowMs });
     if (outcome.kind !== 'ok') {
-      await tell(false);
-      hand();
+      hand(await tell(false));
       return { findings: allAre(open, findingOf(outcome)), hint };
     }
     hint = outcome.hint ?? hint;
@@ -141,7 +139,6 @@ async function readPost(
       for (const claim of open) {
         if (!matches(one, claim, authors.get(claim) ?? [])) continue;
         open.delete(claim);
-        proofs.add(comment);
         found.push({ claim, comment });
       }
     }
@@ -162,8 +159,7 @@ async function readPost(
     // The database is told before any outcome: it only listens while an item of this post is at work, a claim that is
     // decided links no account any more, and of two comments with the same code the first one counts, not the newest.
     if (isOver) {
-      await tell(isComplete && passedMark);
-      hand();
+      hand(await tell(isComplete && passedMark));
       break;
     }
     if (context.leaseIsLost()) return null;
@@ -194,16 +190,23 @@ async function readPost(
   );
   return { findings, hint };
 
-  /** Hands in what was proven. */
-  function hand(): void {
-    context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
+  /** Hands in what was proven. An account that sent a code is named, unless the database has been told of it already. */
+  function hand(isTold: boolean): void {
+    const outcomes = found.map(({ claim, comment }) => {
+      const sentCode = comment.authorId !== null && codesIn(comment.text).some((code) => isOf(claim, code));
+      const account = { platform: surface, username: comment.username };
+      return verified(claim, evidenceOf(comment), !isTold && sentCode ? account : undefined);
+    });
+    context.report(...outcomes);
   }
 
   /**
-   * Stores what was read, and so links the accounts that sent a code. Not when every comment has proven a claim and none
-   * has a code: then evidence says all of it, and a call costs more.
+   * Stores what was read, and links the accounts that sent a code: of several the one that sent it first. Not when every
+   * comment has proven a claim and has no other claim's code: then the outcomes say all of it, and a call costs more
+   * (measured: 5,000 claims with codes, ten a post, took 4 s without these calls and 13 s with them). Answers whether it
+   * was told.
    */
-  async function tell(isComplete: boolean): Promise<void> {
+  async function tell(isComplete: boolean): Promise<boolean> {
     const comments = seen.map(({ comment }) => ({
       id: comment.id,
       at: isoOf(comment.at),
@@ -211,8 +214,15 @@ async function readPost(
       username: comment.username,
       codes: codesIn(comment.text),
     }));
-    if (seen.every(({ comment }, index) => proofs.has(comment) && comments[index]?.codes.length === 0))
-      return;
+    const proven = new Map<Comment, Claim[]>();
+    for (const { claim, comment } of found) {
+      proven.set(comment, [...(proven.get(comment) ?? []), claim]);
+    }
+    const saysAll = seen.every(({ comment }, index) => {
+      const of = proven.get(comment);
+      return of && comments[index]?.codes.every((code) => of.some((claim) => isOf(claim, code)));
+    });
+    if (saysAll) return false;
     const post: PostReading = {
       surface,
       post_id: postId,
@@ -221,7 +231,12 @@ async function readPost(
       complete: isComplete,
     };
     await context.recordComments(post);
+    return true;
   }
+}
+
+function isOf(claim: Claim, code: string): boolean {
+  return plain(code) === claim.code;
 }
 
 function evidenceOf(comment: Comment): Evidence {
