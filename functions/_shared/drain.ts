@@ -22,7 +22,10 @@ export interface JobContext {
   within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
   beginEffects(itemIds: readonly number[]): Promise<number[]>;
-  /** Tells the database what was read of a post, before the outcomes of its claims. Best effort: it only saves calls. */
+  /**
+   * Tells the database what was read of a post, before the outcomes of its claims: accounts that sent a code are linked,
+   * and nothing is read twice. Best effort: no outcome depends on it.
+   */
   recordComments(post: PostReading): Promise<void>;
   /** Hands in outcomes as soon as they are known: what a crash must not lose. */
   report(...outcomes: ItemOutcome[]): void;

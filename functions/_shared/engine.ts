@@ -183,12 +183,16 @@ export function createEngine(options: EngineOptions): Engine {
    * All calls that go through here are idempotent in SQL: those that hand something out carry an id of the call, and the same id
    * gets the same answer. Waits grow with full jitter: up to 0.1, 0.4, 1.6, 5 s.
    */
-  async function repeated(name: string, args: Record<string, unknown>): Promise<unknown> {
+  async function repeated(
+    name: string,
+    args: Record<string, unknown>,
+    limits: { tries: number; timeoutMs: number } = { tries, timeoutMs },
+  ): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await once(name, args, timeoutMs);
+        return await once(name, args, limits.timeoutMs);
       } catch (thrown) {
-        if (!(thrown instanceof EngineError) || !thrown.transient || attempt >= tries) throw thrown;
+        if (!(thrown instanceof EngineError) || !thrown.transient || attempt >= limits.tries) throw thrown;
         await options.sleep(options.random() * Math.min(5_000, 100 * 4 ** (attempt - 1)));
       }
     }
@@ -234,9 +238,12 @@ export function createEngine(options: EngineOptions): Engine {
       return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
     },
     async recordComments(batchId, tenantId, post) {
-      // Once only and not for long: it saves calls, and the outcomes wait behind it.
+      // Twice at most and not for long: it saves calls and links accounts, and the outcomes wait behind it.
       const args = { batch_id: batchId, tenant_id: tenantId, post };
-      const data = await once('record_comments', args, Math.min(timeoutMs, 5_000));
+      const data = await repeated('record_comments', args, {
+        tries: 2,
+        timeoutMs: Math.min(timeoutMs, 5_000),
+      });
       return read('record_comments', id.nullable(), data) ?? 0;
     },
     async endDrain(drainId, error) {

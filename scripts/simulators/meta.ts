@@ -280,7 +280,7 @@ export function createMeta(world: MetaWorld): Provider {
         username: () => account.username,
         name: () => account.name,
         account_type: () => 'BUSINESS',
-        followers_count: () => account.followers_count,
+        followers_count: () => followersOf(call, account),
         follows_count: () => 0,
         media_count: () => media().length,
         profile_picture_url: () => undefined,
@@ -326,8 +326,8 @@ export function createMeta(world: MetaWorld): Provider {
       defaults: ['name'],
       values: {
         name: () => account.name,
-        fan_count: () => account.followers_count,
-        followers_count: () => account.followers_count,
+        fan_count: () => followersOf(call, account),
+        followers_count: () => followersOf(call, account),
         access_token: () => pageTokenOf(call.token, account),
         tasks: () => ['ANALYZE', 'ADVERTISE', 'MESSAGING', 'MODERATE', 'CREATE_CONTENT', 'MANAGE'],
         category: () => 'Local business',
@@ -337,6 +337,11 @@ export function createMeta(world: MetaWorld): Provider {
         },
       },
     };
+  }
+
+  function followersOf(call: Call, account: MetaAccount): number {
+    needBasics(call, account);
+    return account.followers_count;
   }
 
   /** The Page token that a user token is given; it is added to the world when it is first asked for. */
@@ -482,6 +487,15 @@ export function createMeta(world: MetaWorld): Provider {
     const enough =
       account.kind === 'page'
         ? has(call.token, 'pages_read_user_content') && has(call.token, 'pages_read_engagement')
+        : has(call.token, 'instagram_basic', 'instagram_business_basic');
+    if (!enough) fail({ code: 10 });
+  }
+
+  /** What counts of an account take: of a Page less than reading what visitors wrote. */
+  function needBasics(call: Call, account: MetaAccount): void {
+    const enough =
+      account.kind === 'page'
+        ? has(call.token, 'pages_read_engagement')
         : has(call.token, 'instagram_basic', 'instagram_business_basic');
     if (!enough) fail({ code: 10 });
   }

@@ -53,6 +53,7 @@ declare
   v_tenant_ids uuid[];
   v_completion_ids uuid[];
   v_again record;
+  v_key text;
 begin
   if coalesce(cardinality(p_verdicts), 0) = 0 then
     return 0;
@@ -110,6 +111,24 @@ begin
 
   -- One proof, one claim: the earliest of those that are decided here, and whoever was first of all others.
   if exists (select from unnest(v_judged) j where j.proofs is not null) then
+    -- In a task with marks of forgotten people a proof is also what its mark would be.
+    if exists (
+      select
+      from unnest(v_judged) j
+      cross join lateral (
+        select from private.proofs x where x.tenant_id = j.tenant_id and x.task_id = j.task_id and x.proof like 'forgotten:%' offset 0
+      ) o
+      where j.proofs is not null)
+    then
+      v_key := private.platform_secret('forgetting_key');
+      for v_n in 1..cardinality(v_judged) loop
+        continue when v_key is null or v_judged[v_n].proofs is null;
+        v_judged[v_n].proofs := v_judged[v_n].proofs || array(
+          select private.mark_of_forgotten(v_judged[v_n].tenant_id, u.proof, v_key)
+          from unnest(v_judged[v_n].proofs) as u (proof)
+          where u.proof !~ '^(comment|media):');
+      end loop;
+    end if;
     insert into private.proofs (tenant_id, task_id, proof, completion_id)
     select j.tenant_id, j.task_id, u.proof, j.completion_id
     from unnest(v_judged) j cross join lateral unnest(j.proofs) as u (proof)

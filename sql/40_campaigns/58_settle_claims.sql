@@ -67,7 +67,11 @@ begin
     limit 2000
   ),
   growth as (
-    select d.growth_platform, d.day, after.followers - before.followers as growth, claims.claims
+    -- What an account gained in a day. Of what the job counted, two accounts are no growth, nor are the hours after a late count.
+    select d.growth_platform, d.day, claims.claims,
+      case when before.account_id is null or after.account_id is null
+          or (before.account_id = after.account_id and after.measured_at - before.measured_at >= interval '20 hours')
+        then after.followers - before.followers end as growth
     from (select distinct due.growth_platform, due.day from due where due.growth_platform is not null) d
     left join public.follower_counts before on before.tenant_id = p_tenant_id and before.platform = d.growth_platform and before.day = d.day
     left join public.follower_counts after on after.tenant_id = p_tenant_id and after.platform = d.growth_platform and after.day = d.day + 1
@@ -117,7 +121,7 @@ begin
         'growth', j.growth, 'day', case when j.growth is not null then j.day end, 'claims', case when j.growth is not null then j.claims end,
         'why', case
           when j.growth is not null then null
-          when j.growth_platform is not null then format('the followers of %s were not measured', j.day)
+          when j.growth_platform is not null then format('the followers of %s were not measured a day apart', j.day)
           when j.basis = 'follower_growth' then 'this kind of task makes no followers' end)) end,
       null, null, null, null)::private.verdict)
   into v_verdicts

@@ -105,6 +105,7 @@ set enable_mergejoin = off
 as $$
 declare
   v_verdicts private.verdict[];
+<<<<<<< HEAD
   v_acted record;
 begin
   if exists (select from unnest(p_ended) e where e.outcome = 'done' and e.result ->> 'verdict' in ('acted', 'needs_user_action')) then
@@ -123,6 +124,35 @@ begin
     loop
       perform private.wake_claims(v_acted.tenant_id, v_acted.participant_ids);
     end loop;
+=======
+  v_tenant_ids uuid[];
+  v_participant_ids uuid[];
+  v_open record;
+begin
+  -- A claim's code came back from an account, and nothing else was there to store: it is linked here, as record_comments would.
+  if exists (select from unnest(p_ended) e where e.result ? 'account') then
+    with came as (
+      select e.tenant_id, c.participant_id, e.result #>> '{account,platform}' as platform, e.result #>> '{evidence,author_id}' as author_id,
+        substring(lower(ltrim(btrim(e.result #>> '{account,username}'), '@')) from '^[a-z0-9._]{1,30}$') as username,
+        e.result #>> '{evidence,commented_at}' as at, e.item_id
+      from unnest(p_ended) e
+      cross join lateral (
+        select x.participant_id from public.completions x
+        where x.tenant_id = e.tenant_id and x.id = e.subject_id and x.status::text in ('pending', 'needs_user_action') offset 0
+      ) c
+      where e.outcome = 'done' and e.result ->> 'verdict' = 'verified'
+    ),
+    linked as (
+      insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
+      select came.tenant_id, came.participant_id, came.platform, came.author_id, came.username, 'claim code'
+      from came
+      where came.platform in ('instagram', 'facebook') and came.author_id ~ '^[!-~]{1,200}$'
+      order by came.tenant_id, came.at, came.item_id
+      on conflict do nothing
+      returning tenant_id, participant_id
+    )
+    select array_agg(l.tenant_id), array_agg(l.participant_id) into v_tenant_ids, v_participant_ids from linked l;
+>>>>>>> hA
   end if;
 
   select array_agg((e.tenant_id, e.subject_id, r.verdict, 'api', coalesce(e.result ->> 'reason', e.error), r.evidence,
@@ -141,8 +171,28 @@ begin
         then e.result ->> 'verdict' else 'manual_review' end as verdict,
       case when jsonb_typeof(e.result -> 'evidence') = 'object' then e.result -> 'evidence' end as evidence
   ) r
+<<<<<<< HEAD
   where e.outcome <> 'cancelled' and e.result ->> 'verdict' is distinct from 'acted';
   perform private.decide_completions(v_verdicts, 'worker', '{pending,needs_user_action}', p_item_ended => true);
+=======
+  where e.outcome <> 'cancelled';
+  perform private.decide_completions(v_verdicts, 'worker', p_item_ended => true);
+
+  -- Who is linked now may have other claims that wait for that, or are proven by what was seen before.
+  for v_open in
+    select u.tenant_id, array_agg(distinct u.participant_id) as participant_ids
+    from unnest(v_tenant_ids, v_participant_ids) as u (tenant_id, participant_id)
+    where exists (
+      select from public.completions c
+      where c.tenant_id = u.tenant_id and c.participant_id = u.participant_id and c.status::text in ('pending', 'needs_user_action'))
+    group by u.tenant_id
+    order by u.tenant_id
+  loop
+    perform private.wake_claims(v_open.tenant_id, v_open.participant_ids);
+    perform private.decide_by_signals(v_open.tenant_id, '{}', v_open.participant_ids, null,
+      (select min(e.credential_source) from unnest(p_ended) e where e.tenant_id = v_open.tenant_id));
+  end loop;
+>>>>>>> hA
 end
 $$;
 

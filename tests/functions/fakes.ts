@@ -106,6 +106,7 @@ export function metaClient(changes: Partial<Meta> = {}): Meta {
     mentions: unexpected('mentions'),
     profiles: unexpected('profiles'),
     reactionPage: unexpected('reactionPage'),
+    followers: unexpected('followers'),
     whoAmI: unexpected('whoAmI'),
     ...changes,
   };

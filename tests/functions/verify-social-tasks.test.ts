@@ -621,9 +621,72 @@ describe('what was read before', () => {
   });
 
   test('nothing is told when every comment that was read has proven a claim', async () => {
-    const one = comment('1', { text: 'CODE-1A' });
-    expect((await readings(() => page([one]), [claim(1), claim(2)])).told).toEqual([]);
-    expect((await readings(() => page([one, comment('2')]), [claim(1), claim(2)])).told).toHaveLength(1);
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const known = claim(1, { author });
+    expect((await readings(() => page([comment('1')]), [known, claim(2)])).told).toEqual([]);
+    const two = () => page([comment('1'), comment('2')]);
+    expect((await readings(two, [known, claim(2)])).told).toHaveLength(1);
+  });
+
+  test('a code names its account in the outcome when it is all there was to read', async () => {
+    const code = 'OC-1A2B3C4D';
+    const one = comment('1', { text: `Hi ${code.toLowerCase()}!` });
+    const { told, outcomes } = await readings(() => page([one]), [claim(1, { code })]);
+    const account = { platform: 'instagram', username: 'user1' };
+    expect(outcomes).toMatchObject([{ result: { verdict: 'verified', account } }]);
+    expect(told).toEqual([]);
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const unnamed = [
+      await readings(() => page([comment('1')]), [claim(1, { code, author })]),
+      await readings(() => page([{ ...one, authorId: null }]), [claim(1, { code })]),
+    ];
+    for (const { outcomes: without } of unnamed) {
+      expect(without).toMatchObject([{ result: { verdict: 'verified' } }]);
+      expect(JSON.stringify(without)).not.toContain('account');
+    }
+  });
+
+  test('a comment with a code that did not prove its own claim is told, and then the database links', async () => {
+    const code = 'OC-1A2B3C4D';
+    for (const comments of [
+      [comment('1', { text: `${code} OC-55555555` })],
+      [comment('2', { text: code }), comment('1', { text: code })],
+    ]) {
+      const { told, outcomes } = await readings(() => page(comments), [claim(1, { code })]);
+      expect(told[0]?.comments[0]).toMatchObject({
+        username: expect.any(String),
+        codes: expect.arrayContaining([code]),
+      });
+      expect(JSON.stringify(outcomes)).toContain('verified');
+      expect(JSON.stringify(outcomes)).not.toContain('account');
+    }
+  });
+
+  test('all pages are told before the first outcome: of two comments with one code the older one counts', async () => {
+    const code = 'OC-1A2B3C4D';
+    const toldIds: string[] = [];
+    const outcomesWhenTold: number[] = [];
+    const context = jobContext({
+      recordComments: async (post) => {
+        toldIds.push(...post.comments.map(({ id }) => id));
+        outcomesWhenTold.push(context.outcomes.length);
+      },
+    });
+    const pages = [page([comment('2', { text: code })], 'more'), page([comment('1', { text: code })])];
+    const { job } = meta((_request, count) => pages[count - 1] ?? page([]));
+    await job(work([claim(1, { code }), claim(2)], metaCredential), context);
+    expect(toldIds).toEqual(['2', '1']);
+    expect(outcomesWhenTold).toEqual([0]);
+    expect(context.outcomes).toMatchObject([{ result: { verdict: 'verified' } }, { outcome: 'snooze' }]);
+  });
+
+  test('what was proven before the reading broke off is handed in', async () => {
+    const { outcomes } = await readings(
+      (_request, count) =>
+        count === 1 ? page([comment('1', { text: 'CODE-1A' })], 'more') : { kind: 'retry', error: 'down' },
+      [claim(1), claim(2)],
+    );
+    expect(outcomes).toMatchObject([{ item_id: 1, result: { verdict: 'verified' } }, { outcome: 'retry' }]);
   });
 
   test('the business’s own comments are not told', async () => {

@@ -1,7 +1,10 @@
-// Meta Graph API, for what a claimed task can be proven with: comments, photo tags, mentions, profiles, reactions.
+// Meta Graph API, for what a claimed task can be proven with: comments, photo tags, mentions, profiles, reactions; and
+// for how many follow an account.
 // https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/reference/ig-media/comments
 // https://developers.facebook.com/docs/graph-api/reference/object/comments
 // https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+// https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/reference/ig-user
+// https://developers.facebook.com/docs/graph-api/reference/page
 // https://developers.facebook.com/docs/graph-api/batch-requests
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
@@ -103,6 +106,11 @@ export interface Meta {
     credential: Credential,
     request: Asked & { postId: string; after: string | null },
   ): Promise<ProviderOutcome<ReactionPage>>;
+  /** How many follow an Instagram account or a Page; null when Meta did not say. */
+  followers(
+    credential: Credential,
+    request: Asked & { surface: Surface; accountId: string },
+  ): Promise<ProviderOutcome<{ followers: number | null }>>;
   /** The id of the account that the token stands for. A Page token answers the page's id. */
   whoAmI(credential: Credential, request: Asked): Promise<ProviderOutcome<{ id: string }>>;
 }
@@ -176,6 +184,7 @@ const reactionsSchema = z.object({
   paging: paging.nullish(),
   summary: z.object({ total_count: z.number().int().nullish() }).nullish(),
 });
+const followersSchema = z.object({ id: idText, followers_count: z.number().int().nonnegative().nullish() });
 const partSchema = z.object({
   code: z.number().int(),
   headers: z.array(z.object({ name: z.string(), value: z.string() })).nullish(),
@@ -275,10 +284,11 @@ function parseReactions(text: string): ReactionPage | null {
 /** A tenant gives ids, never paths. */
 const isMetaId = (id: string): boolean => /^[A-Za-z0-9_-]{1,100}$/.test(id);
 
-function notAnId(what: string): Failure {
-  return { kind: 'refused', error: `${what} is not a Meta id. Correct it in the task.` };
+function notAnId(what: string, where = 'task'): Failure {
+  return { kind: 'refused', error: `${what} is not a Meta id. Correct it in the ${where}.` };
 }
 
+const onlyPages = 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.';
 const onlyFacebookLogin =
   'The credential is an Instagram login; connect the account through Facebook Login for this';
 
@@ -444,10 +454,7 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
     async commentPage(credential, { surface, postId, after, nowMs }) {
       if (!isMetaId(postId)) return notAnId('The post’s id');
       if (surface === 'facebook' && credential.kind === 'instagram_login') {
-        return {
-          kind: 'refused',
-          error: 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.',
-        };
+        return { kind: 'refused', error: onlyPages };
       }
       const query: Record<string, string> =
         surface === 'instagram'
@@ -492,15 +499,24 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
     async reactionPage(credential, { postId, after, nowMs }) {
       if (!isMetaId(postId)) return notAnId('The post’s id');
       if (credential.kind === 'instagram_login') {
-        return {
-          kind: 'refused',
-          error: 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.',
-        };
+        return { kind: 'refused', error: onlyPages };
       }
       const query: Record<string, string> = { fields: 'id,type', summary: 'total_count', limit: '100' };
       if (after !== null) query.after = after;
       const read = { path: `${postId}/reactions`, query, optional: true, parse: parseReactions };
       return await get(credential, read, nowMs);
+    },
+    async followers(credential, { surface, accountId, nowMs }) {
+      if (!isMetaId(accountId)) return notAnId('The account’s id', 'credential');
+      if (surface === 'facebook' && credential.kind === 'instagram_login') {
+        return { kind: 'refused', error: onlyPages };
+      }
+      const parse = (text: string) => {
+        const parsed = followersSchema.safeParse(parseJson(text));
+        return parsed.success ? { followers: parsed.data.followers_count ?? null } : null;
+      };
+      const query = { fields: 'followers_count' };
+      return await get(credential, { path: accountId, query, optional: true, parse }, nowMs);
     },
     async whoAmI(credential, { nowMs }) {
       const parse = (text: string) => {

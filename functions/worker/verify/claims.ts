@@ -198,8 +198,14 @@ export function isoOf(atMs: number | null): string | null {
   return atMs === null ? null : new Date(atMs).toISOString();
 }
 
-export function verified(claim: Claim, evidence: Evidence): ItemOutcome {
-  return { item_id: claim.item.item_id, outcome: 'done', result: { verdict: 'verified', evidence } };
+/** `account`: what else is known of the author, who has shown to be the participant by sending the code. */
+export function verified(
+  claim: Claim,
+  evidence: Evidence,
+  account?: { platform: string; username: string | null },
+): ItemOutcome {
+  const result = { verdict: 'verified', evidence, ...(account !== undefined && { account }) };
+  return { item_id: claim.item.item_id, outcome: 'done', result };
 }
 
 /** The same finding for all. */

