@@ -5,6 +5,9 @@ returns jsonb
 language plpgsql security definer
 set search_path = ''
 set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -135,6 +138,9 @@ returns jsonb
 language plpgsql security definer
 set search_path = ''
 set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
