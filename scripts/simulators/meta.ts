@@ -1,6 +1,5 @@
 // The Graph API as graph.facebook.com and graph.instagram.com answer it, for what Onecron reads: comments of
 // Instagram media and Page posts, reactions, tags, mentions, profiles, tokens, subscriptions, batches.
-import { createHmac, timingSafeEqual } from 'node:crypto';
 import {
   type Field,
   type GraphErrorInput,
@@ -9,6 +8,7 @@ import {
   graphError,
   graphErrorSchema,
   graphTime,
+  isProof,
   noSuchObject,
   parseFields,
   pick,
@@ -45,7 +45,6 @@ const instagramCommentsPerPage = 50;
 const pageCommentsPerPage = 100;
 const pageCommentsDefault = 25;
 const maxBatch = 50;
-const proofValidSeconds = 300;
 
 type Host = 'facebook' | 'instagram' | 'any';
 
@@ -839,15 +838,7 @@ export function createMeta(world: MetaWorld): Provider {
       const message = 'API calls from the server require an appsecret_proof argument';
       fail({ code: 100, message, type: 'GraphMethodException' });
     }
-    const sentAt = parameters.get('appsecret_time');
-    const text = sentAt === null ? token : `${token}|${sentAt}`;
-    const right = createHmac('sha256', app.app_secret ?? '')
-      .update(text)
-      .digest('hex');
-    const inTime = sentAt === null || Math.abs(now / 1000 - Number(sentAt)) <= proofValidSeconds;
-    const given = Buffer.from(proof ?? '');
-    const equal = given.length === right.length && timingSafeEqual(given, Buffer.from(right));
-    if (!equal || !inTime || app.app_secret === undefined) {
+    if (app.app_secret === undefined || !isProof(app.app_secret, token, parameters, now)) {
       fail({
         code: 100,
         message: 'Invalid appsecret_proof provided in the API argument',

@@ -105,8 +105,10 @@ set enable_mergejoin = off
 as $$
 declare
   v_verdicts private.verdict[];
-<<<<<<< HEAD
   v_acted record;
+  v_tenant_ids uuid[];
+  v_participant_ids uuid[];
+  v_open record;
 begin
   if exists (select from unnest(p_ended) e where e.outcome = 'done' and e.result ->> 'verdict' in ('acted', 'needs_user_action')) then
     -- The items end here: their keys are free for the next ones.
@@ -124,11 +126,8 @@ begin
     loop
       perform private.wake_claims(v_acted.tenant_id, v_acted.participant_ids);
     end loop;
-=======
-  v_tenant_ids uuid[];
-  v_participant_ids uuid[];
-  v_open record;
-begin
+  end if;
+
   -- A claim's code came back from an account, and nothing else was there to store: it is linked here, as record_comments would.
   if exists (select from unnest(p_ended) e where e.result ? 'account') then
     with came as (
@@ -152,7 +151,6 @@ begin
       returning tenant_id, participant_id
     )
     select array_agg(l.tenant_id), array_agg(l.participant_id) into v_tenant_ids, v_participant_ids from linked l;
->>>>>>> hA
   end if;
 
   select array_agg((e.tenant_id, e.subject_id, r.verdict, 'api', coalesce(e.result ->> 'reason', e.error), r.evidence,
@@ -171,12 +169,8 @@ begin
         then e.result ->> 'verdict' else 'manual_review' end as verdict,
       case when jsonb_typeof(e.result -> 'evidence') = 'object' then e.result -> 'evidence' end as evidence
   ) r
-<<<<<<< HEAD
   where e.outcome <> 'cancelled' and e.result ->> 'verdict' is distinct from 'acted';
   perform private.decide_completions(v_verdicts, 'worker', '{pending,needs_user_action}', p_item_ended => true);
-=======
-  where e.outcome <> 'cancelled';
-  perform private.decide_completions(v_verdicts, 'worker', p_item_ended => true);
 
   -- Who is linked now may have other claims that wait for that, or are proven by what was seen before.
   for v_open in
@@ -192,7 +186,6 @@ begin
     perform private.decide_by_signals(v_open.tenant_id, '{}', v_open.participant_ids, null,
       (select min(e.credential_source) from unnest(p_ended) e where e.tenant_id = v_open.tenant_id));
   end loop;
->>>>>>> hA
 end
 $$;
 

@@ -237,7 +237,7 @@ begin
         else coalesce(m.sent_at, f.at) end,
       unknown_since = null,
       reason = case
-        when f.status = 'failed' then left(format('WhatsApp %s: %s', coalesce(f.code::text, 'failed'), coalesce(f.details, 'not delivered')), 500)
+        when f.status = 'failed' then left(format('WhatsApp %s: %s', coalesce(f.code::text, 'failed'), private.code_words(f.code, f.details)), 500)
         when m.status in ('sent', 'unknown', 'failed', 'queued') then null else m.reason end,
       held_until = null
     from furthest f

@@ -194,13 +194,14 @@ begin
   end if;
   if v_errors <> '[]' then
     update private.webhook_events e set errors = v_errors where e.tenant_id = p_event.tenant_id and e.id = p_event.id;
+    perform private.act_on_account_errors(v_tenant_id, v_errors);
   end if;
   return v_counts;
 end
 $$;
 
 comment on function private.process_whatsapp(private.webhook_events, jsonb) is
-  'Hands the parts of one WhatsApp body to the functions that record messages, statuses and preferences; returns the counts.';
+  'Hands the parts of one WhatsApp body to the functions that record messages, statuses and preferences, and that act on errors of the account; returns the counts.';
 
 -- One stored body. Again, or at the same time: the second finds it processed.
 create function private.process_webhook(p_tenant_id uuid, p_event_id uuid)

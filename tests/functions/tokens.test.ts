@@ -469,4 +469,34 @@ describe('on the wire', () => {
       kind: 'credentialBroken',
     });
   });
+
+  test('WhatsApp tells about a system user’s token to its app', async () => {
+    const expires = iso(10 * days);
+    const answer = await fetch(`${simulators.urls.whatsapp}/_world`, {
+      method: 'POST',
+      body: JSON.stringify({
+        numbers: [{ phone_number_id: '300', tenant: 'x' }],
+        apps: [{ app_id: '77', app_secret: appSecret }],
+        tokens: [
+          { token: 'canary-wa', tenant: 'x', numbers: ['300'], app_id: '77' },
+          { token: 'canary-wa-short', tenant: 'x', numbers: ['300'], app_id: '77', expires_at: expires },
+          { token: 'canary-wa-old', tenant: 'x', numbers: ['300'], app_id: '77', expires_at: iso(-days) },
+          { token: 'canary-wa-else', tenant: 'x', numbers: ['300'], app_id: '78' },
+        ],
+      }),
+    });
+    expect(answer.status).toBe(200);
+    const own = { ...whatsappCredential, account: { phone_number_id: '300', app_id: '77' } };
+    const scopes = ['whatsapp_business_management', 'whatsapp_business_messaging'];
+    const check = (token: string) => tokens.check(as(own, token), now());
+    expect(await check('canary-wa')).toEqual({ kind: 'ok', value: { expiresAt: null, scopes } });
+    const until = new Date(Math.floor(Date.parse(expires) / 1000) * 1000).toISOString();
+    expect(await check('canary-wa-short')).toEqual({ kind: 'ok', value: { expiresAt: until, scopes } });
+    expect(await check('canary-wa-old')).toMatchObject({
+      kind: 'credentialBroken',
+      error: expect.stringMatching(/^WhatsApp 190\/463: /),
+    });
+    // The token of another app speaks for itself: it can read its number.
+    expect(await check('canary-wa-else')).toEqual({ kind: 'ok', value: {} });
+  });
 });
