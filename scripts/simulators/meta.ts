@@ -508,8 +508,17 @@ export function createMeta(world: MetaWorld): Provider {
     const account =
       visible.find((candidate) => person !== undefined && world.hasConsented(person, candidate.id)) ??
       visible[0];
-    if (!person || !account || call.token.kind === 'user') throw new GraphFailure(noSuchObject(igsid, 'GET'));
+    if (!account || call.token.kind === 'user') throw new GraphFailure(noSuchObject(igsid, 'GET'));
     call.charged = account;
+    if (!person) {
+      // Nobody has described this person, who may have commented all the same.
+      const { comments, posts } = world;
+      const isSeen = [...comments.values()].some(
+        ({ from, post_id }) => from.id === igsid && posts.get(post_id)?.account_id === account.id,
+      );
+      if (isSeen) fail({ code: 230, type: 'IGApiException' });
+      throw new GraphFailure(noSuchObject(igsid, 'GET'));
+    }
     if (person.blocks.includes(account.id)) throw new GraphFailure(noSuchObject(igsid, 'GET'));
     if (!world.hasConsented(person, account.id)) fail({ code: 230, type: 'IGApiException' });
     const node: GraphNode = {

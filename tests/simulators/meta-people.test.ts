@@ -216,6 +216,15 @@ describe('a profile', () => {
     expect((await read('510', demo.platform.meta.access_token)).json.username).toBe('new');
   });
 
+  test('of somebody who only commented is closed, and one of nobody does not exist', async () => {
+    await bench.world('meta', {
+      posts: [{ id: 'commented-on', account_id: pizza.ig_user_id }],
+      comments: [{ post_id: 'commented-on', text: 'hi', from: { id: '512', username: 'passer.by' } }],
+    });
+    expect((await read('512')).json.error.code).toBe(230);
+    expect((await read('513')).json.error).toMatchObject({ code: 100, error_subcode: 33 });
+  });
+
   test('does not open with a story mention unless the world says so, and not to another business', async () => {
     const mention = { from: '511', to: pizza.ig_user_id, story_mention: true };
     await bench.world('meta', { people: [{ igsid: '511', username: 'story' }], messages: [mention] });
