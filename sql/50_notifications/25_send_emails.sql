@@ -105,8 +105,9 @@ as $$
       case
         when u.outcome = 'cancelled' and u.error like 'notifications are switched off%' then 'disabled'
         when u.outcome = 'cancelled' and u.error like '%withdrawn consent' then 'no_consent'
-        -- Its bundle may have left.
+        -- Its bundle may have left; so may a mail whose last attempt, or one before, had no clear answer.
         when b.bundle_id is not null and (u.outcome = 'dead' or u.error like 'it could not be sent%') then 'unknown'
+        when u.outcome = 'dead' and u.error ~ '^(the lease ran out|The worker failed|Resend (could not|did not|broke|5|409 concurrent|answered (with|2|408|5)))' then 'unknown'
         when u.outcome = 'cancelled' and u.error like 'it could not be sent%' then 'failed'
         when u.outcome = 'cancelled' then 'cancelled'
         when u.outcome = 'done' and u.result ->> 'status' = 'sent' then 'sent'

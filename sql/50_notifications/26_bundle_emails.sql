@@ -86,11 +86,14 @@ begin
       update private.email_bundles b set lost_reason = v_bundle.lost_reason where b.tenant_id = v_tenant_id and b.id = v_bundle.id;
       return jsonb_build_object('bundle_id', v_bundle.id, 'lost', v_bundle.lost_reason);
     end if;
-    select array_agg(j.id order by j.n) filter (where j.over is null and j.hold_until is null) into v_wanted
+    -- Versions only become smaller: a mail that was left out waits until it is known what became of the rest, also when it may leave again.
+    select coalesce(array_agg(j.id order by j.n) filter (where v_bundle.versions = any (x.versions)), array_agg(j.id order by j.n)) into v_wanted
     from (
       select array_agg(m.outbox_id order by m.place) as ids from private.bundled_emails m where m.tenant_id = v_tenant_id and m.bundle_id = v_bundle.id
-    ) x
-    cross join lateral private.judge_emails(array_fill(v_tenant_id, array[cardinality(x.ids)]), x.ids, v_now) j;
+    ) a
+    cross join lateral private.judge_emails(array_fill(v_tenant_id, array[cardinality(a.ids)]), a.ids, v_now) j
+    join private.bundled_emails x on x.tenant_id = v_tenant_id and x.outbox_id = j.id
+    where j.over is null and j.hold_until is null;
     if v_wanted is null then
       return jsonb_build_object('bundle_id', v_bundle.id, 'mails', '[]'::jsonb, 'alone', '[]'::jsonb);
     end if;
@@ -158,10 +161,14 @@ begin
   end if;
 
   if outcome in ('content refused', 'refused', 'not sent') then
-    -- This call sent nothing. The mails are free only if no other call may have: it was the first one, or its content is what was refused,
-    -- and content that is refused once was never accepted. Whoever has set out after it will say what became of that.
+    -- This call sent nothing. The mails are free only if no other call may have: it was the first one, or its content is what was refused
+    -- and every other version has all of these mails, the bad one among them: content that is refused once was never accepted.
+    -- Whoever has set out after it will say what became of that.
     if v_bundle.calls <> settle_emails.call
-      or not (v_bundle.calls = 1 or (outcome = 'content refused' and v_bundle.versions = 1)) then
+      or not (v_bundle.calls = 1 or (outcome = 'content refused' and not exists (
+        select from private.bundled_emails u
+        where u.tenant_id = v_bundle.tenant_id and u.bundle_id = v_bundle.id and settle_emails.version = any (u.versions)
+          and not u.versions @> array(select v from generate_series(1, v_bundle.versions) v)))) then
       return '{"dissolved": false}';
     end if;
     if outcome <> 'not sent' then
