@@ -16,6 +16,8 @@ export interface SqlTestOptions {
   files: string[];
   /** Gets one line per file and the details of what failed. */
   log: (line: string) => void;
+  /** Asked before each file: true when somebody told the run to end. */
+  stop?: () => boolean;
 }
 
 export interface SqlTestFailure {
@@ -36,10 +38,11 @@ const root = resolve(import.meta.dirname, '..');
 const helpers = 'tests/sql/helpers.sql';
 
 /** Runs the files one after another. Never throws for a failing file: a file that dies is one failure more. */
-export async function runSqlTests({ url, files, log }: SqlTestOptions): Promise<SqlTestResult> {
+export async function runSqlTests({ url, files, log, stop }: SqlTestOptions): Promise<SqlTestResult> {
   const total: SqlTestResult = { passed: 0, failed: 0, skipped: 0, failures: [] };
   await providePgtap(url);
   for (const file of files) {
+    if (stop?.()) break;
     const name = relative(root, resolve(root, file));
     const started = performance.now();
     const result = await runFile(url, resolve(root, file), name);

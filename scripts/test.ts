@@ -7,7 +7,7 @@ import { glob, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { bin, root, runCommand } from './dev/command.ts';
+import { bin, isStopping, root, runCommand } from './dev/command.ts';
 import { explain, main, type Outcome, UsageError } from './dev/main.ts';
 import { add, closingLine, type Tally, tallyOf } from './dev/tally.ts';
 
@@ -56,7 +56,12 @@ async function runSql(files: string[]): Promise<Tally> {
       ...(databaseUrl ? { databaseUrl, reset: true } : {}),
     });
     try {
-      const { passed, failed, skipped } = await runSqlTests({ url: stack.adminUrl, files, log });
+      const { passed, failed, skipped } = await runSqlTests({
+        url: stack.adminUrl,
+        files,
+        log,
+        stop: isStopping,
+      });
       return { passed, failed, skipped };
     } finally {
       await stack.stop();
@@ -78,7 +83,7 @@ async function filesLike(pattern: string, filters: string[]): Promise<string[]> 
 
 /** Runs a kind of tests. What stops it before it could count is a failure, never silence. */
 async function leg(title: string, files: string[], run: (files: string[]) => Promise<Tally>): Promise<Tally> {
-  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
+  if (files.length === 0 || isStopping()) return { passed: 0, failed: 0, skipped: 0 };
   process.stdout.write(`\n${title}: ${files.length} files\n`);
   try {
     return await run(files);

@@ -1,5 +1,14 @@
 // The drain: batch after batch of one job, until nothing is awake or its time is up.
-import type { Batch, Engine, Item, PostReading, TenantWork } from './engine.ts';
+import type {
+  Batch,
+  Bundle,
+  BundleEnd,
+  Engine,
+  Item,
+  PostReading,
+  SettledBundle,
+  TenantWork,
+} from './engine.ts';
 import { EngineError } from './engine.ts';
 import { describeError, nameOfError } from './errors.ts';
 import type { Log } from './log.ts';
@@ -22,7 +31,17 @@ export interface JobContext {
   within<T>(items: readonly Item[], work: () => Promise<T>): Promise<T>;
   /** Before a call to a provider without idempotency key: which of the items may be sent now. */
   beginEffects(itemIds: readonly number[]): Promise<number[]>;
-  /** Tells the database what was read of a post, before the outcomes of its claims. Best effort: it only saves calls. */
+  /** Before several e-mails leave in one call: what it consists of. Null: the lease is lost. */
+  bundleEmails(itemIds: readonly number[], sender: string): Promise<Bundle | null>;
+  /** After it: what became of it. */
+  settleEmails(
+    bundle: { bundle_id: string; call: number; version: number },
+    end: BundleEnd,
+  ): Promise<SettledBundle>;
+  /**
+   * Tells the database what was read of a post, before the outcomes of its claims: accounts that sent a code are linked,
+   * and nothing is read twice. Best effort: no outcome depends on it.
+   */
   recordComments(post: PostReading): Promise<void>;
   /** Hands in outcomes as soon as they are known: what a crash must not lose. */
   report(...outcomes: ItemOutcome[]): void;
@@ -191,6 +210,8 @@ export function createDrain(options: DrainOptions): Drain {
               for (const itemId of itemIds) begun.add(itemId);
               return engine.beginEffects(batch.batch_id, itemIds);
             },
+            bundleEmails: (itemIds, sender) => engine.bundleEmails(batch.batch_id, itemIds, sender),
+            settleEmails: (bundle, end) => engine.settleEmails(work.tenant_id, bundle, end),
             recordComments: async (post) => {
               try {
                 await engine.recordComments(batch.batch_id, work.tenant_id, post);

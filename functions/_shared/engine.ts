@@ -107,6 +107,52 @@ export interface PostReading {
   complete: boolean;
 }
 
+const bundleSchema = z.union([
+  z.object({ lost: z.string() }),
+  z.object({
+    bundle_id: z.uuid(),
+    call: id,
+    version: id,
+    sender: z.string(),
+    send_before: timestamp,
+    mails: z
+      .array(
+        z.object({
+          outbox_id: z.string(),
+          to: z.string(),
+          subject: z.string(),
+          text: z.string(),
+          html: z.string().nullish(),
+        }),
+      )
+      .min(1),
+    alone: z.array(z.string()),
+  }),
+  z.object({ bundle_id: z.uuid().nullable(), mails: z.array(z.never()), alone: z.array(z.string()) }),
+]);
+/**
+ * E-mails that leave in one call: exactly `mails`, in this order, with `bundle_id` as idempotency key, also those that
+ * were not asked for. Without mails there is no call. `alone`: mails that go each by itself. `lost`: nobody knows what
+ * became of them, and nobody will.
+ */
+export type Bundle = z.infer<typeof bundleSchema>;
+
+/** What became of the call of a bundle; all but `accepted` and `accepted before` say that it sent nothing. */
+export type BundleEnd =
+  | { outcome: 'accepted'; mails: { outbox_id: string; message_id: string }[] }
+  | { outcome: 'accepted before' | 'content refused' | 'refused' | 'not sent' };
+
+const settledSchema = z
+  .union([
+    z.object({
+      mails: z.array(z.object({ outbox_id: z.string(), status: z.enum(['sent', 'unknown', 'free']) })),
+    }),
+    z.object({ dissolved: z.boolean() }),
+  ])
+  .nullable();
+/** Null: settled before. `dissolved`: nothing of the bundle can have left. */
+export type SettledBundle = z.infer<typeof settledSchema>;
+
 export interface Engine {
   /** Null: the ticket is unknown, used, or too old. */
   answerDoorbell(ticket: string): Promise<{ drainId: string; job: string } | null>;
@@ -130,6 +176,14 @@ export interface Engine {
   ): Promise<{ closed: number; stale: number; next: Batch | null }>;
   /** Stores what was read of a post, so that it is not read again: how many comments are new. */
   recordComments(batchId: number, tenantId: string, post: PostReading): Promise<number>;
+  /** Notes which mails leave in one call, before it leaves, or finds the bundle they were sent in. Null: the lease is lost. */
+  bundleEmails(batchId: number, itemIds: readonly number[], sender: string): Promise<Bundle | null>;
+  /** Notes what became of that call, for all of its mails at once. */
+  settleEmails(
+    tenantId: string,
+    bundle: { bundle_id: string; call: number; version: number },
+    end: BundleEnd,
+  ): Promise<SettledBundle>;
   endDrain(drainId: string, error: string | null): Promise<void>;
   /** Throws an EngineError: P0002 when there is no such job, 55000 when it is paused. `kind` says who drains it. */
   runNow(job: string): Promise<{ runId: number; drainId: string; kind: string }>;
@@ -183,12 +237,16 @@ export function createEngine(options: EngineOptions): Engine {
    * All calls that go through here are idempotent in SQL: those that hand something out carry an id of the call, and the same id
    * gets the same answer. Waits grow with full jitter: up to 0.1, 0.4, 1.6, 5 s.
    */
-  async function repeated(name: string, args: Record<string, unknown>): Promise<unknown> {
+  async function repeated(
+    name: string,
+    args: Record<string, unknown>,
+    limits: { tries: number; timeoutMs: number } = { tries, timeoutMs },
+  ): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await once(name, args, timeoutMs);
+        return await once(name, args, limits.timeoutMs);
       } catch (thrown) {
-        if (!(thrown instanceof EngineError) || !thrown.transient || attempt >= tries) throw thrown;
+        if (!(thrown instanceof EngineError) || !thrown.transient || attempt >= limits.tries) throw thrown;
         await options.sleep(options.random() * Math.min(5_000, 100 * 4 ** (attempt - 1)));
       }
     }
@@ -234,10 +292,26 @@ export function createEngine(options: EngineOptions): Engine {
       return { closed: closed.closed, stale: closed.stale, next: closed.next ?? null };
     },
     async recordComments(batchId, tenantId, post) {
-      // Once only and not for long: it saves calls, and the outcomes wait behind it.
+      // Twice at most and not for long: it saves calls and links accounts, and the outcomes wait behind it.
       const args = { batch_id: batchId, tenant_id: tenantId, post };
-      const data = await once('record_comments', args, Math.min(timeoutMs, 5_000));
+      const data = await repeated('record_comments', args, {
+        tries: 2,
+        timeoutMs: Math.min(timeoutMs, 5_000),
+      });
       return read('record_comments', id.nullable(), data) ?? 0;
+    },
+    async bundleEmails(batchId, itemIds, sender) {
+      const args = { batch_id: batchId, items: itemIds, sender, request: crypto.randomUUID() };
+      return read('bundle_emails', bundleSchema.nullable(), await repeated('bundle_emails', args));
+    },
+    async settleEmails(tenantId, { bundle_id, call, version }, end) {
+      const mails = end.outcome === 'accepted' ? end.mails : [];
+      const args = {
+        ...{ tenant_id: tenantId, bundle_id, call, version, outcome: end.outcome },
+        outbox_ids: mails.map(({ outbox_id }) => outbox_id),
+        message_ids: mails.map(({ message_id }) => message_id),
+      };
+      return read('settle_emails', settledSchema, await repeated('settle_emails', args));
     },
     async endDrain(drainId, error) {
       await repeated('end_drain', { drain_id: drainId, error });

@@ -2,6 +2,7 @@
 import { createClient } from '@supabase/supabase-js';
 import { createAlertWebhook } from '../worker/jobs/alert-webhook.ts';
 import { createCheckCredentials } from '../worker/jobs/check-credentials.ts';
+import { createMeasureFollowers } from '../worker/jobs/measure-followers.ts';
 import { createRawCommand } from '../worker/jobs/raw-command.ts';
 import { createRefreshMetaTokens } from '../worker/jobs/refresh-meta-tokens.ts';
 import { createSendEmails } from '../worker/jobs/send-emails.ts';
@@ -87,6 +88,7 @@ export function createJobHandlers(outside: Outside): Record<string, JobHandler> 
     'check-credentials': createCheckCredentials({ tokens: tokens('meta') }),
     'check-whatsapp-credentials': createCheckCredentials({ tokens: tokens('whatsapp') }),
     'refresh-meta-tokens': createRefreshMetaTokens({ tokens: tokens('meta') }),
+    'measure-followers': createMeasureFollowers({ meta }),
     'alert-webhook': createAlertWebhook({ fetchChecked: checked('alert webhook') }),
     'alert-email': mails,
   };

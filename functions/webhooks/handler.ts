@@ -207,13 +207,21 @@ function decode(bytes: Uint8Array): string | null {
   }
 }
 
-/** jsonb has no U+0000 and no half of a surrogate pair; one such character must not cost the other updates of a body. */
-function storable(value: unknown): unknown {
-  if (typeof value === 'string') return storableText(value);
-  if (Array.isArray(value)) return value.map(storable);
+/** What people write, and the words of our links: the only places where an address may be one that somebody meant to say. */
+const spoken = new Set(['text', 'message', 'body', 'caption', 'title', 'payload', 'ref']);
+
+/**
+ * jsonb has no U+0000 and no half of a surrogate pair; one such character must not cost the other updates of a body. And
+ * media may not be kept, which is what the addresses in a body lead to: a story's, a photo's, a sticker's.
+ */
+function storable(value: unknown, key = ''): unknown {
+  if (typeof value === 'string') {
+    return !spoken.has(key) && /^https?:\/\//i.test(value) ? null : storableText(value);
+  }
+  if (Array.isArray(value)) return value.map((inner) => storable(inner, key));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => [storableText(key), storable(inner)]),
+    Object.entries(value).map(([name, inner]) => [storableText(name), storable(inner, name)]),
   );
 }
 

@@ -20,7 +20,8 @@ const latencyMs = 100;
 const pageOf = (tenant: number): string => String(200_000_000_000_000 + tenant);
 const postOf = (tenant: number): string => `${pageOf(tenant)}_1`;
 const tokenOf = (tenant: number): string => `bench-meta-${tenant}`;
-const codeOf = (tenant: number, claim: number): string => `OC-${tenant}X${claim}`;
+const codeOf = (tenant: number, claim: number): string =>
+  `OC-${String(tenant).padStart(5, '0')}X${String(claim).padStart(2, '0')}`;
 
 async function control(url: string, path: string, body?: unknown): Promise<unknown> {
   const response = await fetch(`${url}${path}`, {
@@ -83,7 +84,7 @@ async function makeTenants(sql: Sql, first: number, last: number, claims: number
     select b.tenant_id, 'Person ' || k from bench b cross join generate_series(0, ${claims - 1}::int) k`;
   await sql`
     insert into public.completions (tenant_id, task_id, participant_id, code, claimed_at, deadline)
-    select b.tenant_id, t.id, p.id, 'OC-' || b.n || 'X' || substring(p.display_name from 8), now() - interval '10 minutes', now() + interval '1 day'
+    select b.tenant_id, t.id, p.id, 'OC-' || lpad(b.n::text, 5, '0') || 'X' || lpad(substring(p.display_name from 8), 2, '0'), now() - interval '10 minutes', now() + interval '1 day'
     from bench b
     join public.social_tasks t on t.tenant_id = b.tenant_id
     join public.participants p on p.tenant_id = b.tenant_id`;

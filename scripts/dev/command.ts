@@ -47,8 +47,13 @@ function watchForTheEnd(): void {
   });
 }
 
-/** Signals to all commands that run now; used when the tool itself is told to stop. */
+let stopping = false;
+/** Whether the tool was told to stop: whatever it does in steps begins no new one. */
+export const isStopping = (): boolean => stopping;
+
+/** Signals to all commands that run now, and none is started any more; used when the tool itself is told to stop. */
 export function stopCommands(signal: NodeJS.Signals = 'SIGTERM'): void {
+  stopping = true;
   for (const child of running) endGroup(child, signal);
 }
 
@@ -58,6 +63,7 @@ export function runCommand(
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
+  if (stopping) return Promise.resolve({ code: 130, stdout: '', stderr: 'not started: told to stop\n' });
   watchForTheEnd();
   return new Promise((resolve) => {
     const child = spawn(command, args, {

@@ -1,5 +1,5 @@
 /** How the tools end: text on the screen, an exit code, and nothing left running when they are told to stop. */
-import { stopCommands } from './command.ts';
+import { isStopping, stopCommands } from './command.ts';
 import { SqlFileError } from './compare.ts';
 
 export interface Outcome {
@@ -24,7 +24,8 @@ export async function main(tool: () => Promise<Outcome>): Promise<void> {
   const interrupted = new Promise<never>((_resolve, reject) => {
     // `disconnect`: the launcher (scripts/run.mjs) is gone, however it went.
     for (const event of ['SIGINT', 'SIGTERM', 'SIGHUP', 'disconnect']) {
-      process.once(event, () => {
+      // Each time: Ctrl-C comes twice, from the terminal and from the launcher, and the second must not cut the cleaning up short.
+      process.on(event, () => {
         stopCommands();
         reject(new UsageError(`Stopped (${event}).`));
       });
@@ -39,7 +40,7 @@ export async function main(tool: () => Promise<Outcome>): Promise<void> {
     process.exitCode = outcome.ok ? 0 : 1;
   } catch (error) {
     process.stderr.write(`${explain(error)}\n`);
-    process.exitCode = 1;
+    process.exitCode = isStopping() ? 130 : 1;
     // The tool still closes what it opened (its commands have been told to end), then the process goes.
     await running.catch(() => {});
   }

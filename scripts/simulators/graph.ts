@@ -1,6 +1,6 @@
 // What the Graph API and the WhatsApp Cloud API have in common: the shape and the words of errors, versions in the
 // path, and the `fields` parameter.
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import type { Answer } from './server.ts';
 
@@ -272,6 +272,18 @@ export function pick(object: Record<string, unknown>, field: Field | null): Reco
   return Object.fromEntries(
     field.fields.flatMap(({ name }) => (name in object ? [[name, object[name]]] : [])),
   );
+}
+
+const proofValidSeconds = 300;
+
+/** Whether `appsecret_proof` is right: of the token, or of token and `appsecret_time`, which counts for five minutes. */
+export function isProof(appSecret: string, token: string, parameters: URLSearchParams, now: number): boolean {
+  const sentAt = parameters.get('appsecret_time');
+  const text = sentAt === null ? token : `${token}|${sentAt}`;
+  const right = createHmac('sha256', appSecret).update(text).digest('hex');
+  const inTime = sentAt === null || Math.abs(now / 1000 - Number(sentAt)) <= proofValidSeconds;
+  const given = Buffer.from(parameters.get('appsecret_proof') ?? '');
+  return given.length === right.length && timingSafeEqual(given, Buffer.from(right)) && inTime;
 }
 
 /** Graph's time format, whole seconds: `2017-05-19T23:27:28+0000`. */

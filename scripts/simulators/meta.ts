@@ -1,6 +1,5 @@
 // The Graph API as graph.facebook.com and graph.instagram.com answer it, for what Onecron reads: comments of
 // Instagram media and Page posts, reactions, tags, mentions, profiles, tokens, subscriptions, batches.
-import { createHmac, timingSafeEqual } from 'node:crypto';
 import {
   type Field,
   type GraphErrorInput,
@@ -9,6 +8,7 @@ import {
   graphError,
   graphErrorSchema,
   graphTime,
+  isProof,
   noSuchObject,
   parseFields,
   pick,
@@ -45,7 +45,6 @@ const instagramCommentsPerPage = 50;
 const pageCommentsPerPage = 100;
 const pageCommentsDefault = 25;
 const maxBatch = 50;
-const proofValidSeconds = 300;
 
 type Host = 'facebook' | 'instagram' | 'any';
 
@@ -280,7 +279,7 @@ export function createMeta(world: MetaWorld): Provider {
         username: () => account.username,
         name: () => account.name,
         account_type: () => 'BUSINESS',
-        followers_count: () => account.followers_count,
+        followers_count: () => followersOf(call, account),
         follows_count: () => 0,
         media_count: () => media().length,
         profile_picture_url: () => undefined,
@@ -326,8 +325,8 @@ export function createMeta(world: MetaWorld): Provider {
       defaults: ['name'],
       values: {
         name: () => account.name,
-        fan_count: () => account.followers_count,
-        followers_count: () => account.followers_count,
+        fan_count: () => followersOf(call, account),
+        followers_count: () => followersOf(call, account),
         access_token: () => pageTokenOf(call.token, account),
         tasks: () => ['ANALYZE', 'ADVERTISE', 'MESSAGING', 'MODERATE', 'CREATE_CONTENT', 'MANAGE'],
         category: () => 'Local business',
@@ -337,6 +336,11 @@ export function createMeta(world: MetaWorld): Provider {
         },
       },
     };
+  }
+
+  function followersOf(call: Call, account: MetaAccount): number {
+    needBasics(call, account);
+    return account.followers_count;
   }
 
   /** The Page token that a user token is given; it is added to the world when it is first asked for. */
@@ -486,6 +490,15 @@ export function createMeta(world: MetaWorld): Provider {
     if (!enough) fail({ code: 10 });
   }
 
+  /** What counts of an account take: of a Page less than reading what visitors wrote. */
+  function needBasics(call: Call, account: MetaAccount): void {
+    const enough =
+      account.kind === 'page'
+        ? has(call.token, 'pages_read_engagement')
+        : has(call.token, 'instagram_basic', 'instagram_business_basic');
+    if (!enough) fail({ code: 10 });
+  }
+
   function profile(call: Call, igsid: string): Answer {
     const person = world.people.get(igsid);
     const visible = [...world.accounts.values()].filter(
@@ -495,8 +508,17 @@ export function createMeta(world: MetaWorld): Provider {
     const account =
       visible.find((candidate) => person !== undefined && world.hasConsented(person, candidate.id)) ??
       visible[0];
-    if (!person || !account || call.token.kind === 'user') throw new GraphFailure(noSuchObject(igsid, 'GET'));
+    if (!account || call.token.kind === 'user') throw new GraphFailure(noSuchObject(igsid, 'GET'));
     call.charged = account;
+    if (!person) {
+      // Nobody has described this person, who may have commented all the same.
+      const { comments, posts } = world;
+      const isSeen = [...comments.values()].some(
+        ({ from, post_id }) => from.id === igsid && posts.get(post_id)?.account_id === account.id,
+      );
+      if (isSeen) fail({ code: 230, type: 'IGApiException' });
+      throw new GraphFailure(noSuchObject(igsid, 'GET'));
+    }
     if (person.blocks.includes(account.id)) throw new GraphFailure(noSuchObject(igsid, 'GET'));
     if (!world.hasConsented(person, account.id)) fail({ code: 230, type: 'IGApiException' });
     const node: GraphNode = {
@@ -825,15 +847,7 @@ export function createMeta(world: MetaWorld): Provider {
       const message = 'API calls from the server require an appsecret_proof argument';
       fail({ code: 100, message, type: 'GraphMethodException' });
     }
-    const sentAt = parameters.get('appsecret_time');
-    const text = sentAt === null ? token : `${token}|${sentAt}`;
-    const right = createHmac('sha256', app.app_secret ?? '')
-      .update(text)
-      .digest('hex');
-    const inTime = sentAt === null || Math.abs(now / 1000 - Number(sentAt)) <= proofValidSeconds;
-    const given = Buffer.from(proof ?? '');
-    const equal = given.length === right.length && timingSafeEqual(given, Buffer.from(right));
-    if (!equal || !inTime || app.app_secret === undefined) {
+    if (app.app_secret === undefined || !isProof(app.app_secret, token, parameters, now)) {
       fail({
         code: 100,
         message: 'Invalid appsecret_proof provided in the API argument',

@@ -1,7 +1,7 @@
 // The WhatsApp Cloud API: `POST /{version}/{phone-number-id}/messages`. 200 means accepted, not delivered: what
 // became of a message is in `GET /_messages`, and told to `onEvent` as the `value` of the webhook that would follow.
 import { z } from 'zod';
-import { type GraphErrorInput, graphError, graphErrorSchema, noSuchObject, route } from './graph.ts';
+import { type GraphErrorInput, graphError, graphErrorSchema, isProof, noSuchObject, route } from './graph.ts';
 import { fingerprint } from './log.ts';
 import { type MessageStatus, messageStatuses } from './script.ts';
 import {
@@ -74,6 +74,8 @@ const time = z.iso.datetime({ offset: true });
 
 const worldSchema = z.strictObject({
   numbers: z.array(numberInput).default([]),
+  /** Meta apps that tokens are of: `{app_id}|{app_secret}` may ask about them. */
+  apps: z.array(z.strictObject({ app_id: z.string().min(1), app_secret: z.string().min(1) })).default([]),
   tokens: z
     .array(
       z.strictObject({
@@ -82,6 +84,11 @@ const worldSchema = z.strictObject({
         /** Numbers that it may send from. */
         numbers: z.array(z.string()),
         broken: z.strictObject({ subcode: z.int().nullable().default(null) }).optional(),
+        /** Of a system user, as the business makes them; an app that is not among `apps` cannot ask about it. */
+        app_id: z.string().min(1).optional(),
+        /** null: never. */
+        expires_at: time.nullable().default(null),
+        scopes: z.array(z.string()).default(['whatsapp_business_management', 'whatsapp_business_messaging']),
       }),
     )
     .default([]),
@@ -139,6 +146,17 @@ const worldSchema = z.strictObject({
         status: z.enum(messageStatuses),
         code: z.int().optional(),
         at: time.optional(),
+      }),
+    )
+    .default([]),
+  /** WhatsApp tells that something is wrong with the account, without any message. */
+  account_errors: z
+    .array(
+      z.strictObject({
+        phone_number_id: z.string(),
+        code: z.int(),
+        title: z.string().optional(),
+        details: z.string().optional(),
       }),
     )
     .default([]),
@@ -225,6 +243,8 @@ const refuse = (error: GraphErrorInput): Answer => graphError(error, { whatsapp:
 export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Provider {
   const numbers = new Map<string, Sender>();
   const tokens = new Map<string, Token>();
+  /** Their secrets, by id. */
+  const apps = new Map<string, string>();
   const templates = new Map<string, Template>();
   const fates = new Map<string, Fate>();
   const optedOut = new Set<string>();
@@ -350,6 +370,7 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
         for (const key of known.keys()) if (key.startsWith(`${number.phone_number_id}:`)) known.delete(key);
       }
     }
+    for (const app of input.apps) apps.set(app.app_id, app.app_secret);
     for (const token of input.tokens) tokens.set(token.token, token);
     for (const template of input.templates) templates.set(`${template.name}:${template.language}`, template);
     for (const fate of input.recipients) {
@@ -386,6 +407,12 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
       message?.statuses.push(state);
       tellStatus(sender, message_id, state, message);
     }
+    for (const [index, { phone_number_id, code, title, details }] of input.account_errors.entries()) {
+      const words = title ?? titles[code] ?? `Error ${code}`;
+      tell(known('account_errors', index, phone_number_id), 'messages', {
+        errors: [{ code, title: words, message: words, error_data: { details: details ?? words } }],
+      });
+    }
     for (const token of input.remove?.tokens ?? []) tokens.delete(token);
     return { numbers: input.numbers.map((number) => number.phone_number_id), inbound: received };
   }
@@ -407,7 +434,7 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
       (isRecord(body) && typeof body.access_token === 'string' ? body.access_token : null);
     const phone = route(request.path)?.segments[0];
     const about: Record<string, unknown> = {};
-    if (phone !== undefined) {
+    if (phone !== undefined && phone !== 'debug_token') {
       about.phone_number_id = phone;
       about.target_tenant = numbers.get(phone)?.tenant ?? null;
     }
@@ -593,6 +620,46 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
     };
   }
 
+  /** Why a token is not valid now. */
+  function trouble(token: Token, now: number): { subcode: number | null } | undefined {
+    if (token.broken) return token.broken;
+    return token.expires_at !== null && Date.parse(token.expires_at) <= now ? { subcode: 463 } : undefined;
+  }
+
+  /** What an app, or a token of the same app, is told about a token. */
+  function debugToken(request: SimulatedRequest, caller: string, now: number): Answer {
+    const [appId = '', secret] = caller.split('|');
+    const asApp = secret !== undefined && apps.get(appId) === secret;
+    const asUser = tokens.get(caller);
+    if (!asApp && !(asUser && !trouble(asUser, now))) return graphError({ code: 190 });
+    const wanted = tokens.get(request.query.get('input_token') ?? '');
+    if (wanted?.app_id === undefined || wanted.app_id !== (asApp ? appId : asUser?.app_id)) {
+      const error = { code: 190, message: 'The access token could not be decrypted' };
+      return { status: 200, body: { data: { is_valid: false, scopes: [], error } }, kind: 'ok' };
+    }
+    const problem = trouble(wanted, now);
+    const expiresAt = wanted.expires_at === null ? 0 : seconds(Date.parse(wanted.expires_at));
+    const error = problem && {
+      code: 190,
+      message: 'Error validating access token',
+      ...(problem.subcode === null ? {} : { subcode: problem.subcode }),
+    };
+    const data = {
+      app_id: wanted.app_id,
+      type: 'SYSTEM_USER',
+      application: `${wanted.tenant} app`,
+      data_access_expires_at: 0,
+      expires_at: expiresAt,
+      is_valid: problem === undefined,
+      issued_at: 0,
+      scopes: wanted.scopes,
+      granular_scopes: wanted.scopes.map((scope) => ({ scope })),
+      user_id: `7${wanted.app_id}`,
+      ...(error ? { error } : {}),
+    };
+    return { status: 200, body: { data }, kind: 'ok' };
+  }
+
   function handle(request: SimulatedRequest, reading: Reading, context: Context): Answer {
     const way = route(request.path);
     if (way === null) return refuse({ code: 2500, message: `Unknown path components: ${request.path}` });
@@ -602,11 +669,24 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
     });
     const [phone = '', edge] = way.segments;
     if (reading.token === null) return finish(graphError({ code: 104 }, { status: 401 }));
+    if (request.method === 'GET' && phone === 'debug_token' && edge === undefined) {
+      return finish(debugToken(request, reading.token, context.now));
+    }
     const token = tokens.get(reading.token);
     if (!token) return finish(graphError({ code: 190 }, { status: 401 }));
-    if (token.broken) {
-      const { subcode } = token.broken;
+    const problem = trouble(token, context.now);
+    if (problem) {
+      const { subcode } = problem;
       return finish(graphError({ code: 190, ...(subcode === null ? {} : { subcode }) }, { status: 401 }));
+    }
+    const appSecret = apps.get(token.app_id ?? '');
+    if (
+      appSecret !== undefined &&
+      request.query.has('appsecret_proof') &&
+      !isProof(appSecret, reading.token, request.query, context.now)
+    ) {
+      const message = 'Invalid appsecret_proof provided in the API argument';
+      return finish(graphError({ code: 100, message, type: 'GraphMethodException' }));
     }
     const sender = numbers.get(phone);
     if (!sender || !token.numbers.includes(phone)) return finish(noSuchObject(phone, request.method));
@@ -625,6 +705,7 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
 
   return {
     name: 'whatsapp',
+    secretParameters: ['input_token', 'appsecret_proof'],
     read,
     tenantOf: (token) => tokens.get(token)?.tenant ?? null,
     handle,
@@ -644,6 +725,7 @@ export function createWhatsApp(content: 'demo' | 'empty', onEvent?: OnEvent): Pr
     apply,
     show: () => ({
       numbers: [...numbers.values()],
+      apps: [...apps.keys()].map((app_id) => ({ app_id })),
       tokens: [...tokens.values()].map(({ token, ...rest }) => ({ token: fingerprint(token), ...rest })),
       templates: [...templates.values()],
       recipients: [...fates.values()],

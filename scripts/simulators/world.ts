@@ -96,6 +96,16 @@ const accountInput = z.strictObject({
   reactions: z.enum(['list', 'counts']).default('counts'),
 });
 
+const followersInput = z
+  .strictObject({
+    account_id: id,
+    /** So many follow it now. */
+    count: z.int().min(0).optional(),
+    /** So many more than before, or fewer. */
+    by: z.int().optional(),
+  })
+  .refine(({ count, by }) => (count === undefined) !== (by === undefined), 'give count or by');
+
 const postInput = z.strictObject({
   /** Left out: made up. A Page post's id is `{page}_{post}`. */
   id: id.optional(),
@@ -191,6 +201,8 @@ export const metaWorldSchema = z.strictObject({
   people: z.array(personInput).default([]),
   reactions: z.array(reactionInput).default([]),
   messages: z.array(messageInput).default([]),
+  /** How many follow an account, in place; `accounts` describes it anew. */
+  followers: z.array(followersInput).default([]),
   /** Sets how much of a budget is used in the current window. */
   usage: z.array(usageInput).default([]),
   remove: z
@@ -533,6 +545,11 @@ export function createMetaWorld(content: 'demo' | 'empty'): MetaWorld {
     for (const account of input.accounts) {
       accounts.set(account.id, account);
       for (const post of posts.values()) if (post.account_id === account.id) post.account = account;
+    }
+    for (const { account_id, count, by } of input.followers) {
+      const account = accounts.get(account_id);
+      if (!account) throw issue('followers', `there is no account ${account_id}`);
+      account.followers_count = Math.max(0, count ?? account.followers_count + (by ?? 0));
     }
     for (const person of input.people) {
       // In place: media that are there already belong to the person as described last.

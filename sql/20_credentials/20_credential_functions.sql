@@ -49,6 +49,7 @@ begin
   returning c.id into v_id;
   perform jobs.unpark(p_tenant_id, p_provider);
   perform jobs.close_alert(p_tenant_id, format('credential %s expires', p_provider));
+  perform jobs.close_alert(p_tenant_id, format('credential %s claims', p_provider));
   perform private.audit(p_tenant_id, 'credential.set',
     jsonb_build_object('provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint));
   return jsonb_build_object('credential_id', v_id, 'provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint);
@@ -94,6 +95,7 @@ begin
   delete from vault.secrets s where s.id = v_secret_id;
   perform jobs.unpark(p_tenant_id, p_provider);
   perform jobs.close_alert(p_tenant_id, format('credential %s expires', p_provider));
+  perform jobs.close_alert(p_tenant_id, format('credential %s claims', p_provider));
   perform private.audit(p_tenant_id, 'credential.removed', jsonb_build_object('provider', p_provider));
   return true;
 end

@@ -33,7 +33,10 @@ set search_path = ''
 as $$
   select case p_state
     when 'unchecked' then 'Nothing to do: it is checked when it is first used, at the latest tomorrow.'
-    when 'ok' then case when p_health_reason is null then 'Nothing to do.' else 'Connect the account again before it expires.' end
+    when 'ok' then case
+      when p_health_reason is null then 'Nothing to do.'
+      when p_health_reason like 'Some claims%' then 'Do what the reason names, for the account or in the task. Until then a person decides these claims.'
+      else 'Connect the account again before it expires.' end
     when 'expired' then 'The access has expired: connect the account again.'
     when 'permission_lost' then 'A permission is missing: connect the account again and agree to everything that is asked.'
     when 'role_lost' then 'Your user has lost its role on the Page: have the role restored there, then check again.'
@@ -42,7 +45,9 @@ as $$
     when 'app_removed' then 'The app was removed from the account: connect the account again.'
     when 'unconfirmed' then 'Confirm your user at facebook.com, then check again.'
     when 'blocked' then 'The account is blocked: see its status at the provider and settle what is named there, then check again.'
-    else 'The access is not valid: enter it again.' end
+    else case
+      when p_health_reason like 'Meta 100:%' then 'The Meta app asks for the proof of its secret: enter the access again, with the app secret of this app.'
+      else 'The access is not valid: enter it again.' end end
 $$;
 
 comment on function private.credential_advice(text, text) is 'What an owner has to do about a credential in this state, in one sentence.';

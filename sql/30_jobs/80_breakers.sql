@@ -83,6 +83,12 @@ begin
   -- The platform's credential serves many tenants.
   for v_job in select d.job from jobs.definitions d where d.provider = p_provider order by d.job loop
     perform jobs.wake_blocked(v_job, case when p_tenant_id <> jobs.platform_id() then array[p_tenant_id] end, 'breaker');
+    -- What takes a credential of the tenant's own, and was held for want of one, is looked at now.
+    if p_tenant_id <> jobs.platform_id() then
+      perform jobs.hurry(v_job, p_tenant_id, array(
+        select i.subject_id from jobs.items i
+        where i.job = v_job and i.tenant_id = p_tenant_id and i.batch_id is null and i.waiting_for = 'waiting for a credential of the tenant''s own'));
+    end if;
   end loop;
 end
 $$;

@@ -60,7 +60,14 @@ set search_path = ''
 as $$
 declare
   v_incident text := format('credential %s expires', p_provider);
+  v_claims text := format('credential %s claims', p_provider);
 begin
+  if p_reason like 'Some claims%' then
+    perform jobs.close_alert(nullif(p_tenant_id, jobs.platform_id()), v_incident);
+    v_incident := v_claims;
+  else
+    perform jobs.close_alert(nullif(p_tenant_id, jobs.platform_id()), v_claims);
+  end if;
   if p_reason is null then
     perform jobs.close_alert(nullif(p_tenant_id, jobs.platform_id()), v_incident);
   else
@@ -69,7 +76,32 @@ begin
 end
 $$;
 
-comment on function private.warn_of_credential(uuid, public.provider, text) is 'Opens the alert about a credential that will stop to work soon; without a reason it closes it.';
+comment on function private.warn_of_credential(uuid, public.provider, text) is
+  'Opens the alert about a credential that will stop to work soon, or is not enough for some claims; without a reason it closes it.';
+
+-- A token that works may still not be enough for some claim: a permission that one kind of reading needs, the wrong way to log in, a post
+-- that is gone. Such claims wait, and only the worker's word for it says so. What concerns one person alone is left out.
+create function private.unreadable_claims(p_tenant_id uuid)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return (
+    select format('%s: %s', t.title, substr(i.waiting_for, 10))
+    from jobs.items i
+    join public.completions c on c.tenant_id = i.tenant_id and c.id = i.subject_id
+    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+    where i.job = 'verify-social-tasks' and i.tenant_id = p_tenant_id and i.batch_id is null
+      and i.waiting_for ~ '^unknown: (Meta (3|10|100|1705|2[0-9][0-9])[:/]|only an account connected|the credential does not name|The credential is )'
+      and i.waiting_for !~ '^unknown: Meta 230:' and (t.kind::text <> 'instagram_follow' or i.waiting_for !~ '^unknown: Meta 100/33:')
+    order by i.run_at
+    limit 1);
+end
+$$;
+
+comment on function private.unreadable_claims(uuid) is
+  'Why some claims of a tenant cannot be looked at though its Meta token works, by the task that waits; null when there are none.';
 
 -- Results: {"provider","fingerprint","verdict":"healthy","expires_at"?,"scopes"?}, {…,"verdict":"broken","error"}, {…,"verdict":"not_renewed","error"};
 -- any other verdict changes nothing.
@@ -100,7 +132,8 @@ begin
     elsif v_found.expires_at < now() + interval '7 days' then
       v_reason := format('It expires on %s (UTC).', to_char(v_found.expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'));
     else
-      v_reason := null;
+      v_reason := case when v_found.provider = 'meta' and v_found.tenant_id <> jobs.platform_id()
+        then 'Some claims cannot be verified. ' || private.unreadable_claims(v_found.tenant_id) end;
     end if;
     -- One that broke meanwhile stays broken: what is asked here is less than what the work needs.
     if v_found.tenant_id = jobs.platform_id() then
@@ -123,4 +156,4 @@ $$;
 
 comment on function private.apply_credential_checks(jobs.ended[]) is
   'Apply function of the checks and of refresh-meta-tokens: health, end and scopes of the credential that was checked, if it is still the one; '
-  'a broken one parks its owner''s work. An end within 7 days opens an alert.';
+  'a broken one parks its owner''s work. An end within 7 days opens an alert, and so do claims that cannot be looked at though the token works.';

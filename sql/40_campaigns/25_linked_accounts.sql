@@ -44,6 +44,8 @@ create table private.link_codes (
 
 create index link_codes_tenant_id_participant_id_idx on private.link_codes (tenant_id, participant_id);
 create index link_codes_expires_at_idx on private.link_codes (expires_at);
+-- A message to the platform's WhatsApp number says nothing but the code; whose it is has to be found among all tenants.
+create index link_codes_code_idx on private.link_codes (code) where used_at is null;
 
 alter table private.link_codes enable row level security;
 comment on table private.link_codes is 'Codes that link one account of one platform, once, within an hour.';
@@ -64,6 +66,21 @@ $$;
 
 comment on function private.contact_link(uuid, text, text) is
   'The ig.me, m.me or wa.me link that brings a code to the tenant; null when the tenant''s credential does not name its account.';
+
+-- A business without a WhatsApp number of its own is written to through the platform's.
+create function private.platform_contact_link(p_tenant_id uuid, p_code text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select 'https://wa.me/' || nullif(left(regexp_replace(c.account ->> 'display_phone_number', '[^0-9]', '', 'g'), 20), '') || '?text=' || p_code
+  from private.platform_credentials c
+  where c.provider = 'whatsapp'
+    and not exists (select from public.credentials o where o.tenant_id = p_tenant_id and o.provider = 'whatsapp')
+$$;
+
+comment on function private.platform_contact_link(uuid, text) is
+  'The wa.me link that brings a code of this tenant to the platform''s number; null for a tenant with WhatsApp of its own.';
 
 create function private.start_linking(p_tenant_id uuid, p_platform text)
 returns jsonb
@@ -89,13 +106,16 @@ begin
   delete from private.link_codes l where l.tenant_id = p_tenant_id and l.participant_id = v_participant_id and l.platform = p_platform;
   loop
     v_code := private.new_code();
-    continue when exists (select from public.completions c where c.tenant_id = p_tenant_id and c.code = v_code);
+    continue when exists (select from public.completions c where c.tenant_id = p_tenant_id and c.code = v_code)
+      -- At the platform's number the code alone says whose it is.
+      or exists (select from private.link_codes l where l.code = v_code and l.used_at is null);
     insert into private.link_codes (tenant_id, code, participant_id, platform, expires_at)
     values (p_tenant_id, v_code, v_participant_id, p_platform, v_expires_at)
     on conflict do nothing;
     exit when found;
   end loop;
-  return jsonb_build_object('code', v_code, 'expires_at', v_expires_at, 'link', private.contact_link(p_tenant_id, p_platform, v_code));
+  return jsonb_build_object('code', v_code, 'expires_at', v_expires_at, 'link', coalesce(private.contact_link(p_tenant_id, p_platform, v_code),
+    case p_platform when 'whatsapp' then private.platform_contact_link(p_tenant_id, v_code) end));
 end
 $$;
 

@@ -75,9 +75,42 @@ create table private.proofs (
 );
 
 create index proofs_tenant_id_completion_id_idx on private.proofs (tenant_id, completion_id);
+create index proofs_forgotten_idx on private.proofs (tenant_id, task_id) where proof like 'forgotten:%';
 
 alter table private.proofs enable row level security;
-comment on table private.proofs is 'Comments, media, messages and accounts that have proven a claim of a task, like `comment:17900…` or `author:1256…`.';
+comment on table private.proofs is
+  'Comments, media, messages and accounts that have proven a claim of a task, like `comment:17900…` or `author:1256…`. Of an account that '
+  'was to be forgotten a mark like `forgotten:9c41…` stays.';
+
+-- Whoever is forgotten may come back with the same account: it must not be rewarded again for the same task, and its id must not be
+-- kept either. What stays is a hash with a key that only Vault has, another one for each tenant: it can be compared with an account
+-- that shows itself, and says nothing by itself.
+create function private.forgetting_key()
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_key text := private.platform_secret('forgetting_key');
+begin
+  if v_key is null then
+    v_key := encode(extensions.gen_random_bytes(32), 'hex');
+    perform vault.create_secret(v_key, 'forgetting_key', 'Onecron: marks of people who were forgotten');
+  end if;
+  return v_key;
+end
+$$;
+
+create function private.mark_of_forgotten(p_tenant_id uuid, p_proof text, p_key text)
+returns text
+language sql immutable
+set search_path = ''
+as $$
+  select 'forgotten:' || encode(extensions.hmac(convert_to(p_tenant_id || ' ' || p_proof, 'UTF8'), convert_to(p_key, 'UTF8'), 'sha256'), 'hex')
+$$;
+
+comment on function private.forgetting_key() is 'The key of the marks; made when it is first needed. Replaced, it makes all marks meaningless.';
+comment on function private.mark_of_forgotten(uuid, text, text) is 'What stays of a proof whose person was forgotten: `forgotten:` and a keyed hash of tenant and proof.';
 
 -- The decisions: append-only, for disputes. A claim that is deleted leaves its decisions; only the end of the tenant removes them.
 create table public.completion_decisions (

@@ -68,6 +68,7 @@ create table public.follower_counts (
   day date not null,
   followers integer not null,
   measured_at timestamptz not null default now(),
+  account_id text,
   primary key (tenant_id, platform, day),
   constraint follower_counts_tenant_fkey foreign key (tenant_id) references public.tenants (id) on delete cascade,
   constraint platform_is_one_of_the_known check (platform in ('instagram', 'facebook', 'x')),
@@ -82,6 +83,7 @@ create policy follower_counts_select_members on public.follower_counts
   for select to authenticated using (tenant_id = any (array(select private.tenant_ids('viewer'))));
 
 comment on table public.follower_counts is 'How many followers an account had on a day (UTC): the first count of a day stays.';
+comment on column public.follower_counts.account_id is 'Whose followers these are, by the platform''s id, where measure-followers counted; null: noted by somebody else.';
 
 create function jobs.record_follower_count(tenant_id uuid, platform text, followers integer, day date default null)
 returns boolean
@@ -99,8 +101,8 @@ $$;
 
 grant execute on function jobs.record_follower_count(uuid, text, integer, date) to service_role;
 comment on function jobs.record_follower_count(uuid, text, integer, date) is
-  'Notes how many followers an account had on a day; false when that day has its count already. '
-  'Definer: one door for all who measure.';
+  'Notes how many followers an account had on a day; false when that day has its count already. Whoever measures by other ways than '
+  'the job measure-followers sees to it that counts are a day apart. Definer: the door for them.';
 
 -- Which signals may prove which open claims, by all three ways: 1 the code of the claim, 2 a linked account, 3 the name that was
 -- typed. Claims that were seen once already are left out: the second look is the platform's, not the memory's. Every step is a look-up

@@ -53,6 +53,7 @@ declare
   v_tenant_ids uuid[];
   v_completion_ids uuid[];
   v_again record;
+  v_key text;
 begin
   if coalesce(cardinality(p_verdicts), 0) = 0 then
     return 0;
@@ -110,6 +111,24 @@ begin
 
   -- One proof, one claim: the earliest of those that are decided here, and whoever was first of all others.
   if exists (select from unnest(v_judged) j where j.proofs is not null) then
+    -- In a task with marks of forgotten people a proof is also what its mark would be.
+    if exists (
+      select
+      from unnest(v_judged) j
+      cross join lateral (
+        select from private.proofs x where x.tenant_id = j.tenant_id and x.task_id = j.task_id and x.proof like 'forgotten:%' offset 0
+      ) o
+      where j.proofs is not null)
+    then
+      v_key := private.platform_secret('forgetting_key');
+      for v_n in 1..cardinality(v_judged) loop
+        continue when v_key is null or v_judged[v_n].proofs is null;
+        v_judged[v_n].proofs := v_judged[v_n].proofs || array(
+          select private.mark_of_forgotten(v_judged[v_n].tenant_id, u.proof, v_key)
+          from unnest(v_judged[v_n].proofs) as u (proof)
+          where u.proof !~ '^(comment|media):');
+      end loop;
+    end if;
     insert into private.proofs (tenant_id, task_id, proof, completion_id)
     select j.tenant_id, j.task_id, u.proof, j.completion_id
     from unnest(v_judged) j cross join lateral unnest(j.proofs) as u (proof)
@@ -155,11 +174,15 @@ begin
       method = case when j.verdict in ('verified', 'failed') then j.method end,
       credential_source = coalesce(j.credential_source, c.credential_source),
       seen_at = case when j.verdict = 'pending' then coalesce(c.seen_at, now()) else c.seen_at end,
-      settle_at = case j.verdict when 'needs_user_action' then greatest(c.deadline, now())
+      settle_at = case j.verdict
+        -- Who is linked is asked about until the deadline: the worker's own answer comes first.
+        when 'needs_user_action' then greatest(c.deadline, now()) + case when j.is_asked_about and c.deadline > now() then interval '1 day' else interval '0' end
         when 'pending' then greatest(c.deadline, j.look_again_at) + interval '1 day' end,
       action_url = coalesce(j.action_url, c.action_url)
     from (
-      select u.*, x.place
+      select u.*, x.place, u.verdict = 'needs_user_action' and exists (
+          select from public.linked_accounts a where a.tenant_id = u.tenant_id and a.participant_id = u.participant_id and a.platform = 'instagram'
+        ) as is_asked_about
       from unnest(v_judged) u
       cross join lateral (
         select y.ctid as place from public.completions y where y.tenant_id = u.tenant_id and y.id = u.completion_id offset 0
@@ -203,6 +226,21 @@ begin
       group by j.look_again_at
     loop
       perform jobs.enqueue_many('verify-social-tasks', v_again.tenant_ids, v_again.subject_ids, v_again.at);
+    end loop;
+    -- So is the question whether the person has written: no webhook need tell of it.
+    for v_again in
+      select least(c.deadline, now() + interval '15 minutes') as at, array_agg(j.tenant_id order by j.tenant_id, c.id) as tenant_ids,
+        array_agg(c.id order by j.tenant_id, c.id) as subject_ids
+      from unnest(v_judged) j
+      cross join lateral (
+        select x.id, x.deadline from public.completions x
+        where x.tenant_id = j.tenant_id and x.id = j.completion_id and x.status::text = 'needs_user_action' and x.settle_at > x.deadline offset 0
+      ) c
+      where j.verdict = 'needs_user_action' and c.deadline > now()
+      group by 1
+    loop
+      perform jobs.enqueue_many('verify-social-tasks', v_again.tenant_ids, v_again.subject_ids, v_again.at,
+        array(select 'asked/' || u from unnest(v_again.subject_ids) u));
     end loop;
   end if;
   return v_count;

@@ -66,12 +66,8 @@ language sql stable
 set search_path = ''
 as $$
   select case (p_task).kind::text
-    when 'whatsapp_join' then coalesce(private.contact_link((p_task).tenant_id, 'whatsapp', p_code), (
-      -- A business without a number of its own is written to through the platform's.
-      select 'https://wa.me/' || nullif(left(regexp_replace(c.account ->> 'display_phone_number', '[^0-9]', '', 'g'), 20), '') || '?text=' || p_code
-      from private.platform_credentials c
-      where c.provider = 'whatsapp' and (p_task).platform_credential_allowed
-        and not exists (select from public.credentials o where o.tenant_id = (p_task).tenant_id and o.provider = 'whatsapp')))
+    when 'whatsapp_join' then coalesce(private.contact_link((p_task).tenant_id, 'whatsapp', p_code),
+      case when (p_task).platform_credential_allowed then private.platform_contact_link((p_task).tenant_id, p_code) end)
     when 'instagram_dm_keyword' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'instagram_follow' then private.contact_link((p_task).tenant_id, 'instagram', p_code)
     when 'link_visit' then format('%s/functions/v1/webhooks/visit/%s/%s', rtrim(private.platform_secret('project_url'), '/'),

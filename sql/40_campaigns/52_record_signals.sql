@@ -199,20 +199,23 @@ begin
   )
   select coalesce(array_agg(participant_id), '{}') into v_linked from linked;
 
+  -- A code in a comment is there for all to copy: it is whose it came from first.
   with came as (
-    select u.code, n.surface, n.author_id, n.author_username, n.happened_at
+    select distinct on (n.surface, u.code) u.code, n.surface, n.author_id, n.author_username, n.happened_at
     from unnest(p_new) n cross join lateral unnest(n.codes) as u (code)
     where n.author_id is not null and n.surface in ('instagram', 'facebook', 'whatsapp')
+    order by n.surface, u.code, n.happened_at, n.id
   ),
   linked as (
     insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
-    select distinct on (came.surface, came.author_id) p_tenant_id, c.participant_id, came.surface, came.author_id, came.author_username, 'claim code'
+    select p_tenant_id, c.participant_id, came.surface, came.author_id, came.author_username, 'claim code'
     from came
     cross join lateral (
       select x.participant_id from public.completions x
       where x.tenant_id = p_tenant_id and x.code = came.code and x.status::text in ('pending', 'needs_user_action') offset 0
     ) c
-    order by came.surface, came.author_id, came.happened_at
+    -- What is in the way may come from this very insert: the first one counts.
+    order by came.happened_at, came.author_id, came.code
     on conflict do nothing
     returning participant_id
   )
@@ -246,7 +249,12 @@ begin
   )
   select array_agg(w.id) into v_awake from waiting w;
   if v_awake is not null then
-    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now());
+    -- Where the person is asked about from time to time, that is done now.
+    update jobs.items i set run_at = now(), waiting_for = null
+    where i.tenant_id = p_tenant_id and i.job = 'verify-social-tasks' and i.dedupe_key = any (array(select 'asked/' || w from unnest(v_awake) w))
+      and i.batch_id is null and i.run_at > now();
+    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now(),
+      array(select 'asked/' || w from unnest(v_awake) w));
   end if;
 end
 $$;

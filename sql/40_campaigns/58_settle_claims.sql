@@ -41,9 +41,17 @@ set jit = off
 as $$
 declare
   v_verdicts private.verdict[];
+  -- Whether a message that was asked for would have been heard of: Instagram has told this business of messages within 30 days.
+  v_hears boolean := exists (
+    select from private.signals s where s.tenant_id = p_tenant_id and s.surface = 'instagram' and s.kind = 'message' and s.via = 'webhook');
 begin
   with due as (
     select c.id, c.status::text as status, c.route, c.claimed_at, c.seen_at, t.kind::text as kind, k.proof, k.surface,
+      exists (
+        select from public.linked_accounts a
+        where a.tenant_id = c.tenant_id and a.participant_id = c.participant_id and a.platform = 'instagram') as is_linked,
+      -- The worker, who asks about linked people, brings this forward when it has asked after the deadline.
+      c.settle_at < c.deadline + interval '1 day' as was_asked,
       coalesce(h.strategy, g.strategy, 'api') as strategy, coalesce(h.acceptance_rate, g.acceptance_rate, 0.85) as rate,
       case when coalesce(h.statistical_basis, g.statistical_basis) = 'follower_growth' then private.growth_platform(t.kind::text) end as growth_platform,
       coalesce(h.statistical_basis, g.statistical_basis) as basis,
@@ -59,7 +67,11 @@ begin
     limit 2000
   ),
   growth as (
-    select d.growth_platform, d.day, after.followers - before.followers as growth, claims.claims
+    -- What an account gained in a day. Of what the job counted, two accounts are no growth, nor are the hours after a late count.
+    select d.growth_platform, d.day, claims.claims,
+      case when before.account_id is null or after.account_id is null
+          or (before.account_id = after.account_id and after.measured_at - before.measured_at >= interval '20 hours')
+        then after.followers - before.followers end as growth
     from (select distinct due.growth_platform, due.day from due where due.growth_platform is not null) d
     left join public.follower_counts before on before.tenant_id = p_tenant_id and before.platform = d.growth_platform and before.day = d.day
     left join public.follower_counts after on after.tenant_id = p_tenant_id and after.platform = d.growth_platform and after.day = d.day + 1
@@ -79,7 +91,8 @@ begin
   judged as (
     select c.*,
       case
-        when c.status = 'needs_user_action' then 'never acted'
+        when c.status = 'needs_user_action' and case when c.is_linked then c.was_asked else v_hears end then 'never acted'
+        when c.status = 'needs_user_action' and not c.is_linked then 'not heard'
         when c.route = 'signal' and c.surface = 'link' then 'no visit'
         when c.route = 'signal' then 'no signal'
         else c.strategy end as because,
@@ -96,6 +109,7 @@ begin
       case j.because
         when 'never acted' then 'the step that was asked for was not taken in time'
         when 'no visit' then case j.kind when 'link_visit' then 'the link was not opened in time' else 'the sign-up was not confirmed in time' end
+        when 'not heard' then 'Instagram tells this business of no messages, so nobody knows whether the step was taken: a person decides'
         when 'no signal' then format('%s told of nothing by the deadline, which proves nothing', initcap(j.surface))
         when 'honor_system' then 'accepted on the participant''s word; nothing was proven'
         -- By how much is for members: it stands in the record of the decision.
@@ -107,7 +121,7 @@ begin
         'growth', j.growth, 'day', case when j.growth is not null then j.day end, 'claims', case when j.growth is not null then j.claims end,
         'why', case
           when j.growth is not null then null
-          when j.growth_platform is not null then format('the followers of %s were not measured', j.day)
+          when j.growth_platform is not null then format('the followers of %s were not measured a day apart', j.day)
           when j.basis = 'follower_growth' then 'this kind of task makes no followers' end)) end,
       null, null, null, null)::private.verdict)
   into v_verdicts
@@ -118,7 +132,7 @@ $$;
 
 comment on function private.settle_claims(uuid, uuid, jsonb) is
   'Work function of settle-claims: claims of one tenant whose time has come. The strategy decides what nothing could prove; a link that was not opened '
-  'and a step that was not taken are definite; a signal that did not come is not, and goes to a person.';
+  'and a step that was not taken are definite; a signal that did not come is not, and goes to a person, as does a step that could not be heard of.';
 
 create function private.claims_are_due()
 returns boolean

@@ -27,20 +27,21 @@ begin
         case when mention.list is not null then least(mention.age_seconds, 3600, extract(epoch from c.deadline - now())::integer) end),
       'known', known.evidence,
       'stop_at', mark.stop_at,
+      'asked', c.status = 'needs_user_action',
       'mentions', coalesce(mention.list, '[]')),
     case
-      when c.status is distinct from 'pending' then null
+      when open.is_over then null
       -- Seen once: the second look is not before its time.
       when c.seen_at + g.reward_after > now() then c.seen_at + g.reward_after
       -- Nothing can be found out about a mention before Instagram tells of one: that wakes it.
       when t.kind::text = 'instagram_mention' and mention.list is null and known.evidence is null and c.deadline > now() then c.deadline
       when not t.platform_credential_allowed
         and not exists (select from public.credentials x where x.tenant_id = c.tenant_id and x.provider = 'meta') then now() + interval '1 hour' end,
-    case when c.id is null then 'the completion is gone' when c.status <> 'pending' then format('the completion is %s', c.status)
+    case when c.id is null then 'the completion is gone' when open.is_over then format('the completion is %s', replace(c.status::text, '_', ' '))
       when c.seen_at + g.reward_after > now() then 'seen once, waiting for the second look'
       when t.kind::text = 'instagram_mention' then 'waiting for a mention'
       when not t.platform_credential_allowed then 'waiting for a credential of the tenant''s own' end,
-    c.status is distinct from 'pending'
+    open.is_over
   from unnest(p_tenant_ids, p_item_ids, p_subject_ids) as u (tenant_id, item_id, subject_id)
   left join public.completions c on c.tenant_id = u.tenant_id and c.id = u.subject_id
   left join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
@@ -54,6 +55,10 @@ begin
       coalesce(i.username, case when g.username_match then p.instagram_username end) as instagram_username,
       coalesce(f.external_id, case when g.username_match then p.facebook_user_id end) as facebook_id
   ) a
+  -- Who was asked to write to the account and is linked is asked about, also where no webhook tells of the message.
+  cross join lateral (
+    select case c.status when 'pending' then false when 'needs_user_action' then i.external_id is null else true end as is_over
+  ) open
   left join known on known.tenant_id = c.tenant_id and known.completion_id = c.id
   left join lateral (
     -- Only for a post that was read as far back as this task goes.
@@ -86,7 +91,7 @@ $$;
 
 comment on function private.load_verifications(uuid[], bigint[], uuid[], jsonb[]) is
   'Load function of verify-social-tasks: post, code and proven accounts of each pending completion, and what is known already. '
-  'Items without a pending completion are cancelled; one that was seen once is held until the second look.';
+  'Items without an open completion are cancelled; one that was seen once is held until the second look.';
 
 -- Verified: credit the spins and put the message into the outbox. Not found by the deadline: failed. Cannot be known: a person looks.
 create function private.apply_verifications(p_ended jobs.ended[])
@@ -100,7 +105,54 @@ set enable_mergejoin = off
 as $$
 declare
   v_verdicts private.verdict[];
+  v_acted record;
+  v_tenant_ids uuid[];
+  v_participant_ids uuid[];
+  v_open record;
 begin
+  if exists (select from unnest(p_ended) e where e.outcome = 'done' and e.result ->> 'verdict' in ('acted', 'needs_user_action')) then
+    -- The items end here: their keys are free for the next ones.
+    update jobs.items i set dedupe_key = null
+    from unnest(p_ended) e
+    where i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.dedupe_key = 'asked/' || i.subject_id and e.outcome = 'done';
+    -- The step that was asked for was taken, and Instagram tells about the person now: the claim goes on.
+    for v_acted in
+      select e.tenant_id, array_agg(c.participant_id) as participant_ids
+      from unnest(p_ended) e
+      join public.completions c on c.tenant_id = e.tenant_id and c.id = e.subject_id
+      where e.outcome = 'done' and e.result ->> 'verdict' = 'acted'
+      group by e.tenant_id
+      order by e.tenant_id
+    loop
+      perform private.wake_claims(v_acted.tenant_id, v_acted.participant_ids);
+    end loop;
+  end if;
+
+  -- A claim's code came back from an account, and nothing else was there to store: it is linked here, as record_comments would.
+  if exists (select from unnest(p_ended) e where e.result ? 'account') then
+    with came as (
+      select e.tenant_id, c.participant_id, e.result #>> '{account,platform}' as platform, e.result #>> '{evidence,author_id}' as author_id,
+        substring(lower(ltrim(btrim(e.result #>> '{account,username}'), '@')) from '^[a-z0-9._]{1,30}$') as username,
+        e.result #>> '{evidence,commented_at}' as at, e.item_id
+      from unnest(p_ended) e
+      cross join lateral (
+        select x.participant_id from public.completions x
+        where x.tenant_id = e.tenant_id and x.id = e.subject_id and x.status::text in ('pending', 'needs_user_action') offset 0
+      ) c
+      where e.outcome = 'done' and e.result ->> 'verdict' = 'verified'
+    ),
+    linked as (
+      insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, username, linked_by)
+      select came.tenant_id, came.participant_id, came.platform, came.author_id, came.username, 'claim code'
+      from came
+      where came.platform in ('instagram', 'facebook') and came.author_id ~ '^[!-~]{1,200}$'
+      order by came.tenant_id, came.at, came.item_id
+      on conflict do nothing
+      returning tenant_id, participant_id
+    )
+    select array_agg(l.tenant_id), array_agg(l.participant_id) into v_tenant_ids, v_participant_ids from linked l;
+  end if;
+
   select array_agg((e.tenant_id, e.subject_id, r.verdict, 'api', coalesce(e.result ->> 'reason', e.error), r.evidence,
       case when r.verdict = 'verified' then array_remove(array[
         coalesce('comment:' || regexp_replace(r.evidence ->> 'comment_id', '^.*_', ''), 'media:' || (r.evidence ->> 'media_id'),
@@ -117,8 +169,23 @@ begin
         then e.result ->> 'verdict' else 'manual_review' end as verdict,
       case when jsonb_typeof(e.result -> 'evidence') = 'object' then e.result -> 'evidence' end as evidence
   ) r
-  where e.outcome <> 'cancelled';
-  perform private.decide_completions(v_verdicts, 'worker', p_item_ended => true);
+  where e.outcome <> 'cancelled' and e.result ->> 'verdict' is distinct from 'acted';
+  perform private.decide_completions(v_verdicts, 'worker', '{pending,needs_user_action}', p_item_ended => true);
+
+  -- Who is linked now may have other claims that wait for that, or are proven by what was seen before.
+  for v_open in
+    select u.tenant_id, array_agg(distinct u.participant_id) as participant_ids
+    from unnest(v_tenant_ids, v_participant_ids) as u (tenant_id, participant_id)
+    where exists (
+      select from public.completions c
+      where c.tenant_id = u.tenant_id and c.participant_id = u.participant_id and c.status::text in ('pending', 'needs_user_action'))
+    group by u.tenant_id
+    order by u.tenant_id
+  loop
+    perform private.wake_claims(v_open.tenant_id, v_open.participant_ids);
+    perform private.decide_by_signals(v_open.tenant_id, '{}', v_open.participant_ids, null,
+      (select min(e.credential_source) from unnest(p_ended) e where e.tenant_id = v_open.tenant_id));
+  end loop;
 end
 $$;
 

@@ -18,4 +18,16 @@ values
 on conflict (job) do update set kind = excluded.kind, scope = excluded.scope, meaning = excluded.meaning,
   condition_function = excluded.condition_function, eligible_function = excluded.eligible_function, work_function = excluded.work_function;
 
-insert into jobs.clocks (job) values ('verify-social-tasks'), ('settle-claims'), ('purge-signals') on conflict do nothing;
+-- Days are days of UTC: soon after one has begun, so that two counts are a day apart.
+insert into jobs.definitions (
+  job, kind, meaning, schedule, time_zone, provider, platform_allowed, batch_size, quantum, max_drains, lease_seconds, max_attempts,
+  backoff_seconds, backoff_limit_seconds, condition_function, eligible_function, load_function, apply_function)
+values (
+  'measure-followers', 'edge', 'Counts the followers of accounts whose growth decides claims.', '5 0 * * *', 'UTC', 'meta', false,
+  100, 1, 2, 60, 6, 60, 3600, 'private.followers_are_to_be_measured', 'private.tenants_to_measure',
+  'private.load_follower_counts', 'private.apply_follower_counts')
+on conflict (job) do update set kind = excluded.kind, meaning = excluded.meaning, provider = excluded.provider,
+  condition_function = excluded.condition_function, eligible_function = excluded.eligible_function,
+  load_function = excluded.load_function, apply_function = excluded.apply_function;
+
+insert into jobs.clocks (job) values ('verify-social-tasks'), ('settle-claims'), ('purge-signals'), ('measure-followers') on conflict do nothing;

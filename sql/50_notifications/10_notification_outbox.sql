@@ -31,6 +31,7 @@ create table public.notification_outbox (
   earlier_message_ids text[] not null default '{}',
   resends smallint not null default 0,
   first_tried_at timestamptz,
+  bundled boolean not null default false,
   unknown_since timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -73,6 +74,8 @@ comment on table public.notification_outbox is
 comment on column public.notification_outbox.dedupe_key is 'The reason for a message: one message per reason and tenant.';
 comment on column public.notification_outbox.payload is 'What goes out besides the text, frozen: {"template": {"name","language","parameters"}}.';
 comment on column public.notification_outbox.delivery is 'What the provider reported since: sent, delivered, read or failed. It only moves forward.';
+comment on column public.notification_outbox.bundled is
+  'E-mails: true while it was only ever sent together with others, if at all. Once a mail was tried alone, with its own key, it stays alone.';
 comment on column public.notification_outbox.earlier_message_ids is 'Provider''s ids of tries that failed before it was queued again: their late reports are no news.';
 
 -- Oldest first within one statement too: items are served in the order of their ids.

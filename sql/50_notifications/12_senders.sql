@@ -20,6 +20,7 @@ comment on function private.wa_key(text) is
   'A phone number or wa_id as it is compared: WhatsApp drops or adds a digit in Brazil, Mexico and Argentina.';
 
 create index participants_tenant_id_wa_key_idx on public.participants (tenant_id, (private.wa_key(phone)));
+create index participants_wa_key_idx on public.participants ((private.wa_key(phone))) where whatsapp_opt_in_at is not null;
 create index notification_outbox_platform_wa_key_idx on public.notification_outbox ((private.wa_key(recipient)))
   where credential_source = 'platform' and channel = 'whatsapp';
 
@@ -50,12 +51,14 @@ create table private.senders (
   stopped_at timestamptz,
   stop_code integer,
   stop_reason text,
+  resumed_at timestamptz,
   constraint a_stop_has_a_reason check ((stopped_at is null) = (stop_reason is null))
 );
 
 alter table private.senders enable row level security;
 
 comment on table private.senders is 'Per sender (a tenant, or the platform''s id): the throughput used, and why sending is stopped.';
+comment on column private.senders.resumed_at is 'When it last went on: a report from before that, which WhatsApp tells late or again, does not stop it once more.';
 
 -- What a tenant decides for all its messages: one row each, made with the tenant.
 create table public.message_settings (
@@ -111,7 +114,7 @@ comment on column public.message_settings.resend_unknown is
   'true: a WhatsApp message of which nobody knows after 15 minutes whether it left is sent once more. The person may get it twice.';
 
 -- Stopping: an account that is locked, that cannot pay, or that people report must not go on sending.
-create function private.stop_sender(p_sender_id uuid, p_code integer, p_reason text)
+create function private.stop_sender(p_sender_id uuid, p_code integer, p_reason text, p_at timestamptz default now())
 returns void
 language plpgsql
 set search_path = ''
@@ -120,7 +123,7 @@ begin
   insert into private.senders as s (tenant_id, stopped_at, stop_code, stop_reason)
   values (p_sender_id, now(), p_code, left(p_reason, 500))
   on conflict (tenant_id) do update set stopped_at = excluded.stopped_at, stop_code = excluded.stop_code, stop_reason = excluded.stop_reason
-    where s.stopped_at is null;
+    where s.stopped_at is null and (s.resumed_at is null or s.resumed_at <= p_at);
   if found then
     perform jobs.open_alert(nullif(p_sender_id, jobs.platform_id()), 'sending whatsapp',
       format('WhatsApp messages are stopped: %s. Solve it with WhatsApp, then call resume_sending. What waits is sent then.', p_reason));
@@ -128,7 +131,8 @@ begin
 end
 $$;
 
-comment on function private.stop_sender(uuid, integer, text) is 'Stops a sender (a tenant, or the platform''s number for all that use it) and opens one alert.';
+comment on function private.stop_sender(uuid, integer, text, timestamptz) is
+  'Stops a sender (a tenant, or the platform''s number for all that use it) and opens one alert; not for what happened before it was resumed.';
 
 create function private.start_sender(p_sender_id uuid)
 returns boolean
@@ -136,7 +140,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  update private.senders s set stopped_at = null, stop_code = null, stop_reason = null
+  update private.senders s set stopped_at = null, stop_code = null, stop_reason = null, resumed_at = now()
   where s.tenant_id = p_sender_id and s.stopped_at is not null;
   if not found then
     return false;
@@ -202,6 +206,12 @@ comment on function private.restart_sender() is
 create trigger credentials_after_update_restart_sender
   after update of fingerprint on public.credentials
   for each row when (new.provider = 'whatsapp' and new.fingerprint <> old.fingerprint)
+  execute function private.restart_sender();
+
+-- Removed and set anew is another one too.
+create trigger credentials_after_insert_restart_sender
+  after insert on public.credentials
+  for each row when (new.provider = 'whatsapp')
   execute function private.restart_sender();
 
 create trigger platform_credentials_after_update_restart_sender

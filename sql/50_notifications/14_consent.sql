@@ -11,8 +11,6 @@ create table public.opt_ins (
   wording_version text,
   business_name text,
   source text not null,
-  ip inet,
-  user_agent text,
   at timestamptz not null default clock_timestamp(),
   position bigint not null generated always as identity,
   primary key (tenant_id, id),
@@ -20,8 +18,7 @@ create table public.opt_ins (
   constraint channel_is_one_of_the_known check (channel in ('whatsapp', 'email')),
   constraint category_is_one_of_the_known check (category in ('all', 'marketing')),
   constraint wording_is_short check (char_length(wording) <= 2000),
-  constraint source_is_a_word check (source ~ '^[a-z_]{1,40}$'),
-  constraint user_agent_is_short check (char_length(user_agent) <= 500)
+  constraint source_is_a_word check (source ~ '^[a-z_]{1,40}$')
 );
 
 create index opt_ins_tenant_id_participant_id_idx on public.opt_ins (tenant_id, participant_id, channel, category, at desc, position desc);
@@ -52,6 +49,26 @@ comment on function private.keep_entry() is 'Trigger: an entry of the ledger sta
 create trigger opt_ins_before_update_keep
   before update on public.opt_ins
   for each row execute function private.keep_entry();
+
+-- From where somebody agreed is evidence for a dispute, not for everybody who may look at the ledger.
+create table private.opt_in_origins (
+  tenant_id uuid not null,
+  opt_in_id uuid not null,
+  ip inet,
+  user_agent text,
+  primary key (tenant_id, opt_in_id),
+  constraint opt_in_origins_opt_in_fkey foreign key (tenant_id, opt_in_id) references public.opt_ins (tenant_id, id) on delete cascade,
+  constraint user_agent_is_short check (char_length(user_agent) <= 500)
+);
+
+alter table private.opt_in_origins enable row level security;
+
+create trigger opt_in_origins_before_update_keep
+  before update on private.opt_in_origins
+  for each row execute function private.keep_entry();
+
+comment on table private.opt_in_origins is
+  'Address and browser of the request behind an entry of the ledger, where there was one. Not part of the API: the platform reads it.';
 
 -- What people are asked, with the name of the business in it.
 create function private.opt_in_wording(p_tenant_id uuid, p_channel text)
@@ -131,24 +148,33 @@ declare
 begin
   select o.* into v_origin from private.request_origin() o;
   if tg_op = 'INSERT' then
-    insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source, ip, user_agent)
-    select n.tenant_id, n.id, 'whatsapp', true, coalesce(v_given ->> 'wording', private.opt_in_wording(n.tenant_id, 'whatsapp')),
-      coalesce(v_given ->> 'version', private.setting('opt_in_wording_version')), t.name,
-      coalesce(v_given ->> 'source', case when (select auth.uid()) is null then 'platform' else 'join' end), v_origin.ip, v_origin.user_agent
-    from new_people n join public.tenants t on t.id = n.tenant_id
-    where n.whatsapp_opt_in_at is not null;
+    with added as (
+      insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source)
+      select n.tenant_id, n.id, 'whatsapp', true, coalesce(v_given ->> 'wording', private.opt_in_wording(n.tenant_id, 'whatsapp')),
+        coalesce(v_given ->> 'version', private.setting('opt_in_wording_version')), t.name,
+        coalesce(v_given ->> 'source', case when (select auth.uid()) is null then 'platform' else 'join' end)
+      from new_people n join public.tenants t on t.id = n.tenant_id
+      where n.whatsapp_opt_in_at is not null
+      returning tenant_id, id
+    )
+    insert into private.opt_in_origins (tenant_id, opt_in_id, ip, user_agent)
+    select a.tenant_id, a.id, v_origin.ip, v_origin.user_agent from added a where num_nonnulls(v_origin.ip, v_origin.user_agent) > 0;
     return null;
   end if;
-  insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source, ip, user_agent)
-  select n.tenant_id, n.id, 'whatsapp', n.whatsapp_opt_in_at is not null,
-    case when n.whatsapp_opt_in_at is not null then coalesce(v_given ->> 'wording', private.opt_in_wording(n.tenant_id, 'whatsapp')) end,
-    case when n.whatsapp_opt_in_at is not null then coalesce(v_given ->> 'version', private.setting('opt_in_wording_version')) end,
-    t.name, coalesce(v_given ->> 'source', case when (select auth.uid()) is null then 'platform' else 'participant' end),
-    v_origin.ip, v_origin.user_agent
-  from new_people n
-  join old_people o on o.tenant_id = n.tenant_id and o.id = n.id
-  join public.tenants t on t.id = n.tenant_id
-  where n.whatsapp_opt_in_at is distinct from o.whatsapp_opt_in_at;
+  with added as (
+    insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source)
+    select n.tenant_id, n.id, 'whatsapp', n.whatsapp_opt_in_at is not null,
+      case when n.whatsapp_opt_in_at is not null then coalesce(v_given ->> 'wording', private.opt_in_wording(n.tenant_id, 'whatsapp')) end,
+      case when n.whatsapp_opt_in_at is not null then coalesce(v_given ->> 'version', private.setting('opt_in_wording_version')) end,
+      t.name, coalesce(v_given ->> 'source', case when (select auth.uid()) is null then 'platform' else 'participant' end)
+    from new_people n
+    join old_people o on o.tenant_id = n.tenant_id and o.id = n.id
+    join public.tenants t on t.id = n.tenant_id
+    where n.whatsapp_opt_in_at is distinct from o.whatsapp_opt_in_at
+    returning tenant_id, id
+  )
+  insert into private.opt_in_origins (tenant_id, opt_in_id, ip, user_agent)
+  select a.tenant_id, a.id, v_origin.ip, v_origin.user_agent from added a where num_nonnulls(v_origin.ip, v_origin.user_agent) > 0;
   perform private.end_queued(array_agg(n.tenant_id), array_agg(n.id), 'whatsapp', 'all', 'the participant has withdrawn consent')
   from new_people n
   join old_people o on o.tenant_id = n.tenant_id and o.id = n.id
@@ -227,8 +253,13 @@ begin
     perform set_config('onecron.consent', '', true);
   else
     select o.* into v_origin from private.request_origin() o;
-    insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source, ip, user_agent)
-    values (p_tenant_id, v_person.id, p_channel, true, v_wording, v_version, v_person.business, 'opt_in', v_origin.ip, v_origin.user_agent);
+    with added as (
+      insert into public.opt_ins (tenant_id, participant_id, channel, granted, wording, wording_version, business_name, source)
+      values (p_tenant_id, v_person.id, p_channel, true, v_wording, v_version, v_person.business, 'opt_in')
+      returning tenant_id, id
+    )
+    insert into private.opt_in_origins (tenant_id, opt_in_id, ip, user_agent)
+    select a.tenant_id, a.id, v_origin.ip, v_origin.user_agent from added a where num_nonnulls(v_origin.ip, v_origin.user_agent) > 0;
   end if;
   return jsonb_build_object('channel', p_channel, 'agreed', true, 'wording', v_wording, 'version', v_version);
 end
@@ -264,8 +295,13 @@ begin
   else
     if private.agrees(p_tenant_id, v_person.id, p_channel, 'all') then
       select o.* into v_origin from private.request_origin() o;
-      insert into public.opt_ins (tenant_id, participant_id, channel, granted, business_name, source, ip, user_agent)
-      values (p_tenant_id, v_person.id, p_channel, false, v_person.business, 'opt_out', v_origin.ip, v_origin.user_agent);
+      with added as (
+        insert into public.opt_ins (tenant_id, participant_id, channel, granted, business_name, source)
+        values (p_tenant_id, v_person.id, p_channel, false, v_person.business, 'opt_out')
+        returning tenant_id, id
+      )
+      insert into private.opt_in_origins (tenant_id, opt_in_id, ip, user_agent)
+      select a.tenant_id, a.id, v_origin.ip, v_origin.user_agent from added a where num_nonnulls(v_origin.ip, v_origin.user_agent) > 0;
     end if;
     perform private.end_queued(array[p_tenant_id], array[v_person.id], p_channel, 'all', 'the participant has withdrawn consent');
   end if;
@@ -306,7 +342,8 @@ returns boolean
 language sql immutable
 set search_path = ''
 as $$
-  select w.word in ('stop', 'stopp', 'stop all', 'stopall', 'unsubscribe', 'cancel', 'end', 'quit', 'opt out', 'optout', 'no more messages',
+  select w.word in ('stop', 'stopp', 'stop all', 'stopall', 'unsubscribe', 'cancel', 'end', 'quit', 'opt out', 'opt-out', 'optout', 'revoke', 'no more messages',
+    'stop promotions', 'stop promotion', 'stop marketing', 'stop messages', 'stop sending', 'stop it', 'stop please', 'please stop',
     'abmelden', 'abbestellen', 'ende', 'aufhören', 'baja', 'alto', 'parar', 'pare', 'cancelar', 'detener', 'no más', 'sair', 'remover',
     'basta', 'annulla', 'disiscrivi', 'disiscrivimi', 'cancellami', 'fermare', 'arret', 'arrêt', 'arreter', 'arrêter', 'désabonner',
     'desabonner', 'désinscrire', 'stopper', 'afmelden', 'uitschrijven', 'opzeggen', 'avsluta', 'avregistrera', 'afmeld', 'avmeld', 'lopeta',

@@ -11,6 +11,8 @@ declare
   v_unofficial boolean := coalesce(private.setting('unofficial_gateways'), 'on') <> 'off';
   -- A setting that is no number must not stop all messages.
   v_per_second integer := greatest(1, coalesce(substring(private.setting('whatsapp_messages_per_second') from '^[0-9]{1,6}$')::integer, 80));
+  -- What runs on somebody's phone is banned for what a phone does not do.
+  v_gateway_per_second integer := greatest(1, coalesce(substring(private.setting('gateway_messages_per_second') from '^[0-9]{1,6}$')::integer, 4));
 begin
   return query
   with message as (
@@ -20,7 +22,8 @@ begin
       k.kind as gateway, case when k.tenant_id is null then jobs.platform_id() else m.tenant_id end as sender_id,
       private.wa_key(m.recipient) as wa_key, w.pause_reason,
       coalesce(own.stop_reason, via.stop_reason) as stop_reason, coalesce(via.free_at, '-infinity') as free_at,
-      least(case when k.tenant_id is not null then s.messages_per_second end, v_per_second) as per_second
+      least(case when k.tenant_id is not null then s.messages_per_second end,
+        case when k.kind in ('waapi', 'gateway') then least(v_per_second, v_gateway_per_second) else v_per_second end) as per_second
     from unnest(p_tenant_ids, p_item_ids, p_subject_ids) as u (tenant_id, item_id, subject_id)
     left join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.subject_id
     left join public.tenants t on t.id = m.tenant_id
@@ -140,11 +143,51 @@ as $$
     when p_code in (132000, 132001, 132005, 132007, 132012, 132015, 132016) then 'pause template'
     -- The account as a whole: locked, blocked for a policy, unpaid.
     when p_code in (368, 131031, 131042) then 'stop number'
-    when p_code = 131048 then 'stop tenant' end
+    when p_code = 131048 then 'stop tenant'
+    -- What the worker tries again when it is the answer.
+    when p_code in (1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057, 133004) then 'again'
+    -- The token, what it may do, the registration of the number.
+    when p_code in (0, 3, 10, 190, 131005, 133010) or p_code between 200 and 299 then 'break credential' end
 $$;
 
 comment on function private.code_effect(integer) is
-  'What a WhatsApp code means beyond the one message: template (the window is closed), later, no marketing, pause template, stop number, stop tenant; null: nothing.';
+  'What a WhatsApp code means beyond the one message: template (the window is closed), later, again, no marketing, pause template, stop number, stop tenant, break credential; null: nothing.';
+
+-- For people: what the codes say that concern a whole account.
+create function private.code_words(p_code integer, p_details text)
+returns text
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(
+    case
+      when p_code = 368 then 'blocked for a policy violation; see WhatsApp Manager'
+      when p_code = 131031 then 'the account is locked; see WhatsApp Manager'
+      when p_code = 131042 then 'a payment problem; settle it in WhatsApp Manager'
+      when p_code = 131048 then 'too many messages were marked as spam; let the number rest'
+      when p_code in (0, 190) then 'the token does not work; connect the account again'
+      when p_code in (3, 10, 131005) or p_code between 200 and 299 then 'a permission is missing; connect the account again'
+      when p_code = 133010 then 'the sender''s number is not registered; register it' end || coalesce(format(' (%s)', p_details), ''),
+    p_details, 'not delivered')
+$$;
+
+comment on function private.code_words(integer, text) is 'What a report''s code means for the owner of the account, with WhatsApp''s own words; those alone for other codes.';
+
+-- The credential of a sender does not work, as WhatsApp reports it without being asked. One that was set since is another one.
+create function private.break_sender(p_sender_id uuid, p_reason text, p_at timestamptz)
+returns void
+language sql
+set search_path = ''
+as $$
+  select jobs.park(p_sender_id, 'whatsapp', c.fingerprint, p_reason)
+  from (
+    select o.fingerprint from public.credentials o where o.tenant_id = p_sender_id and o.provider = 'whatsapp' and o.secret_at <= p_at
+    union all
+    select p.fingerprint from private.platform_credentials p where p_sender_id = jobs.platform_id() and p.provider = 'whatsapp' and p.updated_at <= p_at
+  ) c
+$$;
+
+comment on function private.break_sender(uuid, text, timestamptz) is 'Parks the WhatsApp work of a sender (a tenant, or the platform''s id) as for a credential that was refused; one alert.';
 
 -- Acts on the codes of messages that were just marked as failed: [tenant, message, code, in words].
 create function private.act_on_failures(p_tenant_ids uuid[], p_ids uuid[], p_codes integer[], p_reasons text[])
@@ -175,18 +218,22 @@ begin
   where t.tenant_id = f.tenant_id and t.id = f.template_id and t.paused_at is null;
 
   for v_one in
-    select x.sender_id, min(x.code) as code, min(x.reason) as reason
+    select x.sender_id, x.breaks, min(x.code) as code, min(x.reason) as reason, max(x.at) as at
     from (
-      select case when private.code_effect(u.code) = 'stop number' and m.credential_source = 'platform' then jobs.platform_id() else m.tenant_id end as sender_id,
-        u.code, u.reason
+      select case when private.code_effect(u.code) <> 'stop tenant' and m.credential_source = 'platform' then jobs.platform_id() else m.tenant_id end as sender_id,
+        u.code, u.reason, private.code_effect(u.code) = 'break credential' as breaks, coalesce(m.delivery_at, now()) as at
       from unnest(p_tenant_ids, p_ids, p_codes, p_reasons) as u (tenant_id, id, code, reason)
       join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
-      where private.code_effect(u.code) in ('stop number', 'stop tenant')
+      where private.code_effect(u.code) in ('stop number', 'stop tenant', 'break credential')
     ) x
-    group by x.sender_id
-    order by x.sender_id
+    group by x.sender_id, x.breaks
+    order by x.sender_id, x.breaks
   loop
-    perform private.stop_sender(v_one.sender_id, v_one.code, v_one.reason);
+    if v_one.breaks then
+      perform private.break_sender(v_one.sender_id, v_one.reason, v_one.at);
+    else
+      perform private.stop_sender(v_one.sender_id, v_one.code, v_one.reason, v_one.at);
+    end if;
   end loop;
 
   perform private.stop_marketing(array_agg(m.tenant_id), array_agg(m.participant_id), array_agg(now()), 'provider')
@@ -214,7 +261,7 @@ begin
     select private.code_effect(u.code) as effect, array_agg(m.tenant_id) as tenant_ids, array_agg(m.id) as ids, min(u.reason) as reason
     from unnest(p_tenant_ids, p_ids, p_codes, p_reasons) as u (tenant_id, id, code, reason)
     join public.notification_outbox m on m.tenant_id = u.tenant_id and m.id = u.id
-    where (private.code_effect(u.code) in ('later', 'stop number', 'stop tenant') and m.resends < 3)
+    where (private.code_effect(u.code) in ('later', 'again', 'stop number', 'stop tenant', 'break credential') and m.resends < 3)
       or (private.code_effect(u.code) = 'template' and m.resends = 0 and m.payload ->> 'template' is not null)
     group by 1
     order by 1
@@ -239,7 +286,39 @@ end
 $$;
 
 comment on function private.act_on_failures(uuid[], uuid[], integer[], text[]) is
-  'What WhatsApp''s codes mean: later (131049), no marketing (131050), template paused, sending stopped with an alert. Messages are marked as failed already.';
+  'What WhatsApp''s codes mean: later (131049), again (131000 and the like, as a report), no marketing (131050), template paused, sending stopped or the credential parked, each with an alert. Messages are marked as failed already.';
+
+-- What WhatsApp tells of an account by itself, without a message: [{"code","title","details","at"}]. Null: the platform's number.
+create function private.act_on_account_errors(p_tenant_id uuid, p_errors jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_sender_id uuid := coalesce(p_tenant_id, jobs.platform_id());
+  v_one record;
+begin
+  for v_one in
+    select x.code, private.code_effect(x.code) as effect, left(format('WhatsApp %s: %s', x.code, private.code_words(x.code, x.words)), 500) as reason, x.at
+    from (
+      select case when e ->> 'code' ~ '^[0-9]{1,9}$' then (e ->> 'code')::integer end as code, left(coalesce(e ->> 'details', e ->> 'title'), 300) as words,
+        private.time_of(e ->> 'at') as at, n
+      from jsonb_array_elements(p_errors) with ordinality as e (e, n)
+    ) x
+    where x.at is not null and private.code_effect(x.code) in ('stop number', 'stop tenant', 'break credential')
+    order by x.n
+  loop
+    if v_one.effect = 'break credential' then
+      perform private.break_sender(v_sender_id, v_one.reason, v_one.at);
+    else
+      perform private.stop_sender(v_sender_id, v_one.code, v_one.reason, v_one.at);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function private.act_on_account_errors(uuid, jsonb) is
+  'What WhatsApp tells of an account itself (locked, unpaid, token, permission …) stops its sending or parks its credential, with one alert, before the next message has to fail.';
 
 create function private.apply_messages(p_ended jobs.ended[])
 returns void
@@ -292,12 +371,13 @@ begin
     where m.tenant_id = j.tenant_id and m.id = j.subject_id
       -- Consent that was withdrawn while the message was on its way: it was sent all the same, and the record says so.
       and (m.status = 'queued' or (m.status = 'no_consent' and j.final in ('sent', 'unknown')))
-    returning m.tenant_id, m.id, m.status, m.error_code, m.reason
+    returning m.tenant_id, m.id, m.status, m.error_code, m.reason, j.outcome
   )
+  -- What was tried again until its attempts were used up is over.
   select array_agg(c.tenant_id), array_agg(c.id), array_agg(c.error_code), array_agg(c.reason)
   into v_tenant_ids, v_ids, v_codes, v_reasons
   from changed c
-  where c.status = 'failed' and c.error_code is not null;
+  where c.status = 'failed' and c.error_code is not null and (c.outcome <> 'dead' or private.code_effect(c.error_code) is distinct from 'again');
 
   -- From the answer on it counts: the next one to this person comes 6 seconds later.
   update private.conversations c

@@ -22,7 +22,7 @@ $$;
 
 comment on function private.time_of(text) is 'The time that a report gives, when it is one and within the last 31 days; else null.';
 
--- The tenants that a number speaks for: one, or whoever wrote to these people through the platform's.
+-- The tenants that a number speaks for: one, or whoever wrote to these people through the platform's, or would.
 create function private.tenants_of_number(p_tenant_id uuid, p_wa_keys text[])
 returns table (tenant_id uuid, wa_key text)
 language sql stable
@@ -34,10 +34,18 @@ as $$
   from unnest(p_wa_keys) u
   join public.notification_outbox m on private.wa_key(m.recipient) = u and m.credential_source = 'platform' and m.channel = 'whatsapp'
   where p_tenant_id is null
+  union
+  -- Also before the first message: what is held for the night would come through this number.
+  select p.tenant_id, u
+  from unnest(p_wa_keys) u
+  join public.participants p on private.wa_key(p.phone) = u and p.whatsapp_opt_in_at is not null
+  where p_tenant_id is null
+    and not exists (select from public.credentials o where o.tenant_id = p.tenant_id and o.provider = 'whatsapp')
 $$;
 
 comment on function private.tenants_of_number(uuid, text[]) is
-  'For whom a person''s word to a number counts: the number''s tenant; for the platform''s number every tenant that wrote to the person through it.';
+  'For whom a person''s word to a number counts: the number''s tenant; for the platform''s number every tenant that wrote to the person through it, '
+  'or that the person agreed to and that has no number of its own.';
 
 -- Marketing ends for these people; a report that is older than what the ledger says of it is no news.
 create function private.stop_marketing(p_tenant_ids uuid[], p_participant_ids uuid[], p_ats timestamptz[], p_source text)
@@ -229,7 +237,7 @@ begin
         else coalesce(m.sent_at, f.at) end,
       unknown_since = null,
       reason = case
-        when f.status = 'failed' then left(format('WhatsApp %s: %s', coalesce(f.code::text, 'failed'), coalesce(f.details, 'not delivered')), 500)
+        when f.status = 'failed' then left(format('WhatsApp %s: %s', coalesce(f.code::text, 'failed'), private.code_words(f.code, f.details)), 500)
         when m.status in ('sent', 'unknown', 'failed', 'queued') then null else m.reason end,
       held_until = null
     from furthest f

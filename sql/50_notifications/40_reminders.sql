@@ -65,7 +65,10 @@ as $$
   join public.completions c on c.tenant_id = t.tenant_id and c.task_id = t.id
   where s.enabled and (p_tenant_id is null or s.tenant_id = p_tenant_id)
     and g.status = 'active' and g.notifications_enabled and (g.ends_at is null or g.ends_at > now())
-    and c.status::text in ('pending', 'needs_user_action') and c.deadline > now() and c.deadline <= now() + s.remind_before
+    and c.status::text in ('pending', 'needs_user_action')
+    -- What was seen once is done, and what a strategy decides cannot be proven.
+    and c.seen_at is null and c.route <> 'strategy'
+    and c.deadline > now() and c.deadline <= now() + s.remind_before
     -- Not right after the claim.
     and c.claimed_at < now() - interval '15 minutes'
     and not exists (select from public.notification_outbox m where m.tenant_id = c.tenant_id and m.dedupe_key = 'reminder/' || c.id)

@@ -12,6 +12,11 @@ as $$
   where m.unknown_since <= now() - interval '15 minutes' and (p_tenant_id is null or m.tenant_id = p_tenant_id) and m.status = 'unknown'
     and case m.channel
       when 'email' then m.first_tried_at > now() - interval '23 hours'
+        -- Unless its bundle is lost: its key would not be known.
+        and not exists (
+          select from private.bundled_emails u
+          join private.email_bundles b on b.tenant_id = u.tenant_id and b.id = u.bundle_id and b.lost_reason is not null
+          where u.tenant_id = m.tenant_id and u.outbox_id = m.id)
       -- Once, and not after a day: what was to be said then is old.
       else s.resend_unknown and m.resends = 0 and m.unknown_since > now() - interval '1 day' end
 $$;

@@ -25,7 +25,8 @@ insert into private.settings (name, value, meaning) values
   ('opt_in_wording', 'I agree to receive messages from {{business}} by {{channel}}. I can end them at any time, by WhatsApp with the word STOP.',
     'What people agree to unless a client shows words of its own; it names the business.'),
   ('opt_in_wording_version', '1', 'Which version of opt_in_wording the ledger of consent notes. Change it with the words.'),
-  ('whatsapp_messages_per_second', '80', 'The throughput of one WhatsApp number. A tenant may set less for its own.')
+  ('whatsapp_messages_per_second', '80', 'The throughput of one WhatsApp number. A tenant may set less for its own.'),
+  ('gateway_messages_per_second', '4', 'The same for gateways that are not WhatsApp''s own.')
 on conflict (name) do update set meaning = excluded.meaning;
 
 insert into private.call_limits (name, calls, seconds, per, meaning) values

@@ -25,7 +25,7 @@ comment on table private.webhook_events is
   'Bodies of webhooks, signed by the provider, by the tenant whose address they came to (the platform''s own under jobs.platform_id()). '
   'The same body again is the same row: a redelivery costs nothing. Rows go after webhook_days at the latest.';
 comment on column private.webhook_events.counts is 'What was found in the body: updates, what each kind became, and what was ignored with the reason.';
-comment on column private.webhook_events.errors is 'Errors that the provider told about the account itself: code and title.';
+comment on column private.webhook_events.errors is 'Errors that the provider told about the account itself: code, title, details and time.';
 
 -- What was removed outside: an addition that arrives late (order is not guaranteed) must not bring it back.
 create table private.webhook_removals (

@@ -213,7 +213,8 @@ as $$
       when 'preference' then jsonb_build_object(
         'wa_id', private.json_text(j.value -> 'wa_id'), 'category', j.value ->> 'category', 'value', j.value ->> 'value',
         'at', coalesce(private.webhook_time(j.value -> 'timestamp'), (j.c).at))
-      when 'error' then jsonb_build_object('code', j.value -> 'code', 'title', left(private.json_text(j.value -> 'title'), 200)) end
+      when 'error' then jsonb_strip_nulls(jsonb_build_object('code', j.value -> 'code', 'title', left(private.json_text(j.value -> 'title'), 200),
+        'details', left(private.json_text(j.value -> 'error_data' -> 'details'), 300), 'at', (j.c).at)) end
   from judged j
 $$;
 

@@ -91,8 +91,8 @@ $$;
 comment on function private.process_meta(private.webhook_events, jsonb) is
   'Hands the updates of one Meta body to private.record_signals and drops what was removed; returns the counts.';
 
--- Whose claims messages to the platform's own number are about. The number says nothing, so the code has to: of those businesses that
--- have no number of their own, exactly one claim has it.
+-- Whose claims and accounts messages to the platform's own number are about. The number says nothing, so the code has to: of those
+-- businesses that have no number of their own, exactly one claim, or one participant who links an account, has it.
 create function private.claims_by_messages(p_messages jsonb)
 returns table (tenant_id uuid, messages jsonb)
 language plpgsql stable
@@ -103,17 +103,25 @@ begin
   return query
   select n.tenant_id, jsonb_agg(n.message order by n.position)
   from (
-    select min(c.tenant_id::text)::uuid as tenant_id, m.message, m.position
+    select min(o.tenant_id::text)::uuid as tenant_id, m.message, m.position
     from jsonb_array_elements(p_messages) with ordinality as m (message, position)
     cross join lateral unnest(private.codes_in(left(m.message ->> 'text', 10000))) as u (code)
     cross join lateral (
-      select x.tenant_id, x.id, x.task_id from public.completions x
-      where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
-    ) c
-    join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
-    join public.tenants b on b.id = c.tenant_id
-    where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed and b.status = 'active'
-      and not exists (select from public.credentials o where o.tenant_id = c.tenant_id and o.provider = 'whatsapp')
+      select c.tenant_id
+      from (
+        select x.tenant_id, x.task_id from public.completions x
+        where x.code = u.code and x.route = 'signal' and x.status = 'pending' offset 0
+      ) c
+      join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
+      where t.kind::text = 'whatsapp_join' and t.platform_credential_allowed
+      union all
+      select l.tenant_id from private.link_codes l
+      where l.code = u.code and l.platform = 'whatsapp' and l.used_at is null and l.expires_at > now()
+      offset 0
+    ) o
+    join public.tenants b on b.id = o.tenant_id
+    where b.status = 'active'
+      and not exists (select from public.credentials w where w.tenant_id = o.tenant_id and w.provider = 'whatsapp')
     group by m.message, m.position
     having count(*) = 1
   ) n
@@ -123,8 +131,8 @@ end
 $$;
 
 comment on function private.claims_by_messages(jsonb) is
-  'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim, by tenant. '
-  'Tenants with a WhatsApp credential of their own are left out.';
+  'Of messages to the platform''s WhatsApp number those whose code names exactly one open whatsapp_join claim or one open link code, by '
+  'tenant. Tenants with a WhatsApp credential of their own are left out.';
 
 -- Messages as private.record_signals takes them.
 create function private.whatsapp_signals(p_messages jsonb)
@@ -186,13 +194,14 @@ begin
   end if;
   if v_errors <> '[]' then
     update private.webhook_events e set errors = v_errors where e.tenant_id = p_event.tenant_id and e.id = p_event.id;
+    perform private.act_on_account_errors(v_tenant_id, v_errors);
   end if;
   return v_counts;
 end
 $$;
 
 comment on function private.process_whatsapp(private.webhook_events, jsonb) is
-  'Hands the parts of one WhatsApp body to the functions that record messages, statuses and preferences; returns the counts.';
+  'Hands the parts of one WhatsApp body to the functions that record messages, statuses and preferences, and that act on errors of the account; returns the counts.';
 
 -- One stored body. Again, or at the same time: the second finds it processed.
 create function private.process_webhook(p_tenant_id uuid, p_event_id uuid)
@@ -227,6 +236,19 @@ $$;
 
 comment on function private.process_webhook(uuid, uuid) is 'Works off one stored webhook and notes what was found; null when there is nothing left to do.';
 
+create function private.evidence_without(p_evidence jsonb, p_subject text)
+returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(e.key, e.value), '{}')
+  from jsonb_each(p_evidence) e
+  where e.key not in ('author_id', 'author_username') and (p_subject = any (string_to_array(e.value #>> '{}', ':'))) is not true
+$$;
+
+comment on function private.evidence_without(jsonb, text) is
+  'Evidence without its person: not as the author, and not in the id of a reaction or of a message without one (like `post:person`).';
+
 -- What a tenant knows of a person through Meta. The person's participation stays: it was not Meta that gave it.
 create function private.erase_person(p_tenant_id uuid, p_subject text)
 returns jsonb
@@ -251,6 +273,7 @@ begin
   where e.tenant_id = p_tenant_id and e.body is not null and strpos(e.body::text, p_subject) > 0;
   get diagnostics v_count = row_count;
   v_erased := v_erased || jsonb_build_object('webhooks', v_count);
+  delete from private.webhook_removals r where r.tenant_id = p_tenant_id and p_subject = any (string_to_array(r.external_id, ':'));
 
   if to_regclass('public.linked_accounts') is not null then
     -- By value, not by column: the id counts wherever the row has it.
@@ -276,10 +299,21 @@ begin
     v_erased := v_erased || jsonb_build_object('signals', v_count);
   end if;
   if to_regclass('private.proofs') is not null then
+    -- A mark stays in the place of the person: an account proves a task once, though nobody knows any more whose it was.
     execute $sql$
-      delete from private.proofs p
-      where p.tenant_id = $1 and (p.proof = 'author:' || $2 or p.proof = any (array(select 'name:' || u from unnest($3) u)))
-    $sql$ using p_tenant_id, p_subject, v_usernames;
+      with gone as (
+        delete from private.proofs p
+        where p.tenant_id = $1 and ($2 = any (string_to_array(p.proof, ':')) or p.proof = any (array(select 'name:' || u from unnest($3) u)))
+        returning p.tenant_id, p.task_id, p.proof, p.completion_id
+      ),
+      marked as (
+        insert into private.proofs (tenant_id, task_id, proof, completion_id)
+        select m.tenant_id, m.task_id, private.mark_of_forgotten(m.tenant_id, m.proof, $4), m.completion_id from gone m
+        on conflict do nothing
+      )
+      select count(*) from gone
+    $sql$ into v_count using p_tenant_id, p_subject, v_usernames, private.forgetting_key();
+    v_erased := v_erased || jsonb_build_object('proofs', v_count);
   end if;
   if to_regclass('public.completion_decisions') is not null then
     -- Decisions are not changed: each is replaced by one that is the same without the person.
@@ -292,12 +326,12 @@ begin
       insert into public.completion_decisions
       select r.*
       from gone, jsonb_populate_record(null::public.completion_decisions,
-        gone.row || jsonb_build_object('evidence', (gone.row -> 'evidence') - 'author_id' - 'author_username')) r
+        gone.row || jsonb_build_object('evidence', private.evidence_without(gone.row -> 'evidence', $2))) r
     $sql$ using p_tenant_id, p_subject, v_usernames;
     get diagnostics v_count = row_count;
     v_erased := v_erased || jsonb_build_object('decisions', v_count);
   end if;
-  update public.completions c set evidence = c.evidence - 'author_id' - 'author_username'
+  update public.completions c set evidence = private.evidence_without(c.evidence, p_subject)
   where c.tenant_id = p_tenant_id
     and (c.evidence ->> 'author_id' = p_subject or lower(c.evidence ->> 'author_username') = any (v_usernames));
   get diagnostics v_count = row_count;
@@ -312,7 +346,8 @@ end
 $$;
 
 comment on function private.erase_person(uuid, text) is
-  'Erases what a tenant knows of a person by Meta''s id: the linked account, signals, ids and names in evidence and profiles, bodies of webhooks. Returns counts.';
+  'Erases what a tenant knows of a person by Meta''s id: the linked account, signals, ids and names in evidence and profiles, bodies of webhooks. '
+  'What the account has proven leaves a mark. Returns counts.';
 
 create function private.process_deletion(p_tenant_id uuid, p_deletion_id uuid)
 returns jsonb

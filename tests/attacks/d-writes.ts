@@ -813,6 +813,11 @@ export const writes: Group = {
         ['extend_batch', { batch_id: b.batch }],
         ['return_batch', { batch_id: b.batch }],
         ['begin_effects', { batch_id: b.batch, items: [b.item] }],
+        ['bundle_emails', { batch_id: b.batch, items: [b.item], sender: 'x@example.com' }],
+        [
+          'settle_emails',
+          { tenant_id: b.tenant, bundle_id: b.tenant, call: 1, version: 1, outcome: 'accepted' },
+        ],
         ['close_batch', { batch_id: b.batch, outcomes: [{ item_id: b.item, outcome: 'done' }] }],
         ['end_drain', { drain_id: b.drain }],
         ['answer_doorbell', { ticket: b.drain }],

@@ -354,6 +354,21 @@ export const campaigns: Group = {
             `${who} deletes consent`,
           );
         }
+        // From where somebody agreed is nobody's business, not even the own one's.
+        for (const who of ['viewerB', 'ownerB', 'participantB', 'ownerA', 'server', 'anon']) {
+          for (const path of ['/opt_ins?select=ip,user_agent', '/opt_in_origins']) {
+            trial.refused(await trial.rest(who, 'GET', path), `${who} reads ${path}`);
+          }
+          const profile = { 'accept-profile': 'private' };
+          trial.refused(
+            await trial.rest(who, 'GET', '/opt_in_origins', { headers: profile }),
+            `${who} reads the private table`,
+          );
+        }
+        await trial.control('a viewer reads whole entries of the ledger', async () => {
+          const answer = await trial.rest('viewerB', 'GET', `/opt_ins?tenant_id=eq.${b.tenant}`);
+          return rowsOf(answer).length > 0;
+        });
         // Not even the business may say that its customer agreed.
         for (const who of ['ownerB', 'memberB', 'otherParticipantB', 'ownerA']) {
           const answer = await trial.rest(who, 'PATCH', `/participants?id=eq.${b.participant}`, {

@@ -106,6 +106,15 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into public.message_templates (tenant_id, id, kind, body)
     values (${tenant}, ${id('template')}, 'alert', ${`${word} {{message}}`}), (${tenant}, ${id('spareTemplate')}, 'welcome', ${`${word} hello`})`;
+  await sql`
+    insert into private.opt_in_origins (tenant_id, opt_in_id, user_agent)
+    select tenant_id, id, ${word} from public.opt_ins where tenant_id = ${tenant}`;
+  await sql`
+    insert into private.email_bundles (tenant_id, id, sender, credential_source, credential_fingerprint)
+    values (${tenant}, ${id('bundle')}, ${`${word}@example.test`}, 'tenant', ${word})`;
+  await sql`
+    insert into private.bundled_emails (tenant_id, outbox_id, bundle_id, place)
+    values (${tenant}, ${id('message')}, ${id('bundle')}, 1)`;
   await sql`insert into private.conversations (tenant_id, recipient) values (${tenant}, ${`49${digits}1`})`;
   await sql`insert into private.senders (tenant_id) values (${tenant})`;
   await sql`

@@ -210,8 +210,9 @@ export class Rig {
     if (this.isRunning) return;
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('the Data API has no port');
-    const { WHATSAPP_URL } = this.simulators.env;
-    const hosts = [`127.0.0.1:${this.#port}`, `127.0.0.1:${address.port}`, new URL(WHATSAPP_URL).host];
+    const { WHATSAPP_URL, RESEND_URL } = this.simulators.env;
+    const providers = [WHATSAPP_URL, RESEND_URL].filter((url) => url !== '').map((url) => new URL(url).host);
+    const hosts = [`127.0.0.1:${this.#port}`, `127.0.0.1:${address.port}`, ...providers];
     const child = spawn(
       `${root}/node_modules/.bin/deno`,
       [
@@ -234,6 +235,7 @@ export class Rig {
           SUPABASE_SECRET_KEYS: JSON.stringify({ default: secretKey }),
           CRON_SECRET: cronSecret,
           WHATSAPP_URL,
+          ...(RESEND_URL === '' ? {} : { RESEND_URL }),
           PROVIDER_TIMEOUT_MS: '4000',
           ...this.environment,
         },

@@ -135,6 +135,7 @@ describe('Meta: answers', () => {
       kind: 'ok',
       value: {
         after: null,
+        isCut: false,
         comments: [
           {
             id: '1',
@@ -163,6 +164,18 @@ describe('Meta: answers', () => {
         ],
       },
     });
+  });
+
+  test('answers that go on elsewhere are told of', async () => {
+    const paging = { cursors: { after: 'x' }, next: 'https://graph.example.com/2/replies?after=x' };
+    const replies = { data: [{ id: '2', text: 'me too' }], paging };
+    const { page } = metaOver(() => json(200, { data: [{ id: '1', text: 'a', replies }] }));
+    expect(await page()).toMatchObject({ value: { isCut: true, after: null } });
+    const { next: _next, ...ended } = paging;
+    const whole = metaOver(() =>
+      json(200, { data: [{ id: '1', text: 'a', replies: { ...replies, paging: ended } }] }),
+    );
+    expect(await whole.page()).toMatchObject({ value: { isCut: false } });
   });
 
   test('a Page comment without an author is kept', async () => {
@@ -365,8 +378,8 @@ describe('Meta: several reads in one call', () => {
     ...(headers && { headers: Object.entries(headers).map(([name, value]) => ({ name, value })) }),
     body: JSON.stringify(body),
   });
-  const profile = (follows: boolean | null) => ({
-    id: '1',
+  const profile = (follows: boolean | null, id = '1') => ({
+    id,
     username: 'jane',
     ...(follows === null ? {} : { is_user_follow_business: follows }),
   });
@@ -411,7 +424,7 @@ describe('Meta: several reads in one call', () => {
         part(400, graphError(230)),
         part(400, graphError(100, 33)),
         part(403, graphError(80006)),
-        part(200, profile(null)),
+        part(200, profile(null, '6')),
         { code: 200, body: '<html>' },
         'nonsense',
       ]),
@@ -430,6 +443,20 @@ describe('Meta: several reads in one call', () => {
         { kind: 'retry' },
         { kind: 'retry' },
       ],
+    });
+  });
+
+  test('an answer about somebody else than who was asked about is none', async () => {
+    const { id: _id, ...nameless } = profile(true);
+    const { ask } = profilesOver(() => json(200, [part(200, profile(true, '2')), part(200, nameless)]));
+    expect(await ask('1', '2')).toMatchObject({
+      value: [{ kind: 'retry' }, { kind: 'ok', value: { follows: true } }],
+    });
+    const other = { mentioned_media: { id: '9', username: 'jane', caption: 'hi' }, id: '1784' };
+    const { meta } = metaOver(() => json(200, [part(200, other)]));
+    const places = [{ mediaId: '8', commentId: null }];
+    expect(await meta.mentions(metaCredential, { accountId: '1784', places, nowMs })).toMatchObject({
+      value: [{ kind: 'retry' }],
     });
   });
 

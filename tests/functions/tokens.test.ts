@@ -139,9 +139,19 @@ describe('checking a token', () => {
     ['a broken connection', () => Promise.reject(connectionReset()), 'retry'],
     ['a missing permission', () => graph(10), 'credentialBroken'],
     ['a role that was lost', () => graph(190, 492), 'credentialBroken'],
+    ['a missing or wrong secret of the app', () => graph(100), 'credentialBroken'],
+    ['a person’s token in place of the Page’s', () => graph(1705), 'credentialBroken'],
     ['a code of tomorrow', () => graph(999_999), 'refused'],
   ])('%s has its class', async (_name, answer, kind) => {
     expect((await check(answer, pageOnly)).outcome).toMatchObject({ kind });
+  });
+
+  test('a WhatsApp token that may not read its number may still send', async () => {
+    const refusal = json(400, {
+      error: { message: 'Unsupported get request.', code: 100, error_subcode: 33 },
+    });
+    const { outcome } = await check(() => refusal, whatsappCredential);
+    expect(outcome).toMatchObject({ kind: 'refused' });
   });
 
   test('a credential that is incomplete is broken without a call', async () => {
@@ -458,5 +468,35 @@ describe('on the wire', () => {
     expect(await tokens.check({ ...own, secret: { access_token: 'canary-nobody' } }, now())).toMatchObject({
       kind: 'credentialBroken',
     });
+  });
+
+  test('WhatsApp tells about a system user’s token to its app', async () => {
+    const expires = iso(10 * days);
+    const answer = await fetch(`${simulators.urls.whatsapp}/_world`, {
+      method: 'POST',
+      body: JSON.stringify({
+        numbers: [{ phone_number_id: '300', tenant: 'x' }],
+        apps: [{ app_id: '77', app_secret: appSecret }],
+        tokens: [
+          { token: 'canary-wa', tenant: 'x', numbers: ['300'], app_id: '77' },
+          { token: 'canary-wa-short', tenant: 'x', numbers: ['300'], app_id: '77', expires_at: expires },
+          { token: 'canary-wa-old', tenant: 'x', numbers: ['300'], app_id: '77', expires_at: iso(-days) },
+          { token: 'canary-wa-else', tenant: 'x', numbers: ['300'], app_id: '78' },
+        ],
+      }),
+    });
+    expect(answer.status).toBe(200);
+    const own = { ...whatsappCredential, account: { phone_number_id: '300', app_id: '77' } };
+    const scopes = ['whatsapp_business_management', 'whatsapp_business_messaging'];
+    const check = (token: string) => tokens.check(as(own, token), now());
+    expect(await check('canary-wa')).toEqual({ kind: 'ok', value: { expiresAt: null, scopes } });
+    const until = new Date(Math.floor(Date.parse(expires) / 1000) * 1000).toISOString();
+    expect(await check('canary-wa-short')).toEqual({ kind: 'ok', value: { expiresAt: until, scopes } });
+    expect(await check('canary-wa-old')).toMatchObject({
+      kind: 'credentialBroken',
+      error: expect.stringMatching(/^WhatsApp 190\/463: /),
+    });
+    // The token of another app speaks for itself: it can read its number.
+    expect(await check('canary-wa-else')).toEqual({ kind: 'ok', value: {} });
   });
 });

@@ -181,6 +181,15 @@ describe('a photo tag', () => {
     expect(verdicts(outcomes)).toEqual(['verified']);
   });
 
+  test('of a person whose name has changed since the link is found before a no is said', async () => {
+    await world({ messages: [{ from: '500', to: pizza.ig_user_id, text: 'hi' }] });
+    const { outcomes } = await run([
+      tag(1, by('500', 'jane.before')),
+      tag(2, { ...by('500', 'jane.before'), ...late() }),
+    ]);
+    expect(verdicts(outcomes)).toEqual(['snooze', 'verified']);
+  });
+
   test('of somebody without any name is unknown, never failed', async () => {
     const { outcomes } = await run([tag(1, late()), tag(2, { ...by('501'), ...late() })]);
     expect(outcomes).toMatchObject([
@@ -354,6 +363,22 @@ describe('a follow', () => {
     expect(outcomes[0]).toMatchObject({ result: { reason: expect.stringContaining('written') } });
     await world({ messages: [{ from: '602', to: pizza.ig_user_id, text: 'hello' }] });
     expect(verdicts((await run([follow(1, '602')])).outcomes)).toEqual(['verified']);
+  });
+
+  test('by somebody who was asked to write is asked about again, also where no webhook tells of the message', async () => {
+    await world({ people: [{ igsid: '604', username: 'asked' }] });
+    const asked = (itemId: number, changes: Record<string, unknown> = {}) =>
+      follow(itemId, '604', { asked: true, ...changes });
+    const waiting = await run([asked(1), asked(2, late())]);
+    expect(waiting.outcomes).toMatchObject([
+      { outcome: 'snooze', seconds: 900, reason: 'waiting for the person' },
+      { outcome: 'done', result: { verdict: 'needs_user_action' } },
+    ]);
+    await world({ messages: [{ from: '604', to: pizza.ig_user_id, text: 'hello' }] });
+    const written = await run([asked(1), asked(2, late())]);
+    expect(verdicts(written.outcomes)).toEqual(['acted', 'failed']);
+    await world({ people: [{ igsid: '604', username: 'asked', follows: [pizza.ig_user_id] }] });
+    expect(verdicts((await run([asked(1)])).outcomes)).toEqual(['verified']);
   });
 
   test('by somebody who blocked the account, or is not known to Meta, is unknown, never failed', async () => {

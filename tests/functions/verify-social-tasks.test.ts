@@ -36,7 +36,7 @@ const comment = (id: string, changes: Partial<Comment> = {}): Comment => ({
 });
 const page = (comments: Comment[], after: string | null = null): ProviderOutcome<CommentPage> => ({
   kind: 'ok',
-  value: { comments, after },
+  value: { comments, after, isCut: false },
 });
 
 type Request = { postId: string; after: string | null; credential: Credential };
@@ -173,6 +173,15 @@ describe('what counts as a match', () => {
     const { outcomes } = await verify(() => page([own]), [claim(1, late)]);
     expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
   });
+
+  test('a Page is known by its post, also with a credential that does not name it', async () => {
+    const answer = comment('1', { text: 'Thanks for CODE-1A!', authorId: '77', username: null });
+    const ofPage = claim(1, { kind: 'facebook_comment', post_id: '77_88', ...late });
+    const { outcomes } = await verify(() => page([answer]), [ofPage]);
+    expect(outcomes).toMatchObject([{ result: { verdict: 'failed' } }]);
+    const visitor = await verify(() => page([{ ...answer, authorId: '78' }]), [ofPage]);
+    expect(visitor.outcomes).toMatchObject([{ result: { verdict: 'verified' } }]);
+  });
 });
 
 describe('the three answers', () => {
@@ -264,6 +273,18 @@ describe('the three answers', () => {
     expect(outcomes).toMatchObject([{ result: { verdict: 'unknown' } }, { result: { verdict: 'failed' } }]);
   });
 
+  test('answers that Meta does not list with their comment leave a claim unknown, and a proof is one', async () => {
+    const cutPage: ProviderOutcome<CommentPage> = {
+      kind: 'ok',
+      value: { comments: [comment('1', { text: 'CODE-2A' })], after: null, isCut: true },
+    };
+    const { outcomes } = await verify(() => cutPage, [claim(1, late), claim(2, late)]);
+    expect(outcomes).toMatchObject([
+      { item_id: 2, result: { verdict: 'verified' } },
+      { item_id: 1, result: { verdict: 'unknown', reason: expect.stringContaining('more answers') } },
+    ]);
+  });
+
   test('no comments at all on a Page post prove absence only to the Page’s own token', async () => {
     const items = [claim(1, { kind: 'facebook_comment', post_id: '77_88', ...late })];
     const verdict = async (whoAmI: ProviderOutcome<{ id: string }>) =>
@@ -344,6 +365,43 @@ describe('reading', () => {
     expect(requests).toHaveLength(2);
   });
 
+  test('a limit of the platform’s app stops all who lean on it, for a while, and nobody else', async () => {
+    const limit = 'Meta 4: the app’s call limit is reached';
+    const { job, requests } = meta(() => ({ kind: 'throttled', seconds: 600, error: limit }));
+    const platform: Credential = { ...metaCredential, credential_id: null, source: 'platform' };
+    const run = async (credential: Credential, laterSeconds: number) => {
+      const context = jobContext({ now: () => new Date(nowMs + laterSeconds * 1000) });
+      const follow = claim(2, { kind: 'instagram_follow', post_id: null });
+      await job(work([claim(1), follow], credential), context);
+      const before = requests.length;
+      return { before, outcomes: context.outcomes.toSorted((a, b) => a.item_id - b.item_id) };
+    };
+    const first = await run(platform, 0);
+    expect(first).toMatchObject({ before: 1, outcomes: [{ outcome: 'throttled', seconds: 600 }, {}] });
+    // Another tenant, the same app: nobody is asked, and what takes no call goes on.
+    expect(await run(platform, 60)).toMatchObject({
+      before: 1,
+      outcomes: [
+        { outcome: 'throttled', seconds: 240, error: limit },
+        { outcome: 'done', result: { verdict: 'needs_user_action' } },
+      ],
+    });
+    expect((await run(metaCredential, 60)).before).toBe(2);
+    expect((await run(platform, 301)).before).toBe(3);
+  });
+
+  test('a limit of one account stops no other tenant of the platform’s credential', async () => {
+    const { job, requests } = meta(() => ({
+      kind: 'throttled',
+      seconds: 600,
+      error: 'Meta 80002: too many',
+    }));
+    const platform: Credential = { ...metaCredential, credential_id: null, source: 'platform' };
+    await job(work([claim(1)], platform), jobContext());
+    await job(work([claim(1)], platform), jobContext());
+    expect(requests).toHaveLength(2);
+  });
+
   test('a throttled or broken credential is not used for the tenant’s other posts', async () => {
     for (const kind of ['throttled', 'credentialBroken'] as const) {
       const { requests, outcomes } = await verify(
@@ -375,7 +433,11 @@ describe('reading', () => {
   test('near the limit the reading is used, and then the lane sleeps', async () => {
     const hint = { seconds: 600, reason: 'Meta reports 97 %' };
     const { requests, outcomes } = await verify(
-      () => ({ kind: 'ok', value: { comments: [comment('1', { text: 'CODE-1A' })], after: null }, hint }),
+      () => ({
+        kind: 'ok',
+        value: { comments: [comment('1', { text: 'CODE-1A' })], after: null, isCut: false },
+        hint,
+      }),
       [claim(1), claim(2), claim(3, late), claim(4, { post_id: 'p2' })],
     );
     expect(requests).toHaveLength(1);
@@ -390,7 +452,7 @@ describe('reading', () => {
   test('near the limit no further page is read, and absence is not claimed', async () => {
     const hint = { seconds: 600, reason: 'Meta reports 97 %' };
     const { requests, outcomes } = await verify(
-      () => ({ kind: 'ok', value: { comments: [comment('1')], after: 'more' }, hint }),
+      () => ({ kind: 'ok', value: { comments: [comment('1')], after: 'more', isCut: false }, hint }),
       [claim(1, late)],
     );
     expect(requests).toHaveLength(1);
@@ -559,9 +621,72 @@ describe('what was read before', () => {
   });
 
   test('nothing is told when every comment that was read has proven a claim', async () => {
-    const one = comment('1', { text: 'CODE-1A' });
-    expect((await readings(() => page([one]), [claim(1), claim(2)])).told).toEqual([]);
-    expect((await readings(() => page([one, comment('2')]), [claim(1), claim(2)])).told).toHaveLength(1);
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const known = claim(1, { author });
+    expect((await readings(() => page([comment('1')]), [known, claim(2)])).told).toEqual([]);
+    const two = () => page([comment('1'), comment('2')]);
+    expect((await readings(two, [known, claim(2)])).told).toHaveLength(1);
+  });
+
+  test('a code names its account in the outcome when it is all there was to read', async () => {
+    const code = 'OC-1A2B3C4D';
+    const one = comment('1', { text: `Hi ${code.toLowerCase()}!` });
+    const { told, outcomes } = await readings(() => page([one]), [claim(1, { code })]);
+    const account = { platform: 'instagram', username: 'user1' };
+    expect(outcomes).toMatchObject([{ result: { verdict: 'verified', account } }]);
+    expect(told).toEqual([]);
+    const author = { instagram_id: 'a1', instagram_username: null, facebook_id: null };
+    const unnamed = [
+      await readings(() => page([comment('1')]), [claim(1, { code, author })]),
+      await readings(() => page([{ ...one, authorId: null }]), [claim(1, { code })]),
+    ];
+    for (const { outcomes: without } of unnamed) {
+      expect(without).toMatchObject([{ result: { verdict: 'verified' } }]);
+      expect(JSON.stringify(without)).not.toContain('account');
+    }
+  });
+
+  test('a comment with a code that did not prove its own claim is told, and then the database links', async () => {
+    const code = 'OC-1A2B3C4D';
+    for (const comments of [
+      [comment('1', { text: `${code} OC-55555555` })],
+      [comment('2', { text: code }), comment('1', { text: code })],
+    ]) {
+      const { told, outcomes } = await readings(() => page(comments), [claim(1, { code })]);
+      expect(told[0]?.comments[0]).toMatchObject({
+        username: expect.any(String),
+        codes: expect.arrayContaining([code]),
+      });
+      expect(JSON.stringify(outcomes)).toContain('verified');
+      expect(JSON.stringify(outcomes)).not.toContain('account');
+    }
+  });
+
+  test('all pages are told before the first outcome: of two comments with one code the older one counts', async () => {
+    const code = 'OC-1A2B3C4D';
+    const toldIds: string[] = [];
+    const outcomesWhenTold: number[] = [];
+    const context = jobContext({
+      recordComments: async (post) => {
+        toldIds.push(...post.comments.map(({ id }) => id));
+        outcomesWhenTold.push(context.outcomes.length);
+      },
+    });
+    const pages = [page([comment('2', { text: code })], 'more'), page([comment('1', { text: code })])];
+    const { job } = meta((_request, count) => pages[count - 1] ?? page([]));
+    await job(work([claim(1, { code }), claim(2)], metaCredential), context);
+    expect(toldIds).toEqual(['2', '1']);
+    expect(outcomesWhenTold).toEqual([0]);
+    expect(context.outcomes).toMatchObject([{ result: { verdict: 'verified' } }, { outcome: 'snooze' }]);
+  });
+
+  test('what was proven before the reading broke off is handed in', async () => {
+    const { outcomes } = await readings(
+      (_request, count) =>
+        count === 1 ? page([comment('1', { text: 'CODE-1A' })], 'more') : { kind: 'retry', error: 'down' },
+      [claim(1), claim(2)],
+    );
+    expect(outcomes).toMatchObject([{ item_id: 1, result: { verdict: 'verified' } }, { outcome: 'retry' }]);
   });
 
   test('the business’s own comments are not told', async () => {

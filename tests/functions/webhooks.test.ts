@@ -224,6 +224,27 @@ describe('a body', () => {
     expect(({} as { polluted?: number }).polluted).toBeUndefined();
   });
 
+  test('is stored without the addresses of media; what people write stays', async () => {
+    const { send, calls } = webhooks();
+    const media = 'https://lookaside.fbsbx.com/ig_messaging_cdn/?asset_id=1&signature=canary-media';
+    const value = (text: string, url: string | null) => ({
+      ...{ sender: { id: '5' }, timestamp: 1_760_000_000_000, postback: { payload: text } },
+      message: {
+        ...{ mid: 'm1', text, reply_to: { story: { id: 's1', url } } },
+        attachments: [{ type: 'story_mention', payload: { url } }],
+        photos: [url],
+      },
+    });
+    const words = 'https://ig.me/m/pizza.shop?ref=OC-1A2B3C4D';
+    const of = (url: string | null) => ({
+      ...{ object: 'instagram', entry: [{ id: '178', messaging: [value(words, url)] }] },
+    });
+    const sent = JSON.stringify(of(media));
+    expect((await send('/meta/pizza-shop', sent, sign('canary-app-pizza', sent))).status).toBe(200);
+    expect(calls[0]?.args[2]).toEqual(of(null));
+    expect(calls[0]?.args[3]).toBe(createHash('sha256').update(sent).digest('hex'));
+  });
+
   test('of another object than the address’s is told apart: WhatsApp goes to WhatsApp', async () => {
     const { send, calls } = webhooks();
     const sent = '{"object":"whatsapp_business_account","entry":[]}';

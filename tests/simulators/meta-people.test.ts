@@ -146,6 +146,54 @@ test('business discovery tells counts of another account by its name, and never 
   expect((await get(field('nobody'))).json.error.code).toBe(110);
 });
 
+describe('how many follow', () => {
+  const fields = 'fields=followers_count';
+  const countOf = async (accountId: string, token: string = pizza.access_token) =>
+    (await get(`${accountId}?${fields}`, token)).json;
+
+  test('an Instagram account and a Page tell it, as it grows and shrinks', async () => {
+    for (const id of [pizza.ig_user_id, pizza.page_id]) {
+      await bench.world('meta', { followers: [{ account_id: id, count: 100 }] });
+      expect(await countOf(id)).toEqual({ followers_count: 100, id });
+      await bench.world('meta', { followers: [{ account_id: id, by: 7 }] });
+      expect(await countOf(id)).toEqual({ followers_count: 107, id });
+      await bench.world('meta', { followers: [{ account_id: id, by: -200 }] });
+      expect(await countOf(id)).toEqual({ followers_count: 0, id });
+    }
+    const gymCount = await call(`${instagram()}/${gym.ig_user_id}?${fields}`, as(gym.access_token));
+    expect(gymCount.json).toEqual({ followers_count: 0, id: gym.ig_user_id });
+  });
+
+  test('other accounts are not there for a token, and without the permission nothing is told', async () => {
+    for (const id of [salon.page_id, salon.ig_user_id, 'nothing']) {
+      expect((await countOf(id)).error).toMatchObject({ code: 100, error_subcode: 33 });
+    }
+    const limited = {
+      ...{ token: 'limited', tenant: 'pizza-shop', kind: 'page', scopes: ['pages_show_list'] },
+      accounts: [pizza.page_id, pizza.ig_user_id],
+    } as const;
+    await bench.world('meta', { tokens: [limited] });
+    for (const id of [pizza.ig_user_id, pizza.page_id]) {
+      expect((await countOf(id, 'limited')).error).toMatchObject({ code: 10 });
+    }
+    const scopes = ['instagram_basic', 'pages_read_engagement'];
+    await bench.world('meta', { tokens: [{ ...limited, scopes }] });
+    for (const id of [pizza.ig_user_id, pizza.page_id]) {
+      expect(await countOf(id, 'limited')).toMatchObject({ followers_count: 0 });
+    }
+  });
+
+  test.each([
+    ['of nobody', { account_id: 'nothing', by: 1 }],
+    ['that says both', { account_id: pizza.page_id, by: 1, count: 1 }],
+    ['that says neither', { account_id: pizza.page_id }],
+  ])('a change %s is refused', async (_what, change) => {
+    const body = JSON.stringify({ followers: [change] });
+    const reply = await fetch(`${bench.url('meta')}/_world`, { method: 'POST', body });
+    expect(reply.status).toBe(400);
+  });
+});
+
 describe('a profile', () => {
   const fields = 'fields=username,is_user_follow_business,is_business_follow_user';
   const read = (igsid: string, token?: string) => get(`${igsid}?${fields}`, token);
@@ -166,6 +214,15 @@ describe('a profile', () => {
       id: '510',
     });
     expect((await read('510', demo.platform.meta.access_token)).json.username).toBe('new');
+  });
+
+  test('of somebody who only commented is closed, and one of nobody does not exist', async () => {
+    await bench.world('meta', {
+      posts: [{ id: 'commented-on', account_id: pizza.ig_user_id }],
+      comments: [{ post_id: 'commented-on', text: 'hi', from: { id: '512', username: 'passer.by' } }],
+    });
+    expect((await read('512')).json.error.code).toBe(230);
+    expect((await read('513')).json.error).toMatchObject({ code: 100, error_subcode: 33 });
   });
 
   test('does not open with a story mention unless the world says so, and not to another business', async () => {

@@ -141,6 +141,47 @@ test('a batch has an idempotency key of its own', async () => {
   expect((await send(mail, { 'idempotency-key': 'batch-1' })).status).toBe(200);
 });
 
+test('a batch whose answer was lost is answered by its key, with the same ids; in another order it is another batch', async () => {
+  const headers = { 'idempotency-key': 'batch-2' };
+  const two = [mail, { ...mail, subject: 'other' }];
+  const before = await mails();
+  await bench.script('resend', { match: { path: '/emails/batch' }, do: { reset: 'after' } });
+  await expect(batch(two, headers)).rejects.toThrow();
+  const again = await batch(two, headers);
+  expect(again).toMatchObject({ status: 200, json: { data: [{}, {}] } });
+  expect(await mails()).toBe(before + 2);
+  const sent = (await call(`${bench.url('resend')}/_messages`)).json.messages.slice(-2);
+  expect(again.json.data.map(({ id }: { id: string }) => id)).toEqual(
+    sent.map(({ id }: { id: string }) => id),
+  );
+  expect((await batch([...two].reverse(), headers)).json.name).toBe('invalid_idempotent_request');
+  expect(await mails()).toBe(before + 2);
+});
+
+test('a batch that is being answered is 409 concurrent_idempotent_requests', async () => {
+  const headers = { 'idempotency-key': 'batch-3' };
+  await bench.script('resend', { do: { delay_ms: 400 } });
+  const first = batch([mail], headers);
+  await vi.waitFor(async () => expect((await bench.log('resend')).at(-1)?.answer).toBeNull());
+  expect((await batch([mail], headers)).json.name).toBe('concurrent_idempotent_requests');
+  expect((await first).status).toBe(200);
+});
+
+test('a batch that was refused sent nothing, and its key is free', async () => {
+  const headers = { 'idempotency-key': 'batch-4' };
+  const before = await mails();
+  expect((await batch([mail, { ...mail, attachments: [] }], headers)).json.name).toBe('validation_error');
+  expect((await batch([mail, { ...mail, to: undefined }], headers)).json.name).toBe('missing_required_field');
+  expect((await batch([], headers)).status).toBe(422);
+  expect((await batch(mail, headers)).status).toBe(422);
+  await account({ requests_per_second: null, daily_quota: 1 });
+  expect((await batch([mail, mail], headers)).json.name).toBe('daily_quota_exceeded');
+  await account({ requests_per_second: 1 });
+  expect((await batch([mail], headers)).status).toBe(200);
+  expect((await batch([mail], headers)).json.name).toBe('rate_limit_exceeded');
+  expect(await mails()).toBe(before + 1);
+});
+
 test('a mail whose answer was lost is not sent again by its key', async () => {
   const before = await mails();
   await bench.script('resend', { do: { status: 502, html: '<h1>Bad Gateway</h1>', effect: true } });

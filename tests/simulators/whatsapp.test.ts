@@ -456,3 +456,81 @@ describe('what is told to a webhook', () => {
     await expect(bench.world('whatsapp', change)).rejects.toThrow(/there is no number 0/);
   });
 });
+
+describe('tokens', () => {
+  const app = { app_id: '900', app_secret: 'app-secret-of-900' };
+  const phone = '900000000000001';
+  const debug = (caller: string, input: string) =>
+    call(`${bench.url('whatsapp')}/v26.0/debug_token?input_token=${input}`, {
+      headers: { authorization: `Bearer ${caller}` },
+    });
+  const owned = (token: string, more: object = {}) => ({
+    ...{ token, tenant: 'gym', numbers: [phone], app_id: '900', ...more },
+  });
+  const world = (more: object = {}) =>
+    bench.world('whatsapp', {
+      numbers: [{ phone_number_id: phone, tenant: 'gym' }],
+      apps: [app],
+      tokens: [
+        owned('system-token'),
+        owned('expired-token', { expires_at: '2026-01-01T00:00:00Z' }),
+        owned('broken-token', { broken: { subcode: 460 } }),
+        owned('other-app-token', { app_id: '901' }),
+      ],
+      ...more,
+    });
+
+  test('an app asks about its tokens at /debug_token, and a token about those of the same app', async () => {
+    await world();
+    for (const caller of [`${app.app_id}|${app.app_secret}`, 'system-token']) {
+      expect((await debug(caller, 'system-token')).json.data).toMatchObject({
+        ...{ app_id: '900', type: 'SYSTEM_USER', is_valid: true, expires_at: 0 },
+        scopes: ['whatsapp_business_management', 'whatsapp_business_messaging'],
+      });
+    }
+    expect((await debug('900|app-secret-of-900', 'expired-token')).json.data).toMatchObject({
+      ...{ is_valid: false, error: { code: 190, subcode: 463 } },
+    });
+    expect((await debug('900|app-secret-of-900', 'broken-token')).json.data).toMatchObject({
+      ...{ is_valid: false, error: { code: 190, subcode: 460 } },
+    });
+  });
+
+  test('nobody else is told anything about one', async () => {
+    await world();
+    const unknown = { is_valid: false, scopes: [], error: { code: 190 } };
+    for (const input of ['other-app-token', 'nobody', demo.platform.whatsapp.access_token]) {
+      expect((await debug('900|app-secret-of-900', input)).json.data).toMatchObject(unknown);
+    }
+    for (const caller of ['900|wrong', 'nobody', 'expired-token', '|']) {
+      expect((await debug(caller, 'system-token')).json.error.code).toBe(190);
+    }
+    const asked = (await bench.log('whatsapp')).filter(({ path }) => path.includes('debug_token'));
+    expect(asked.length).toBeGreaterThan(0);
+    expect(JSON.stringify(asked)).not.toMatch(/system-token|app-secret-of-900|other-app-token/);
+  });
+
+  test('an expired token sends nothing; the secret’s proof is checked where it is given', async () => {
+    await world();
+    const self = `${bench.url('whatsapp')}/v26.0/${phone}`;
+    const headers = { authorization: 'Bearer system-token' };
+    expect((await call(self, { headers })).json.id).toBe(phone);
+    expect((await call(`${self}?appsecret_proof=abc`, { headers })).json.error.message).toMatch(
+      /Invalid appsecret_proof/,
+    );
+    const expired = await call(self, { headers: { authorization: 'Bearer expired-token' } });
+    expect(expired).toMatchObject({ status: 401, json: { error: { code: 190, error_subcode: 463 } } });
+  });
+
+  test('an error of the account is told without any message', async () => {
+    await world({ account_errors: [{ phone_number_id: phone, code: 131031, title: 'Account locked' }] });
+    const { events } = (await call(`${bench.url('whatsapp')}/_events`)).json;
+    expect(events.at(-1)).toMatchObject({
+      ...{ field: 'messages', tenant: 'gym' },
+      value: {
+        metadata: { phone_number_id: phone },
+        errors: [{ code: 131031, title: 'Account locked', error_data: { details: 'Account locked' } }],
+      },
+    });
+  });
+});

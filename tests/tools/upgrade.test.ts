@@ -6,6 +6,8 @@ import { openScratch, type Scratch } from '../../scripts/dev/scratch.ts';
 
 /** The last migration of the first release. */
 const firstRelease = 'supabase/migrations/20261122200200_check_request.sql';
+/** The last one of the release after it. */
+const secondRelease = 'supabase/migrations/20261123015714_rows_of_before.sql';
 const tenant = '10000000-0000-4000-8000-000000000001';
 const id = (n: number) => `20000000-0000-4000-8000-00000000000${n}`;
 
@@ -29,6 +31,12 @@ insert into jobs.runs (job, trigger, slot, started_at, finished_at, status, proc
   ('verify-social-tasks', 'schedule', '2026-11-01', '2026-11-01', '2026-11-01', 'success', 7);
 `;
 
+const lifeBetween = `
+insert into public.opt_ins (tenant_id, id, participant_id, channel, granted, source, ip, user_agent) values
+  ('${tenant}', '${id(8)}', '${id(3)}', 'email', true, 'opt_in', '203.0.113.7', 'Browser/1'),
+  ('${tenant}', '${id(9)}', '${id(3)}', 'email', false, 'opt_out', null, null);
+`;
+
 let scratch: Scratch;
 let sql: postgres.Sql;
 
@@ -36,11 +44,16 @@ beforeAll(async () => {
   scratch = await openScratch();
   const url = await scratch.create('upgrade');
   const files = await migrationFiles();
-  const last = files.findIndex(({ path }) => path === firstRelease);
-  expect(last).toBeGreaterThan(0);
-  await applyFiles(url, files.slice(0, last + 1));
+  const [first = -1, second = -1] = [firstRelease, secondRelease].map((release) =>
+    files.findIndex(({ path }) => path === release),
+  );
+  expect(first).toBeGreaterThan(0);
+  expect(second).toBeGreaterThan(first);
+  await applyFiles(url, files.slice(0, first + 1));
   await applyFiles(url, [{ path: 'the life before', text: lifeBefore }]);
-  await applyFiles(url, files.slice(last + 1));
+  await applyFiles(url, files.slice(first + 1, second + 1));
+  await applyFiles(url, [{ path: 'the life between', text: lifeBetween }]);
+  await applyFiles(url, files.slice(second + 1));
   sql = postgres(url, { max: 1, onnotice: () => {} });
 });
 afterAll(async () => {
@@ -79,7 +92,8 @@ it('goes on as it was: user names count, claims end, settings are there', async 
 });
 
 it('the ledger of consent begins with what people had agreed to', async () => {
-  const ledger = await sql`select participant_id, granted, business_name, source, at from public.opt_ins`;
+  const ledger = await sql`
+    select participant_id, granted, business_name, source, at from public.opt_ins where channel = 'whatsapp'`;
   expect([...ledger]).toEqual([
     {
       participant_id: id(3),
@@ -89,6 +103,15 @@ it('the ledger of consent begins with what people had agreed to', async () => {
       at: new Date('2026-11-01'),
     },
   ]);
+});
+
+it('keeps from where somebody agreed, where only the platform reads it', async () => {
+  const origins = await sql`select opt_in_id, host(ip) as ip, user_agent from private.opt_in_origins`;
+  expect([...origins]).toEqual([{ opt_in_id: id(8), ip: '203.0.113.7', user_agent: 'Browser/1' }]);
+  const [columns] = await sql`
+    select count(*)::int as left from information_schema.columns
+    where table_schema = 'public' and table_name = 'opt_ins' and column_name in ('ip', 'user_agent')`;
+  expect(columns).toEqual({ left: 0 });
 });
 
 it('knows which parts a secret has', async () => {

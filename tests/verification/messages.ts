@@ -154,6 +154,35 @@ export function messages(given: () => Scene): void {
       expect(await messagesTo(scene, person)).toHaveLength(1);
     });
 
+    test('what WhatsApp tells of the account stops the sending with one alert, until somebody resumes', async () => {
+      const halted = await open(scene, 'halted', { whatsapp: true, webhooks: true });
+      const alerts = async () => {
+        const rows = await scene.admin`
+          select message, closed_at is null as open from jobs.alerts where tenant_id = ${halted.id} order by alert_id`;
+        return [...rows];
+      };
+      const error = {
+        phone_number_id: halted.number,
+        code: 131042,
+        title: 'Business eligibility payment issue',
+      };
+      await whatsapp(scene, { account_errors: [error] });
+      const opened = {
+        message: expect.stringContaining('a payment problem; settle it in WhatsApp Manager'),
+        open: true,
+      };
+      await expect.poll(alerts, { timeout: 30_000 }).toEqual([opened]);
+      const person = await someone(halted);
+      const made = await visited(halted, person);
+      await becomes(halted, made, [
+        { status: 'queued', reason: expect.stringMatching(/^sending is stopped/) },
+      ]);
+      expect(await messagesTo(scene, person)).toEqual([]);
+      expect(ok(await halted.owner.rpc('resume_sending', { tenant_id: halted.id }))).toBe(true);
+      expect(await alerts()).toEqual([{ ...opened, open: false }]);
+      await becomes(halted, await visited(halted, await someone(halted)), [{ status: 'sent' }]);
+    });
+
     test('a gateway of the business’s own sends, or says why not', async () => {
       const cafe = await open(scene, 'cafe', {});
       const key = secret(scene, 'gateway-of-cafe');

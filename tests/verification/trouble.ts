@@ -254,5 +254,30 @@ export function trouble(given: () => Scene): void {
       expect(shady.methods).toEqual(new Set(['api']));
       expect(shady.told).toBe(0);
     });
+
+    test('a follower who links by a comment and then writes is verified by looking alone', async () => {
+      const scene = given();
+      const { business, person, task } = await scenario(scene, 'quiet', { meta: 'facebook_login' });
+      const linking = { tenant_id: business.id, platform: 'instagram' };
+      const { code } = ok(await person.api.rpc('start_linking', linking)) as { code: string };
+      await comment(scene, business, person, code);
+      const accounts = async () =>
+        ok(await person.api.from('linked_accounts').select('external_id').eq('tenant_id', business.id));
+      // Some claim about the post has its comments read.
+      await claim(business, person, task);
+      await until(accounts, (are) => expect(are).toEqual([{ external_id: person.igsid }]));
+      const made = await claim(business, person, await openTask(business, { kind: 'instagram_follow' }));
+      await ended(scene, person, made, 'needs_user_action');
+      await meta(scene, {
+        people: [{ igsid: person.igsid, username: person.username, follows: [business.ig] }],
+        messages: [{ from: person.igsid, to: business.ig, text: 'Hello' }],
+      });
+      // Instagram is asked again after a quarter of an hour: that is now.
+      expect(
+        await scene.admin`select jobs.hurry('verify-social-tasks', ${business.id}, array[${made.id}::uuid]) as n`,
+      ).toEqual([{ n: 1 }]);
+      expect(await ended(scene, person, made, 'verified')).toMatchObject({ method: 'api' });
+      expect(await spinsOf(person, made)).toEqual([3]);
+    });
   });
 }

@@ -1,7 +1,9 @@
 // Verification for real: real users, the real worker, simulated providers. One stack for all parts, and at the end a look for secrets
 // in everything that it has said, stored and logged.
 import { afterAll, beforeAll } from 'vitest';
+import { accounts } from './accounts.ts';
 import { canaries } from './canaries.ts';
+import { growth } from './growth.ts';
 import { kinds } from './kinds.ts';
 import { messages } from './messages.ts';
 import { mixups } from './mixups.ts';
@@ -22,6 +24,8 @@ afterAll(() => closeScene(scene));
 
 kinds(given);
 trouble(given);
+growth(given);
+accounts(given);
 messages(given);
 races(given);
 mixups(given);

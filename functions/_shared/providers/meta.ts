@@ -1,7 +1,10 @@
-// Meta Graph API, for what a claimed task can be proven with: comments, photo tags, mentions, profiles, reactions.
+// Meta Graph API, for what a claimed task can be proven with: comments, photo tags, mentions, profiles, reactions; and
+// for how many follow an account.
 // https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/reference/ig-media/comments
 // https://developers.facebook.com/docs/graph-api/reference/object/comments
 // https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+// https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/reference/ig-user
+// https://developers.facebook.com/docs/graph-api/reference/page
 // https://developers.facebook.com/docs/graph-api/batch-requests
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
@@ -31,6 +34,8 @@ export interface CommentPage {
   comments: Comment[];
   /** Cursor of the next page; null on the last one. */
   after: string | null;
+  /** Whether some comment has more answers than are listed here. */
+  isCut: boolean;
 }
 
 export type Surface = 'instagram' | 'facebook';
@@ -101,6 +106,11 @@ export interface Meta {
     credential: Credential,
     request: Asked & { postId: string; after: string | null },
   ): Promise<ProviderOutcome<ReactionPage>>;
+  /** How many follow an Instagram account or a Page; null when Meta did not say. */
+  followers(
+    credential: Credential,
+    request: Asked & { surface: Surface; accountId: string },
+  ): Promise<ProviderOutcome<{ followers: number | null }>>;
   /** The id of the account that the token stands for. A Page token answers the page's id. */
   whoAmI(credential: Credential, request: Asked): Promise<ProviderOutcome<{ id: string }>>;
 }
@@ -150,7 +160,9 @@ const paging = z.object({
 });
 const instagramPage = z.object({
   data: z.array(
-    instagramComment.extend({ replies: z.object({ data: z.array(instagramComment) }).nullish() }),
+    instagramComment.extend({
+      replies: z.object({ data: z.array(instagramComment), paging: paging.nullish() }).nullish(),
+    }),
   ),
   paging: paging.nullish(),
 });
@@ -163,7 +175,7 @@ const mentionSchema = z.object({
   mentioned_comment: mediaSchema.extend({ text: z.string().nullish() }).nullish(),
 });
 const profileSchema = z.object({
-  id: idText,
+  id: idText.nullish(),
   username: z.string().nullish(),
   is_user_follow_business: z.boolean().nullish(),
 });
@@ -172,6 +184,7 @@ const reactionsSchema = z.object({
   paging: paging.nullish(),
   summary: z.object({ total_count: z.number().int().nullish() }).nullish(),
 });
+const followersSchema = z.object({ id: idText, followers_count: z.number().int().nonnegative().nullish() });
 const partSchema = z.object({
   code: z.number().int(),
   headers: z.array(z.object({ name: z.string(), value: z.string() })).nullish(),
@@ -213,7 +226,8 @@ function parsePage(surface: Surface, text: string): CommentPage | null {
       toComment(comment, false),
       ...(comment.replies?.data ?? []).map((reply) => toComment(reply, true)),
     ]);
-    return { comments, ...next };
+    const isCut = page.data.data.some(({ replies }) => typeof replies?.paging?.next === 'string');
+    return { comments, isCut, ...next };
   }
   const page = facebookPage.safeParse(body);
   const next = page.success ? nextOf(page.data) : null;
@@ -226,7 +240,7 @@ function parsePage(surface: Surface, text: string): CommentPage | null {
     username: null,
     nested: false,
   }));
-  return { comments, ...next };
+  return { comments, isCut: false, ...next };
 }
 
 function toMedia(media: z.infer<typeof mediaSchema>): Media {
@@ -240,18 +254,22 @@ function parseTags(text: string): TagPage | null {
   return { media: page.data.data.map(toMedia), after };
 }
 
-function parseMention(text: string): Mention | null {
+/** Null also for an answer about something else than what was asked for. */
+function parseMention(text: string, asked: string): Mention | null {
   const parsed = mentionSchema.safeParse(parseJson(text));
   if (!parsed.success) return null;
   const { mentioned_comment: comment, mentioned_media: media } = parsed.data;
+  if ((comment ?? media)?.id !== asked) return null;
   if (comment) return { ...toMedia(comment), text: comment.text ?? '' };
   return media ? { ...toMedia(media), text: media.caption ?? '' } : null;
 }
 
-function parseProfile(text: string): Profile | null {
+/** Null also for an answer about somebody else than who was asked about. */
+function parseProfile(text: string, asked: string): Profile | null {
   const parsed = profileSchema.safeParse(parseJson(text));
   if (!parsed.success) return null;
-  const { username, is_user_follow_business: follows } = parsed.data;
+  const { id, username, is_user_follow_business: follows } = parsed.data;
+  if (id != null && id !== asked) return null;
   return { consent: true, username: username ?? null, follows: follows ?? null };
 }
 
@@ -266,10 +284,11 @@ function parseReactions(text: string): ReactionPage | null {
 /** A tenant gives ids, never paths. */
 const isMetaId = (id: string): boolean => /^[A-Za-z0-9_-]{1,100}$/.test(id);
 
-function notAnId(what: string): Failure {
-  return { kind: 'refused', error: `${what} is not a Meta id. Correct it in the task.` };
+function notAnId(what: string, where = 'task'): Failure {
+  return { kind: 'refused', error: `${what} is not a Meta id. Correct it in the ${where}.` };
 }
 
+const onlyPages = 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.';
 const onlyFacebookLogin =
   'The credential is an Instagram login; connect the account through Facebook Login for this';
 
@@ -435,10 +454,7 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
     async commentPage(credential, { surface, postId, after, nowMs }) {
       if (!isMetaId(postId)) return notAnId('The post’s id');
       if (surface === 'facebook' && credential.kind === 'instagram_login') {
-        return {
-          kind: 'refused',
-          error: 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.',
-        };
+        return { kind: 'refused', error: onlyPages };
       }
       const query: Record<string, string> =
         surface === 'instagram'
@@ -466,31 +482,41 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
           commentId === null
             ? `mentioned_media.media_id(${mediaId}){id,username,timestamp,caption}`
             : `mentioned_comment.comment_id(${commentId}){id,username,timestamp,text}`;
-        return { path: accountId, query: { fields }, optional: true, parse: parseMention };
+        const parse = (text: string) => parseMention(text, commentId ?? mediaId);
+        return { path: accountId, query: { fields }, optional: true, parse };
       });
       return await many(credential, reads, nowMs);
     },
     async profiles(credential, { ids, nowMs }) {
       const asAnswer = (text: string): Profile | null => (isConsentMissing(text) ? { consent: false } : null);
-      const reads = ids.map((id): Read<Profile> | Failure =>
-        isMetaId(id)
-          ? { path: id, query: { fields: profileFields }, optional: true, parse: parseProfile, asAnswer }
-          : notAnId('The person’s id'),
-      );
+      const reads = ids.map((id): Read<Profile> | Failure => {
+        if (!isMetaId(id)) return notAnId('The person’s id');
+        const parse = (text: string) => parseProfile(text, id);
+        return { path: id, query: { fields: profileFields }, optional: true, parse, asAnswer };
+      });
       return await many(credential, reads, nowMs);
     },
     async reactionPage(credential, { postId, after, nowMs }) {
       if (!isMetaId(postId)) return notAnId('The post’s id');
       if (credential.kind === 'instagram_login') {
-        return {
-          kind: 'refused',
-          error: 'The credential is an Instagram login; it can’t read Facebook. Connect a Page.',
-        };
+        return { kind: 'refused', error: onlyPages };
       }
       const query: Record<string, string> = { fields: 'id,type', summary: 'total_count', limit: '100' };
       if (after !== null) query.after = after;
       const read = { path: `${postId}/reactions`, query, optional: true, parse: parseReactions };
       return await get(credential, read, nowMs);
+    },
+    async followers(credential, { surface, accountId, nowMs }) {
+      if (!isMetaId(accountId)) return notAnId('The account’s id', 'credential');
+      if (surface === 'facebook' && credential.kind === 'instagram_login') {
+        return { kind: 'refused', error: onlyPages };
+      }
+      const parse = (text: string) => {
+        const parsed = followersSchema.safeParse(parseJson(text));
+        return parsed.success ? { followers: parsed.data.followers_count ?? null } : null;
+      };
+      const query = { fields: 'followers_count' };
+      return await get(credential, { path: accountId, query, optional: true, parse }, nowMs);
     },
     async whoAmI(credential, { nowMs }) {
       const parse = (text: string) => {

@@ -1,24 +1,48 @@
-// Resend: sending one e-mail. The idempotency key is kept for 24 hours, so what may have been carried out is sent
-// again with the same key; a job whose retries took longer than that could send twice, none of ours does.
-// https://resend.com/docs/api-reference/emails/send-email, https://resend.com/docs/api-reference/errors
+// Resend: sending one e-mail, or up to 100 in one call. The idempotency key is kept for 24 hours, so what may have been
+// carried out is sent again with the same key; a job whose retries took longer than that could send twice, none of ours does.
+// https://resend.com/docs/api-reference/emails/send-email, …/send-batch-emails, https://resend.com/docs/api-reference/errors
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
 import { cut, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
 import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 
-export interface Email {
+export interface EmailContent {
   /** 1 to 50 addresses. */
   to: readonly string[];
   /** Line breaks become spaces. */
   subject: string;
   text: string;
   html?: string;
+}
+
+export interface Email extends EmailContent {
   /** The sender where the credential names none. */
   from?: string;
   /** 1 to 256 characters; the same for every try of the same mail. */
   idempotencyKey: string;
 }
+
+/** Mails that leave in one call: all or none of them. */
+export interface EmailBundle {
+  /** The sender of all of them, whatever the credential names by now. */
+  from: string;
+  /** 1 to 100. */
+  emails: readonly EmailContent[];
+  /** The same for every try with the same mails in the same order. */
+  idempotencyKey: string;
+}
+
+/** What became of the call. All that is neither `ok`, `unknown` nor `acceptedBefore` says that this call sent nothing. */
+export type BundleOutcome =
+  /** In the order of the mails. */
+  | { kind: 'ok'; value: { messageIds: string[] }; hint?: ThrottleHint }
+  /** The key was used before with another content, and accepted. */
+  | { kind: 'acceptedBefore'; error: string }
+  | { kind: 'unknown'; reason: string; afterSeconds?: number }
+  /** `forItsContent`: the same mails would be refused at any time. */
+  | { kind: 'refused'; error: string; forItsContent: boolean }
+  | Extract<Failure, { kind: 'throttled' | 'credentialBroken' | 'retry' }>;
 
 export interface EmailSender {
   sendEmail(
@@ -26,7 +50,11 @@ export interface EmailSender {
     email: Email,
     request: { nowMs: number },
   ): Promise<ProviderOutcome<{ messageId: string }>>;
+  sendBundle(credential: Credential, bundle: EmailBundle, request: { nowMs: number }): Promise<BundleOutcome>;
 }
+
+/** Resend's limit for one call. */
+export const mailsPerBundle = 100;
 
 export interface ResendRow {
   name: string;
@@ -119,6 +147,15 @@ const credentialParts = z.object({
 });
 const errorSchema = z.object({ name: z.string(), message: z.string().catch('') });
 const acceptedSchema = z.object({ id: z.string().min(1) });
+const bundleAcceptedSchema = z.object({ data: z.array(acceptedSchema) });
+
+/** Errors about what a request says. The same bytes get the same answer whenever they are sent. */
+const aboutContent = new Set([
+  'validation_error',
+  'missing_required_field',
+  'invalid_parameter',
+  'invalid_attachment',
+]);
 
 export function createResend(options: { http: Http; url: string }): EmailSender {
   function failureOf(status: number, headers: Headers, text: string, redact: Redact, nowMs: number): Failure {
@@ -160,57 +197,81 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
     }
   }
 
+  /** The call, once it is sure that it can be made; the failure else. */
+  async function post(
+    credential: Credential,
+    request: {
+      path: 'emails' | 'emails/batch';
+      /** The sender that stands in where the credential names none, or the only one. */
+      from: { fallback: string | undefined } | { always: string };
+      idempotencyKey: string;
+      emails: readonly EmailContent[];
+    },
+  ): Promise<
+    | { kind: 'result'; result: Awaited<ReturnType<Http>> }
+    | Extract<Failure, { kind: 'credentialBroken' | 'refused' }>
+  > {
+    const parts = credentialParts.safeParse(credential);
+    if (!parts.success) {
+      const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
+      return { kind: 'credentialBroken', error: `The e-mail credential is incomplete: check ${fields}.` };
+    }
+    const from =
+      'always' in request.from ? request.from.always : (parts.data.account.from ?? request.from.fallback);
+    if (from == null || !fromSchema.safeParse(from).success) {
+      return {
+        kind: 'credentialBroken',
+        error: 'The e-mail credential names no sender: set account.from.',
+      };
+    }
+    if (!idempotencyKeySchema.safeParse(request.idempotencyKey).success) {
+      return { kind: 'refused', error: 'The idempotency key is not 1 to 256 printable characters.' };
+    }
+    const areAddresses = z.array(addressSchema).min(1).max(50);
+    if (!request.emails.every((email) => areAddresses.safeParse(email.to).success)) {
+      return { kind: 'refused', error: 'A recipient is not an e-mail address.' };
+    }
+    // Always the same fields in the same order: a key is bound to the bytes of its body.
+    const bodies = request.emails.map((email) => ({
+      from,
+      to: email.to,
+      subject: oneLineOf(email.subject),
+      text: email.text,
+      ...(email.html === undefined ? {} : { html: email.html }),
+    }));
+    const result = await options.http({
+      method: 'POST',
+      url: `${options.url}/${request.path}`,
+      headers: {
+        authorization: `Bearer ${parts.data.secret.api_key}`,
+        'content-type': 'application/json',
+        'idempotency-key': request.idempotencyKey,
+        // Requests without one are refused.
+        'user-agent': 'Onecron',
+        // All or none: which mails a call consists of must be sure.
+        ...(request.path === 'emails' ? {} : { 'x-batch-validation': 'strict' }),
+      },
+      body: JSON.stringify(request.path === 'emails' ? bodies[0] : bodies),
+    });
+    return { kind: 'result', result };
+  }
+
   return {
     async sendEmail(credential, email, { nowMs }) {
-      const parts = credentialParts.safeParse(credential);
-      if (!parts.success) {
-        const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-        return { kind: 'credentialBroken', error: `The e-mail credential is incomplete: check ${fields}.` };
-      }
-      const from = parts.data.account.from ?? email.from;
-      if (from == null || !fromSchema.safeParse(from).success) {
-        return {
-          kind: 'credentialBroken',
-          error: 'The e-mail credential names no sender: set account.from.',
-        };
-      }
-      if (!idempotencyKeySchema.safeParse(email.idempotencyKey).success) {
-        return { kind: 'refused', error: 'The idempotency key is not 1 to 256 printable characters.' };
-      }
-      if (!z.array(addressSchema).min(1).max(50).safeParse(email.to).success) {
-        return { kind: 'refused', error: 'A recipient is not an e-mail address.' };
-      }
-      const key = parts.data.secret.api_key;
-      const result = await options.http({
-        method: 'POST',
-        url: `${options.url}/emails`,
-        headers: {
-          authorization: `Bearer ${key}`,
-          'content-type': 'application/json',
-          'idempotency-key': email.idempotencyKey,
-          // Requests without one are refused.
-          'user-agent': 'Onecron',
-        },
-        // Always the same fields in the same order: a key is bound to the bytes of its body.
-        body: JSON.stringify({
-          from,
-          to: email.to,
-          subject: oneLineOf(email.subject),
-          text: email.text,
-          ...(email.html === undefined ? {} : { html: email.html }),
-        }),
+      const called = await post(credential, {
+        path: 'emails',
+        from: { fallback: email.from },
+        idempotencyKey: email.idempotencyKey,
+        emails: [email],
       });
+      if (called.kind !== 'result') return called;
+      const { result } = called;
       if (result.kind === 'failure') {
         return { kind: 'retry', error: describeFailure('Resend', result.reason) };
       }
+      const redact = createRedactor(stringsIn(credential.secret));
       if (result.status < 200 || result.status >= 300) {
-        return failureOf(
-          result.status,
-          result.headers,
-          result.text,
-          createRedactor(stringsIn(credential.secret)),
-          nowMs,
-        );
+        return failureOf(result.status, result.headers, result.text, redact, nowMs);
       }
       const accepted = acceptedSchema.safeParse(parseJson(result.text));
       if (!accepted.success) {
@@ -223,7 +284,66 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
       const hint = hintIn(result.headers, nowMs);
       return { kind: 'ok', value: { messageId: accepted.data.id }, ...(hint && { hint }) };
     },
+
+    async sendBundle(credential, bundle, { nowMs }) {
+      const count = bundle.emails.length;
+      if (count < 1 || count > mailsPerBundle) {
+        const error = `A call takes 1 to ${mailsPerBundle} mails, not ${count}.`;
+        return { kind: 'refused', error, forItsContent: true };
+      }
+      const called = await post(credential, {
+        path: 'emails/batch',
+        from: { always: bundle.from },
+        idempotencyKey: bundle.idempotencyKey,
+        emails: bundle.emails,
+      });
+      if (called.kind === 'refused') return { ...called, forItsContent: true };
+      if (called.kind !== 'result') return called;
+      const { result } = called;
+      if (result.kind === 'failure') {
+        const words = describeFailure('Resend', result.reason);
+        return result.sent === 'no' ? { kind: 'retry', error: words } : { kind: 'unknown', reason: words };
+      }
+      const redact = createRedactor(stringsIn(credential.secret));
+      if (result.status < 200 || result.status >= 300) {
+        const name = errorNameIn(result.text);
+        const failure = failureOf(result.status, result.headers, result.text, redact, nowMs);
+        switch (failure.kind) {
+          case 'refused': {
+            const { error } = failure;
+            if (name === 'invalid_idempotent_request') return { kind: 'acceptedBefore', error };
+            return { kind: 'refused', error, forItsContent: name !== null && aboutContent.has(name) };
+          }
+          // Of an error at Resend, or while it is busy with the same call, nobody knows what will have happened.
+          case 'retry':
+            return {
+              kind: 'unknown',
+              reason: failure.error,
+              ...(failure.afterSeconds === undefined ? {} : { afterSeconds: failure.afterSeconds }),
+            };
+          case 'unknown':
+            return { kind: 'unknown', reason: failure.reason };
+          default:
+            return failure;
+        }
+      }
+      const accepted = bundleAcceptedSchema.safeParse(parseJson(result.text));
+      if (!accepted.success || accepted.data.data.length !== count) {
+        return {
+          kind: 'unknown',
+          reason: `Resend answered ${result.status} with a body that is not understood`,
+        };
+      }
+      const hint = hintIn(result.headers, nowMs);
+      const messageIds = accepted.data.data.map(({ id }) => id);
+      return { kind: 'ok', value: { messageIds }, ...(hint && { hint }) };
+    },
   };
+}
+
+function errorNameIn(text: string): string | null {
+  const parsed = errorSchema.safeParse(parseJson(text));
+  return parsed.success ? parsed.data.name : null;
 }
 
 /** A subject is one line. */

@@ -161,6 +161,11 @@ export function createTokens(options: TokensOptions): Tokens {
     const fields = kind === 'instagram_login' ? 'user_id,username' : 'id';
     const request = { path: self, query: { fields }, bearer: secret.access_token, versioned: true };
     const answer = await get(parts, request, nowMs);
+    // Nothing can be wrong with so small a question to Meta but who asks: the app's secret is missing or not the app's (100),
+    // or the token is a person's (1705). All work would meet the same refusal. A WhatsApp token may send without reading.
+    if (answer.kind === 'refused' && /^Meta (100|1705)\b/.test(answer.error)) {
+      return { kind: 'credentialBroken', error: answer.error };
+    }
     if (answer.kind !== 'ok') return answer;
     const body = parseJson(answer.value);
     const known =

@@ -33,9 +33,16 @@ const missingSeconds = 60;
 
 type Stop = (itemId: number) => ItemOutcome;
 
+/** Limits of the app or of the token. With the platform's credential they are one limit for all who lean on it. */
+const sharedLimit = /^Meta (4|17|32|341|613)\b/;
+/** Not for longer: by then the platform may have another credential. */
+const longestRestSeconds = 300;
+
 export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
   const { meta } = options;
   const maximumPages = options.maximumPages ?? 20;
+  /** Until when the platform's credential is left alone by this worker, for all tenants: each more call moves the end away. */
+  let platformRests = { untilMs: 0, error: '' };
 
   return async (work, context) => {
     const all = readClaims(work, context);
@@ -52,6 +59,12 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
     let failures = 0;
     for (const step of stepsFor({ meta, credential, context, maximumPages }, claims)) {
       if (context.leaseIsLost()) return;
+      const restMs = credential.source === 'platform' ? platformRests.untilMs - context.now().getTime() : 0;
+      if (restMs > 0 && !step.isSilent) {
+        const { error } = platformRests;
+        const seconds = Math.ceil(restMs / 1000);
+        stop ??= (itemId) => outcomeOf(itemId, { kind: 'throttled', seconds, error });
+      }
       if (stop !== undefined) {
         const stopped = stop;
         context.report(...step.claims.map((claim) => stopped(claim.item.item_id)));
@@ -74,6 +87,16 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
       );
       const isDown = kindsOfEnd.length > 0 && kindsOfEnd.every((finding) => finding.kind === 'retry');
       failures = isDown ? failures + 1 : 0;
+      if (
+        blocked?.kind === 'throttled' &&
+        credential.source === 'platform' &&
+        sharedLimit.test(blocked.error)
+      ) {
+        platformRests = {
+          untilMs: context.now().getTime() + Math.min(blocked.seconds, longestRestSeconds) * 1000,
+          error: blocked.error,
+        };
+      }
       if (blocked?.kind === 'credentialBroken' || blocked?.kind === 'throttled') {
         stop = (itemId) => outcomeOf(itemId, blocked);
       } else if (hint !== undefined) {

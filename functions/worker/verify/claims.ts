@@ -48,6 +48,7 @@ const claimSchema = z
       .nullish()
       .catch(null),
     stop_at: z.object({ id, at: timestamp.nullish() }).nullish().catch(null),
+    asked: z.boolean().nullish().catch(null),
     mentions: z
       .array(z.object({ media_id: id, comment_id: id.nullish() }))
       .nullish()
@@ -80,6 +81,8 @@ export interface Claim {
   /** The newest comment of the last complete reading of the post: what is older has been stored. */
   mark: { id: string; atMs: number | null } | null;
   mentions: MentionPlace[];
+  /** The person was asked to write to the account; whether that was done is found out by asking again. */
+  isAsked: boolean;
 }
 
 /** The claims of a tenant's items. What is not understood is refused here; the others go on. */
@@ -123,6 +126,7 @@ export function readClaims(work: TenantWork, context: JobContext): Claim[] {
         mediaId: mention.media_id,
         commentId: mention.comment_id ?? null,
       })),
+      isAsked: data.asked ?? false,
     });
   }
   return claims;
@@ -163,6 +167,8 @@ export interface Step {
   /** What is read, for the log: an id, never a text. */
   about: string;
   claims: readonly Claim[];
+  /** Nobody is asked: no limit stops it. */
+  isSilent?: true;
   /** Null: the lease is lost, and nothing more may be said. */
   run(): Promise<StepEnd | null>;
 }
@@ -192,14 +198,23 @@ export function isoOf(atMs: number | null): string | null {
   return atMs === null ? null : new Date(atMs).toISOString();
 }
 
-export function verified(claim: Claim, evidence: Evidence): ItemOutcome {
-  return { item_id: claim.item.item_id, outcome: 'done', result: { verdict: 'verified', evidence } };
+/** `account`: what else is known of the author, who has shown to be the participant by sending the code. */
+export function verified(
+  claim: Claim,
+  evidence: Evidence,
+  account?: { platform: string; username: string | null },
+): ItemOutcome {
+  const result = { verdict: 'verified', evidence, ...(account !== undefined && { account }) };
+  return { item_id: claim.item.item_id, outcome: 'done', result };
 }
 
 /** The same finding for all. */
 export function allAre(claims: Iterable<Claim>, finding: Finding): Map<Claim, Finding> {
   return new Map(Array.from(claims, (claim) => [claim, finding]));
 }
+
+/** How often it is asked whether a person has written: a webhook usually tells of it sooner. */
+const askedAgainSeconds = 900;
 
 /** The outcome for a claim that was not proven. */
 export function outcomeFor(claim: Claim, finding: Finding, hint: ThrottleHint | undefined): ItemOutcome {
@@ -210,11 +225,18 @@ export function outcomeFor(claim: Claim, finding: Finding, hint: ThrottleHint | 
     case 'retry':
       return outcomeOf(item_id, finding);
     case 'needs_user_action':
+      if (claim.isAsked && !claim.isLate) {
+        const seconds = Math.max(askedAgainSeconds, claim.recheckSeconds);
+        return { item_id, outcome: 'snooze', seconds, reason: 'waiting for the person' };
+      }
       return {
         item_id,
         outcome: 'done',
         result: { verdict: 'needs_user_action', reason: cut(finding.reason, 300) },
       };
+    case 'absent':
+      // A no can be told only about somebody who has written: the step was taken.
+      if (claim.isAsked && !claim.isLate) return { item_id, outcome: 'done', result: { verdict: 'acted' } };
   }
   if (claim.isLate) {
     const verdict = finding.kind === 'absent' ? 'failed' : 'unknown';

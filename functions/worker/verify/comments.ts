@@ -7,6 +7,7 @@ import {
   allAre,
   type Claim,
   type Evidence,
+  type Finding,
   findingOf,
   groupBy,
   isFromBefore,
@@ -100,17 +101,20 @@ async function readPost(
   const authors = new Map(claims.map((claim) => [claim, authorsOf(surface, claim)]));
   const open = new Set(claims);
   const oldest = wholeSecond(Math.min(...claims.map((claim) => claim.sinceMs)));
-  const own = [credential.account.ig_user_id, credential.account.page_id].map(String);
+  // The Page's id stands before its post's, so that it is known with the platform's credential, too.
+  const owner = surface === 'facebook' ? postId.split('_')[0] : null;
+  const own = [credential.account.ig_user_id, credential.account.page_id, owner].map(String);
   const mark = markOf(claims);
   // The mark makes looking cheap. Only a reading of our own, down to where the claims begin, may say no.
   const mayStopAtMark = claims.every((claim) => claim.mark !== null && !claim.isLate);
   const seen: Seen[] = [];
-  const proofs = new Set<Comment>();
+  const found: { claim: Claim; comment: Comment }[] = [];
   const cursors = new Set<string>();
   let newest: Comment | null = null;
   let after: string | null = null;
   let hint: ThrottleHint | undefined;
   const withheld = { id: false, username: false, both: false };
+  let isCut = false;
   let count = 0;
 
   /** Why the reading ended before its end; null: it did not. */
@@ -121,13 +125,13 @@ async function readPost(
     const nowMs = nowMsOf(round);
     const outcome = await meta.commentPage(credential, { surface, postId, after, nowMs });
     if (outcome.kind !== 'ok') {
-      await tell(false);
+      hand(await tell(false));
       return { findings: allAre(open, findingOf(outcome)), hint };
     }
     hint = outcome.hint ?? hint;
     const { comments } = outcome.value;
+    isCut ||= outcome.value.isCut;
     newest ??= comments.find((comment) => !comment.nested) ?? null;
-    const found: { claim: Claim; comment: Comment }[] = [];
     for (const comment of comments) {
       count += 1;
       // The business answers with the code it read; that is no participant's comment.
@@ -140,7 +144,6 @@ async function readPost(
       for (const claim of open) {
         if (!matches(one, claim, authors.get(claim) ?? [])) continue;
         open.delete(claim);
-        proofs.add(comment);
         found.push({ claim, comment });
       }
     }
@@ -158,10 +161,12 @@ async function readPost(
       if (after !== null) cursors.add(after);
     }
     const isOver = isLast || cutShort !== null;
-    // The database only listens while an item of this post is at work: it is told before the last outcome.
-    if (isOver) await tell(isComplete && passedMark);
-    context.report(...found.map(({ claim, comment }) => verified(claim, evidenceOf(comment))));
-    if (isOver) break;
+    // The database is told before any outcome: it only listens while an item of this post is at work, a claim that is
+    // decided links no account any more, and of two comments with the same code the first one counts, not the newest.
+    if (isOver) {
+      hand(await tell(isComplete && passedMark));
+      break;
+    }
     if (context.leaseIsLost()) return null;
   }
   if (open.size === 0) return { findings: new Map(), hint };
@@ -180,34 +185,67 @@ async function readPost(
     }
   }
   const nameless = 'some comments came without an author, so this person’s can’t be ruled out';
+  const unlisted = 'a comment has more answers than Meta lists with it, so this person’s can’t be ruled out';
   const findings = new Map(
-    Array.from(open, (claim) => [
-      claim,
-      cannotTell(surface, claim, withheld)
-        ? ({ kind: 'unknown', reason: nameless } as const)
-        : ({ kind: 'absent', reason: 'not_found' } as const),
-    ]),
+    Array.from(open, (claim): [Claim, Finding] => {
+      if (isCut) return [claim, { kind: 'unknown', reason: unlisted }];
+      return [
+        claim,
+        cannotTell(surface, claim, withheld)
+          ? { kind: 'unknown', reason: nameless }
+          : { kind: 'absent', reason: 'not_found' },
+      ];
+    }),
   );
   return { findings, hint };
 
-  /** Stores what was read. Not when every comment has proven a claim: evidence says all of it, and a call costs more. */
-  async function tell(isComplete: boolean): Promise<void> {
-    if (seen.every(({ comment }) => proofs.has(comment))) return;
+  /** Hands in what was proven. An account that sent a code is named, unless the database has been told of it already. */
+  function hand(isTold: boolean): void {
+    const outcomes = found.map(({ claim, comment }) => {
+      const sentCode = comment.authorId !== null && codesIn(comment.text).some((code) => isOf(claim, code));
+      const account = { platform: surface, username: comment.username };
+      return verified(claim, evidenceOf(comment), !isTold && sentCode ? account : undefined);
+    });
+    context.report(...outcomes);
+  }
+
+  /**
+   * Stores what was read, and links the accounts that sent a code: of several the one that sent it first. Not when every
+   * comment has proven a claim and has no other claim's code: then the outcomes say all of it, and a call costs more
+   * (measured: 5,000 claims with codes, ten a post, took 4 s without these calls and 13 s with them). Answers whether it
+   * was told.
+   */
+  async function tell(isComplete: boolean): Promise<boolean> {
+    const comments = seen.map(({ comment }) => ({
+      id: comment.id,
+      at: isoOf(comment.at),
+      author_id: comment.authorId,
+      username: comment.username,
+      codes: codesIn(comment.text),
+    }));
+    const proven = new Map<Comment, Claim[]>();
+    for (const { claim, comment } of found) {
+      proven.set(comment, [...(proven.get(comment) ?? []), claim]);
+    }
+    const saysAll = seen.every(({ comment }, index) => {
+      const of = proven.get(comment);
+      return of && comments[index]?.codes.every((code) => of.some((claim) => isOf(claim, code)));
+    });
+    if (saysAll) return false;
     const post: PostReading = {
       surface,
       post_id: postId,
-      comments: seen.map(({ comment }) => ({
-        id: comment.id,
-        at: isoOf(comment.at),
-        author_id: comment.authorId,
-        username: comment.username,
-        codes: codesIn(comment.text),
-      })),
+      comments,
       newest: newest === null ? null : { id: newest.id, at: isoOf(newest.at) },
       complete: isComplete,
     };
     await context.recordComments(post);
+    return true;
   }
+}
+
+function isOf(claim: Claim, code: string): boolean {
+  return plain(code) === claim.code;
 }
 
 function evidenceOf(comment: Comment): Evidence {

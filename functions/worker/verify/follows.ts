@@ -29,7 +29,7 @@ export function unlinkedSteps(claims: readonly Claim[]): Step[] {
   const unlinked = claims.filter((claim) => claim.instagramId === null);
   if (unlinked.length === 0) return [];
   const run = async (): Promise<StepEnd> => ({ findings: allAre(unlinked, writeFirst) });
-  return [{ about: 'people without a link', claims: unlinked, run }];
+  return [{ about: 'people without a link', claims: unlinked, isSilent: true, run }];
 }
 
 /** As many people in one call as Meta takes. */

@@ -1,6 +1,6 @@
 -- Linking: a code that comes back from an account says whose it is.
 begin;
-select plan(22);
+select plan(30);
 select tests.two_tenants();
 select tests.participant('pizza', 'anna');
 select public.set_credential(tests.id('pizza'), 'meta', 'facebook_login', '{"access_token": "t"}', '{"page_id": "42", "username": "pizza.shop"}');
@@ -57,6 +57,37 @@ select pg_temp.seen('instagram', 'message', 'm9', 'ig-9', jsonb_build_object('re
 select is((select c.status::text from public.completions c where c.task_id = tests.id('follow us')), 'pending', 'when the person has written it is open again');
 select is((select count(*) from jobs.items i join public.completions c on c.id = i.subject_id where c.task_id = tests.id('follow us') and i.run_at <= now()), 1::bigint, 'with a new item');
 select is(pg_temp.account('anna', 'instagram'), 'ig-9', 'since the claim''s own code links the account too');
+
+-- No webhook need tell of the message: who is linked is asked about.
+create function pg_temp.say(p_verdict text) returns void language sql as $$
+  select private.apply_verifications(array_agg((tests.id('pizza'), coalesce(i.item_id, 0), c.id, 'done', jsonb_build_object('verdict', p_verdict), null, 'tenant')::jobs.ended))
+  from public.completions c left join jobs.items i on i.subject_id = c.id where c.task_id = tests.id('follow us')
+$$;
+create function pg_temp.items() returns text language sql as $$
+  select string_agg(case when i.run_at <= now() then 'now' else extract(epoch from i.run_at - now())::integer || ' s' end, ', ' order by i.run_at)
+  from jobs.items i join public.completions c on c.id = i.subject_id where c.task_id = tests.id('follow us') and i.dedupe_key is not null
+$$;
+create function pg_temp.loaded() returns jobs.loaded language sql as $$
+  select l from public.completions c, lateral private.load_verifications(array[c.tenant_id], array[1::bigint], array[c.id], array[null::jsonb]) l where c.task_id = tests.id('follow us')
+$$;
+select is(pg_temp.items(), 'now', 'the claim that goes on has one item');
+select pg_temp.say('needs_user_action');
+delete from jobs.items where dedupe_key is null;
+select is(pg_temp.items(), '900 s', 'a linked person who has to write is asked about again in a quarter of an hour');
+select is((select settle_at > deadline from public.completions where task_id = tests.id('follow us')), true, 'and the claim is not ended before that was done after the deadline');
+select is((pg_temp.loaded()).data ->> 'asked' || (pg_temp.loaded()).cancel, 'truefalse', 'the worker knows that the person was asked');
+select pg_temp.say('acted');
+delete from jobs.items where dedupe_key is null;
+select is((select status::text from public.completions where task_id = tests.id('follow us')), 'pending', 'whoever has written by then is looked at');
+select is(pg_temp.items(), 'now', 'at once');
+select pg_temp.say('needs_user_action');
+delete from jobs.items where dedupe_key is null;
+select pg_temp.seen('instagram', 'message', 'm10', 'ig-9', '{"text": "hi"}');
+select is(pg_temp.items(), 'now', 'a webhook that tells of the message brings the question forward');
+select pg_temp.say('needs_user_action');
+delete from public.linked_accounts;
+select is((pg_temp.loaded()).cancel, true, 'about nobody in particular there is nothing to ask');
+insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, linked_by) values (tests.id('pizza'), tests.id('pizza/anna'), 'instagram', 'ig-9', 'link code');
 
 select is(tests.answer('pizza participant', format('select public.unlink_account(%L, ''instagram'')', tests.id('pizza'))), 'false', 'nobody unlinks somebody else''s account');
 select is(tests.answer('anna', format('select public.unlink_account(%L, ''instagram'')', tests.id('pizza'))), 'true', 'as the person does');

@@ -1,6 +1,6 @@
 -- What the platforms forbid or frown upon.
 begin;
-select plan(19);
+select plan(20);
 select tests.two_tenants();
 
 create function pg_temp.add_task(p_kind text, p_title text default 'New') returns text language sql as $$

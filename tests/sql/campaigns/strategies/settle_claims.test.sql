@@ -1,6 +1,6 @@
 -- Strategies and deadlines: what becomes of claims that no proof decides.
 begin;
-select plan(32);
+select plan(36);
 select tests.two_tenants();
 select public.remove_credential(tests.id('gym'), 'meta');
 
@@ -91,8 +91,25 @@ select is(pg_temp.settled('pizza', pg_temp.claim('pizza', 'link_visit')), 'signa
 select is(pg_temp.settled('pizza', pg_temp.claim('pizza', 'instagram_story_mention')), 'signal manual_review', 'a signal that did not come proves nothing');
 select is(pg_temp.settled('pizza', pg_temp.claim('pizza', 'instagram_comment')), 'api verified honor_system', 'a claim that no worker could look at falls to the strategy');
 create table pg_temp.act as select pg_temp.claim('pizza', 'instagram_follow') as task;
-update public.completions set status = 'needs_user_action' where task_id = (select tests.id(task) from pg_temp.act);
-select is(pg_temp.settled('pizza', task), 'api failed api', 'a step that was not taken is a definite no') from pg_temp.act;
+create function pg_temp.asked() returns text language plpgsql as $$
+begin
+  update public.completions set status = 'needs_user_action', verified_at = null, method = null, settle_at = now() where task_id = (select tests.id(task) from pg_temp.act);
+  return pg_temp.settled('pizza', (select task from pg_temp.act));
+end
+$$;
+select is(pg_temp.asked(), 'api manual_review', 'a step of which nobody would have heard is no definite no: a person decides');
+select matches((select reason from public.completions where task_id = tests.id(task)), 'tells this business of no messages', 'and the record says why') from pg_temp.act;
+insert into private.signals (tenant_id, surface, kind, external_id, author_id, via, happened_at)
+values (tests.id('pizza'), 'instagram', 'message', 'somebody''s', 'ig-somebody', 'webhook', now() - interval '1 day');
+select is(pg_temp.asked(), 'api failed api', 'where Instagram tells of messages, a step that was not taken is one');
+delete from private.signals;
+insert into public.linked_accounts (tenant_id, participant_id, platform, external_id, linked_by)
+values (tests.id('pizza'), tests.id('pizza/pizza participant'), 'instagram', 'ig-linked', 'link code');
+select is(pg_temp.asked(), 'api failed api', 'so it is where Instagram was asked about the person after the deadline');
+update public.completions set status = 'needs_user_action', method = null, claimed_at = now() - interval '3 days', deadline = now() - interval '1 day', settle_at = now()
+where task_id = (select tests.id(task) from pg_temp.act);
+select is((select pg_temp.state(task) from pg_temp.act, lateral (select private.settle_claims(tests.id('pizza'), null, null)) s), 'api verified honor_system',
+  'where it could not be asked for a day, the strategy decides') from pg_temp.act;
 select is((select string_agg(distinct actor, ' ') from public.completion_decisions where method in ('honor_system', 'statistical')), 'settle-claims', 'every decision is on record');
 select ok((select bool_and(is_estimate) from public.verification_summary where method in ('honor_system', 'statistical')) is not false, 'summaries mark what was not proven');
 

@@ -48,7 +48,7 @@ select is((pg_temp.load('pizza', pg_temp.completion('second task'))).hold_until,
 select public.remove_credential(tests.id('pizza'), 'meta');
 select is((pg_temp.load('pizza', pg_temp.completion('second task'))).reason, 'waiting for a credential of the tenant''s own', 'and is held without');
 select bag_eq($$ select jsonb_object_keys((pg_temp.load('pizza', pg_temp.completion('second task'))).data) $$,
-  array['completion_id', 'kind', 'post_id', 'code', 'instagram_username', 'facebook_user_id', 'since', 'deadline', 'recheck_seconds', 'author', 'known', 'stop_at', 'mentions'],
+  array['completion_id', 'kind', 'post_id', 'code', 'instagram_username', 'facebook_user_id', 'since', 'deadline', 'recheck_seconds', 'author', 'known', 'stop_at', 'asked', 'mentions'],
   'the worker gets what it needs and no more: no name, no phone number');
 select is((pg_temp.load('pizza', pg_temp.completion('pizza task'))).reason, 'the completion is verified', 'one that is decided is cancelled');
 select is((pg_temp.load('pizza', tests.id('nothing'))).reason, 'the completion is gone', 'one that is gone too');

@@ -1,6 +1,6 @@
 -- check-credentials: each tenant with a Meta credential, and the platform, once a day; what is found is written to the credential that was asked.
 begin;
-select plan(27);
+select plan(36);
 select tests.two_tenants();
 select tests.tenant('salon', 'pro');
 select public.set_credential(tests.id('gym'), 'whatsapp', 'whatsapp_cloud', '{"access_token": "canary-wa-gym"}', '{"phone_number_id": "5"}');
@@ -63,6 +63,32 @@ select matches((select advice from private.list_credentials(tests.id('pizza'))),
 select pg_temp.finds('check-credentials', '{"verdict": "healthy", "expires_at": null}');
 select is(pg_temp.alerts('pizza'), 'none', 'one that has no end any more closes the alert');
 select is((select expires_at from public.credentials where tenant_id = tests.id('pizza')), null, 'and the end is forgotten');
+
+-- A token that works and is not enough
+select tests.task_of('pizza', 'follow us', 'instagram_follow');
+select tests.task_of('pizza', 'tag us', 'instagram_photo_tag');
+select tests.claim_task('pizza', 'pizza participant', t) from unnest(array['follow us', 'tag us']) t;
+create function pg_temp.waits(p_task text, p_for text) returns text language plpgsql as $$
+begin
+  update jobs.items i set run_at = now() + interval '1 hour',
+    waiting_for = case when i.subject_id = (select c.id from public.completions c where c.task_id = tests.id(p_task)) then p_for end
+  where i.job = 'verify-social-tasks';
+  perform pg_temp.finds('check-credentials', '{"verdict": "healthy"}');
+  return pg_temp.health('pizza');
+end
+$$;
+select is(pg_temp.waits('follow us', 'unknown: Meta 10: the permission is missing'), 'healthy ok Some claims cannot be verified. follow us: Meta 10: the permission is missing',
+  'a permission that one kind of task needs is named, though the token works');
+select is(pg_temp.alerts('pizza'), 'credential meta claims', 'and its owner is told');
+select matches((select advice from private.list_credentials(tests.id('pizza'))), 'what the reason names', 'with what to do');
+select is(pg_temp.health('gym'), 'healthy ok', 'not others');
+select is(pg_temp.waits('tag us', 'unknown: only an account connected through Facebook Login can be asked for tags and mentions'),
+  'healthy ok Some claims cannot be verified. tag us: only an account connected through Facebook Login can be asked for tags and mentions', 'so is the wrong way to log in');
+select is(pg_temp.waits('tag us', 'unknown: Meta 100/33: it does not exist'), 'healthy ok Some claims cannot be verified. tag us: Meta 100/33: it does not exist', 'and something that is gone');
+select is(pg_temp.waits('follow us', 'unknown: Meta 100/33: it does not exist'), 'healthy ok', 'a person who cannot be read is no trouble of the account');
+select is(pg_temp.waits('follow us', 'not found yet'), 'healthy ok', 'nor is a claim that is not true yet');
+select is(pg_temp.alerts('pizza'), 'none', 'and the alert closes');
+delete from jobs.items;
 
 -- Broken
 select pg_temp.finds('check-credentials', '{"verdict": "broken", "error": "Meta 190/463: the token expired"}');

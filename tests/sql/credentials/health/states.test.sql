@@ -1,6 +1,6 @@
 -- A code of a provider is one state for clients and one sentence for the owner.
 begin;
-select plan(34);
+select plan(36);
 select tests.two_tenants();
 
 select is(private.credential_state(reason), state, format('%s: %s', reason, state))
@@ -16,6 +16,9 @@ from (values
 ) as told (reason, state);
 select is((select count(distinct private.credential_advice(s, null)) from unnest(array['unchecked', 'ok', 'expired', 'permission_lost', 'role_lost', 'checkpoint',
   'password_changed', 'app_removed', 'invalid', 'unconfirmed', 'blocked']) s), 11::bigint, 'each state has an advice of its own');
+
+select matches(private.credential_advice('invalid', 'Meta 100: an app that requires the proof'), 'with the app secret', 'a missing app secret is asked for by its name');
+select is(private.credential_advice('invalid', 'Meta 190/467: x'), private.credential_advice('invalid', null), 'and only then');
 
 -- From the worker's answer to what the owner reads
 select jobs.park(tests.id('pizza'), 'meta', (select fingerprint from public.credentials where tenant_id = tests.id('pizza')), 'Meta 190/460: the password was changed');

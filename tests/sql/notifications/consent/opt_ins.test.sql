@@ -1,6 +1,6 @@
 -- The ledger of consent: every change has its entry, whoever makes it; nobody changes an entry.
 begin;
-select plan(37);
+select plan(46);
 select tests.two_tenants();
 create function pg_temp.last(p_name text default 'pizza/pizza participant') returns public.opt_ins language sql as $$
   select o from public.opt_ins o where o.participant_id = tests.id(p_name) order by o.position desc limit 1
@@ -14,12 +14,22 @@ select set_config('request.headers', '{"x-forwarded-for": "203.0.113.7, 10.0.0.1
 select public.join_campaign(tests.id('pizza'), tests.id('pizza campaign'), 'Stranger', '+15550002222', whatsapp_opt_in => true);
 select tests.log_out();
 create table pg_temp.joined as select o.* from public.opt_ins o join public.participants p on p.id = o.participant_id where p.user_id = tests.id('stranger');
-select is((select source || ' ' || host(ip) || ' ' || user_agent from pg_temp.joined), 'join 203.0.113.7 Browser/1', 'by which way, from where');
+create function pg_temp.origin(p_person text) returns text language sql as $$
+  select host(g.ip) || ' ' || g.user_agent from private.opt_in_origins g join public.opt_ins o on o.tenant_id = g.tenant_id and o.id = g.opt_in_id
+  join public.participants p on p.id = o.participant_id where p.user_id = tests.id(p_person) order by o.position desc limit 1
+$$;
+select is((select source || ' ' || pg_temp.origin('stranger') from pg_temp.joined), 'join 203.0.113.7 Browser/1', 'by which way, from where');
 select is((select wording || ' / ' || wording_version || ' / ' || business_name from pg_temp.joined), 'I agree to receive messages from Pizza by WhatsApp. I can end them at any time, by WhatsApp with the word STOP. / 1 / Pizza', 'in which words, which name the business');
 select set_config('request.headers', '{"x-forwarded-for": "not an address"}', true);
 select tests.rows('stranger', 'update public.participants set display_name = ''Other''');
 select is((select count(*) from public.opt_ins o join public.participants p on p.id = o.participant_id where p.user_id = tests.id('stranger')), 1::bigint, 'a change of something else makes none');
 select set_config('request.headers', '', true);
+
+-- From where: not for everybody who may look at the ledger
+select hasnt_column('public', 'opt_ins', c, format('the ledger itself has no %s', c)) from unnest(array['ip', 'user_agent']) c;
+select is(tests.rows(who, 'select * from public.opt_ins'), n, format('%s still reads whole entries', who)) from (values ('pizza viewer', '2'), ('pizza owner', '2'), ('stranger', '1')) as v (who, n);
+select is(tests.rows(who, 'select * from private.opt_in_origins'), '42501', format('%s does not read where they came from', who)) from unnest(array['pizza viewer', 'pizza owner', 'service_role']) who;
+select throws_ok($$ update private.opt_in_origins set ip = null $$, '42501', 'The ledger of consent is append-only.', 'and nobody changes it');
 
 -- By a plain update of the participant
 select is(tests.rows('pizza participant', 'update public.participants set whatsapp_opt_in_at = null'), '1', 'a participant takes the consent back by an update');

@@ -1,6 +1,6 @@
 -- Reminders: once per claim, before its time ends, where the campaign wants them.
 begin;
-select plan(17);
+select plan(19);
 select tests.two_tenants();
 delete from public.notification_outbox;
 select tests.task('pizza', 'pizza campaign', 'task ' || n) from generate_series(1, 3) n;
@@ -30,6 +30,8 @@ select is(tests.rows('pizza member', 'update public.reminder_settings set enable
 select is(private.somebody_to_remind(), true, 'then the job has something to look for');
 select is(pg_temp.due(), 'OC-1 OC-2', 'claims whose time ends within 6 hours are due');
 select is(pg_temp.after($$ update public.completions set status = 'verified', verified_at = now() where code = 'OC-1' $$), 'OC-2', 'what is proven needs no reminder');
+select is(pg_temp.after($$ update public.completions set seen_at = now() where code = 'OC-1' $$), 'OC-2', 'nor what was seen and waits for the second look');
+select is(pg_temp.after($$ update public.completions set route = 'strategy' where code = 'OC-1' $$), 'OC-2', 'nor what a strategy decides');
 select is(pg_temp.after($$ update public.completions set claimed_at = now() - interval '5 minutes' where code = 'OC-1' $$), 'OC-2', 'nor what was claimed just now');
 select is(pg_temp.after($$ update public.completions set deadline = now() - interval '1 minute' where code = 'OC-1' $$), 'OC-2', 'nor what is too late');
 select is(pg_temp.after($$ update public.campaigns set status = 'ended' $$), 'none', 'nor anything in a campaign that has ended');

@@ -1,6 +1,6 @@
 -- What people write to a number: the window of 24 hours, STOP in many languages, at once and in all campaigns.
 begin;
-select plan(56);
+select plan(62);
 select tests.two_tenants();
 select tests.participant('pizza', 'second');
 update public.participants set phone = '+5215512345678', whatsapp_opt_in_at = now() - interval '1 hour' where id = tests.id('pizza/second');
@@ -22,7 +22,7 @@ select is((select count(*) from private.conversations where tenant_id = tests.id
 select ok(pg_temp.agrees('pizza/pizza participant'), 'words that are no STOP change no consent');
 
 -- STOP
-select is(private.is_stop_word(w), true, format('"%s" ends messages', w)) from unnest(array['STOP', 'Stop!', ' stop. ', 'Unsubscribe', 'ABMELDEN', 'Baja', '¡BASTA!', 'Arrêt', 'parar', 'Sair', 'afmelden', 'СТОП', 'توقف', '停止', 'stop  all', '"stop"']) w;
+select is(private.is_stop_word(w), true, format('"%s" ends messages', w)) from unnest(array['STOP', 'Stop!', ' stop. ', 'Unsubscribe', 'ABMELDEN', 'Baja', '¡BASTA!', 'Arrêt', 'parar', 'Sair', 'afmelden', 'СТОП', 'توقف', '停止', 'stop  all', '"stop"', 'Stop promotions', 'OPT-OUT', 'Please stop!']) w;
 select is(private.is_stop_word(w), false, format('"%s" does not', w)) from unnest(array['don''t stop', 'stop by tomorrow?', 'bus stop', 'yes', '', '!', 'I want to cancel my order']) w;
 select is(private.is_stop_word(null), null, 'no text is no word');
 select is(pg_temp.writes('stop') ->> 'stopped', '1', 'STOP ends the consent');
@@ -52,13 +52,20 @@ select pg_temp.writes('START');
 select ok(not pg_temp.agrees('pizza/pizza participant'), 'START alone is no consent: it names no business');
 select isnt((select start_word_at from private.conversations where tenant_id = tests.id('pizza') and recipient = '491701234567'), null, 'but is noted');
 
--- The platform's number: whoever wrote to the person through it
+-- The platform's number: whoever wrote to the person through it, and whoever has no other
 select pg_temp.agree_again();
+select public.set_credential(tests.id(s), 'whatsapp', 'whatsapp_cloud', '{"access_token": "t"}', '{"phone_number_id": "1"}') from unnest(array['pizza', 'gym']) s;
 select is(pg_temp.writes('stop', null) ->> 'stopped', '0', 'a person to whom nobody wrote through the platform''s number says STOP to nobody');
 update public.notification_outbox set credential_source = 'platform', status = 'sent', sent_at = now() where tenant_id = tests.id('gym');
 select is(pg_temp.writes('stop', null) ->> 'stopped', '1', 'STOP to the platform''s number counts for who wrote through it');
 select ok(not pg_temp.agrees('gym/gym participant') and pg_temp.agrees('pizza/pizza participant'), 'and for nobody else');
 select is((select count(*) from private.conversations where tenant_id = jobs.platform_id()), 1::bigint, 'its window is the platform''s');
+select pg_temp.agree_again();
+update public.notification_outbox set credential_source = null, status = 'queued', sent_at = null where tenant_id = tests.id('gym');
+select public.remove_credential(tests.id('gym'), 'whatsapp');
+select is(pg_temp.writes('stop', null) ->> 'stopped', '1', 'and for who would write through it first tomorrow morning');
+select ok(not pg_temp.agrees('gym/gym participant') and pg_temp.agrees('pizza/pizza participant'), 'not for who has a number of its own');
+select is((select status::text from public.notification_outbox where tenant_id = tests.id('gym')), 'no_consent', 'what was held ends');
 
 -- People without a number, and bad input
 select is(private.record_whatsapp_inbound(tests.id('pizza'), jsonb_build_array(jsonb_build_object('external_id', 'x', 'wa_id', null, 'user_id', 'DE.abc', 'text', 'hi', 'happened_at', pg_temp.at()))) ->> 'recorded', '1', 'a person with a user name only has a window too');

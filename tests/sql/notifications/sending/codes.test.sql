@@ -1,6 +1,6 @@
 -- What WhatsApp's codes mean beyond the one message, whether they come as an answer or as a report.
 begin;
-select plan(45);
+select plan(60);
 select tests.two_tenants();
 delete from public.notification_outbox;
 select public.set_credential(tests.id('pizza'), 'whatsapp', 'whatsapp_cloud', '{"access_token": "x"}', '{"phone_number_id": "1"}');
@@ -46,6 +46,25 @@ update public.campaigns set ends_at = null where id = tests.id('pizza campaign')
 insert into public.completions (tenant_id, id, task_id, participant_id, code, deadline) select tests.id('pizza'), tests.id('claim'), tests.task('pizza', 'pizza campaign', 'second'), tests.id('pizza/pizza participant'), 'OC-1', now() + interval '3 hours';
 select private.queue_message(tests.id('pizza'), 'reminder', 'whatsapp', tests.id('pizza/pizza participant'), '{}', 'remind', tests.id('pizza campaign'), tests.id('claim'));
 select matches(pg_temp.ends('remind', pg_temp.failed(131049)), '^cancelled: .*too late', 'nor has a reminder of a claim whose time is over');
+
+-- What passes by itself, told by a report: it was not delivered, so it goes again
+select is(private.code_effect(c), 'again', format('%s is tried again', c)) from unnest(array[1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057, 133004]) c;
+create function pg_temp.told(p_key text, p_code integer) returns text language plpgsql as $$
+begin
+  perform private.record_message_statuses(tests.id('pizza'), jsonb_build_array(jsonb_build_object('message_id', 'wamid.' || p_key || o.resends, 'status', 'failed', 'code', p_code, 'details', 'no.',
+    'at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) from public.notification_outbox o where o.dedupe_key = p_key;
+  return (select concat_ws(' ', o.status, o.resends) from public.notification_outbox o where o.dedupe_key = p_key);
+end
+$$;
+select pg_temp.message('r');
+select pg_temp.ends('r', '{"status": "sent", "provider_message_id": "wamid.r0"}');
+select is(pg_temp.told('r', 131000), 'queued 1', 'a report that WhatsApp was not available queues the message again');
+select is(pg_temp.queued_for('r'), interval '15 minutes', 'for a quarter of an hour later');
+select is(pg_temp.told('r', 131000), 'queued 1', 'the same report again is no news');
+update public.notification_outbox set status = 'sent', sent_at = now(), provider_message_id = 'wamid.r3', resends = 3 where dedupe_key = 'r';
+select is(pg_temp.told('r', 131056), 'failed 3', 'not for ever');
+select pg_temp.message('tried');
+select is(pg_temp.ends('tried', null, 'dead', 'WhatsApp 131000: not available'), 'failed: WhatsApp 131000: not available', 'what the worker has tried until its attempts were used up is over');
 
 -- 131050: no marketing from this business
 update public.message_templates set category = 'marketing' where id = tests.id('pizza template');

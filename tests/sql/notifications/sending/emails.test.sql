@@ -1,6 +1,6 @@
 -- E-mails: frozen, with a key that makes a second try safe for a day.
 begin;
-select plan(26);
+select plan(29);
 select tests.two_tenants();
 select jobs.set_platform_credential('email', 'resend', '{"api_key": "x"}', '{}');
 select is((select effects from jobs.definitions where job = 'send-emails'), false, 'a timeout may be tried again: the provider knows the key');
@@ -59,6 +59,7 @@ $$;
 select is(pg_temp.ends('done', '{"status": "sent", "provider_message_id": "re_1"}'), 'sent: ', 'an accepted e-mail is sent');
 select is((pg_temp.outbox()).provider_message_id || ' ' || (pg_temp.outbox()).credential_source || ' ' || (pg_temp.outbox()).sent, 're_1 platform true', 'with the provider''s id, and whose credential it was');
 select is(pg_temp.ends('dead', null, 'validation_error'), 'failed: validation_error', 'a refused one has failed');
+select is(pg_temp.ends('dead', null, e), 'unknown: ' || e, format('one whose attempts are used up with "%s" may have been accepted', e)) from unnest(array['Resend did not answer in time', 'Resend 500 application_error: an error at Resend', 'the lease ran out']) e;
 select is(pg_temp.ends('done', '{"status": "failed", "reason": "no"}'), 'failed: no', 'so has one that the worker calls failed');
 select is(pg_temp.ends('cancelled', null, 'it could not be sent within a day of its first try'), 'failed: it could not be sent within a day of its first try', 'and one that was not sent in time');
 select is(pg_temp.ends('cancelled', null, 'the campaign has ended'), 'cancelled: the campaign has ended', 'a cancelled one is cancelled');

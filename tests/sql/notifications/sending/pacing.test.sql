@@ -1,6 +1,6 @@
 -- Who may be written to now: one message in 6 seconds to the same person, so many a second by one number, oldest first; windows.
 begin;
-select plan(39);
+select plan(42);
 select tests.two_tenants();
 delete from public.notification_outbox;
 delete from jobs.items where job = 'send-notifications';
@@ -132,17 +132,30 @@ insert into public.credentials (tenant_id, provider, kind, secret_id, fingerprin
 select pg_temp.messages('pizza', 1, '+15550001111');
 select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 1::bigint, 'an unofficial gateway sends where it may');
 update private.settings set value = 'off' where name = 'unofficial_gateways';
-update private.conversations set next_at = '-infinity';
+update private.conversations set next_at = '-infinity'; update private.senders set free_at = '-infinity';
 select is((select reason from pg_temp.load('pizza') where hold_until is not null), 'unofficial gateways are switched off on this platform', 'switched off, its messages wait');
 select is((select reason from public.notification_outbox), 'unofficial gateways are switched off on this platform', 'and members see why');
 update public.credentials set kind = 'whatsapp_cloud' where tenant_id = tests.id('pizza') and provider = 'whatsapp';
 select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 1::bigint, 'the official one is not concerned');
 delete from private.settings where name = 'unofficial_gateways';
 update public.credentials set kind = 'waapi' where tenant_id = tests.id('pizza') and provider = 'whatsapp';
-update private.conversations set next_at = '-infinity';
+update private.conversations set next_at = '-infinity'; update private.senders set free_at = '-infinity';
 select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 1::bigint, 'without the setting they may send');
 
+-- and slower, for the number's own sake
+select pg_temp.clear();
+select pg_temp.messages('pizza', 9);
+create table pg_temp.slow as select * from pg_temp.load('pizza');
+select is((select count(*) from pg_temp.slow where hold_until is null), 1::bigint, 'an unofficial gateway starts with one message');
+select is((select count(*) from pg_temp.slow where hold_until < clock_timestamp() + interval '1 second'), 3::bigint, 'and sends no more than 4 in any second');
+select jobs.set_setting('gateway_messages_per_second', '100');
+select pg_temp.clear();
+select pg_temp.messages('pizza', 50);
+select is((select count(*) from pg_temp.load('pizza') where hold_until is null), 20::bigint, 'an admin may change it, up to what any number may');
+
 -- Stopped
+select pg_temp.clear();
+select pg_temp.messages('pizza', 1, '+15550001111');
 select private.stop_sender(tests.id('pizza'), 131042, 'WhatsApp 131042: payment');
 update private.conversations set next_at = '-infinity';
 select is((select reason from pg_temp.load('pizza') where hold_until is not null), 'sending is stopped: WhatsApp 131042: payment', 'while a number is stopped its messages wait');

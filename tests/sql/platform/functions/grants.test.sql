@@ -54,6 +54,8 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f lik
   'jobs.return_batch', 'jobs.work', 'jobs.work_batch',
   -- what the worker and others have seen
   'jobs.record_comments', 'jobs.record_follower_count',
+  -- what leaves in one call, and what became of it
+  'jobs.bundle_emails', 'jobs.settle_emails',
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs

@@ -36,7 +36,7 @@ select is(pg_temp.verdict('{"statuses": [{"id": "1", "status": "pondered"}]}'), 
 -- Preferences, errors, the rest
 select is((select part from pg_temp.split('{"user_preferences": [{"wa_id": "491701", "detail": "x", "category": "marketing_messages", "value": "stop", "timestamp": 1763632800}]}', 'user_preferences')),
   '{"wa_id": "491701", "category": "marketing_messages", "value": "stop", "at": "2025-11-20T10:00:00+00:00"}'::jsonb, 'a preference says who wants what');
-select is((select is_a || ' ' || part::text from pg_temp.split('{"errors": [{"code": 131031, "title": "Account locked"}]}')), 'error {"code": 131031, "title": "Account locked"}', 'an error of the account is kept');
+select is((select is_a || ' ' || part::text from pg_temp.split('{"errors": [{"code": 131031, "title": "Account locked"}]}')), 'error {"at": "2026-11-20T10:00:00+00:00", "code": 131031, "title": "Account locked"}', 'an error of the account is kept');
 select is(pg_temp.verdict('{"event": "APPROVED"}', 'message_template_status_update'), 'ignored: unknown field message_template_status_update', 'other fields are counted by name');
 
 -- Whose number
