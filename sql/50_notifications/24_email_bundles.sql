@@ -8,7 +8,7 @@
 -- and the rest goes with the same key as another *version*. That cannot send anything twice, since a key is bound to one content, and it
 -- sends nothing that was cancelled. Either Resend takes it: then no earlier version had arrived, and the mails that were left out were not
 -- sent. Or it says 409: then another version had arrived, and a mail that was in every other version was sent; of one that was only in
--- some of them nobody knows.
+-- some of them nobody knows. Versions only become smaller, so one that is refused for a bad mail says so of all before it.
 
 create table private.email_bundles (
   tenant_id uuid not null,

@@ -282,6 +282,21 @@ const actions: Record<string, (who: Person) => Promise<Cell>> = {
       values (${tenant.id}, '700', ${'a'.repeat(64)}) on conflict do nothing`;
     return rows(await api.from('data_deletions').select('subject').eq('tenant_id', tenant.id));
   },
+  'see from which address and browser somebody agreed': async ({ api }) => {
+    await consented();
+    await sql`
+      insert into private.opt_in_origins (tenant_id, opt_in_id, ip, user_agent)
+      select tenant_id, id, '203.0.113.7', 'Browser/1' from public.opt_ins where tenant_id = ${tenant.id} on conflict do nothing`;
+    // Whole entries are still read with *.
+    const entries = ok(await api.from('opt_ins').select('*').eq('tenant_id', tenant.id)) as object[];
+    if (entries.length === 0 || entries.some((entry) => 'ip' in entry || 'user_agent' in entry)) return 'yes';
+    const answers = [
+      await api.from('opt_ins').select('ip, user_agent'),
+      await api.from('opt_in_origins').select('ip'),
+      await api.schema('private').from('opt_in_origins').select('ip'),
+    ];
+    return answers.every(({ error }) => error !== null) ? '–' : 'yes';
+  },
   'agree to messages, link an account': async ({ api, id }) => {
     const about = { tenant_id: tenant.id };
     await sql`update public.participants set phone = '+491701234567' where tenant_id = ${tenant.id} and user_id = ${id}`;
