@@ -148,6 +148,21 @@ $$;
 
 comment on function jobs.slots_of_day(jobs.cron, text, date) is 'When a schedule is due on one local day, clock changes included.';
 
+-- Whether a day is one of the schedule's. Day and weekday both given: either matches.
+create function jobs.is_slot_day(p_cron jobs.cron, p_day date)
+returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select extract(month from p_day)::integer = any ((p_cron).months)
+    and case
+      when (p_cron).any_day or (p_cron).any_weekday
+        then extract(day from p_day)::integer = any ((p_cron).days) and extract(dow from p_day)::integer = any ((p_cron).weekdays)
+      else extract(day from p_day)::integer = any ((p_cron).days) or extract(dow from p_day)::integer = any ((p_cron).weekdays) end
+$$;
+
+comment on function jobs.is_slot_day(jobs.cron, date) is 'True when a schedule may be due on this local day.';
+
 create function jobs.next_slots(schedule text, time_zone text default 'UTC', after timestamptz default now(), count integer default 5)
 returns setof timestamptz
 language plpgsql stable
@@ -167,11 +182,7 @@ begin
   for v_day in
     select d::date
     from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
-    where extract(month from d)::integer = any (v_cron.months)
-      and case
-        when v_cron.any_day or v_cron.any_weekday
-          then extract(day from d)::integer = any (v_cron.days) and extract(dow from d)::integer = any (v_cron.weekdays)
-        else extract(day from d)::integer = any (v_cron.days) or extract(dow from d)::integer = any (v_cron.weekdays) end
+    where jobs.is_slot_day(v_cron, d::date)
   loop
     for v_slot in select s from jobs.slots_of_day(v_cron, time_zone, v_day) s where s > after order by s loop
       exit when v_found >= count;
@@ -213,6 +224,35 @@ comment on function jobs.check_definition() is 'Trigger: refuses a wrong schedul
 create trigger definitions_before_write_check
   before insert or update on jobs.definitions
   for each row execute function jobs.check_definition();
+
+-- A default zone that no server knows would stop the tick at the next slot. And what is due next goes by the new one.
+create function jobs.check_default_time_zone()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if tg_when = 'BEFORE' then
+    if not private.is_time_zone(new.value) then
+      raise exception '"%" is not an IANA time zone. Use a name like Europe/Berlin.', new.value using errcode = '22023';
+    end if;
+    return new;
+  end if;
+  update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.time_zone is null;
+  return null;
+end
+$$;
+
+comment on function jobs.check_default_time_zone() is
+  'Trigger: the setting default_time_zone must be a known IANA name; the next slots of the jobs that name no zone follow it.';
+
+create trigger settings_before_update_check_time_zone
+  before update of value on private.settings
+  for each row when (new.name = 'default_time_zone') execute function jobs.check_default_time_zone();
+
+create trigger settings_after_update_time_zone
+  after update of value on private.settings
+  for each row when (new.name = 'default_time_zone' and new.value <> old.value) execute function jobs.check_default_time_zone();
 
 create function jobs.next_times(job text, count integer default 5)
 returns setof timestamptz

@@ -124,7 +124,7 @@ begin
   perform jobs.finish_run(r.run_id)
   from jobs.runs r
   where r.job = v_drain.job and r.finished_at is null
-    and r.expected <= (select sum(rt.processed + rt.failed) from jobs.run_tenants rt where rt.run_id = r.run_id);
+    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
   -- What this drain has made ready (a message for what it verified) need not wait for the tick.
   if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
     begin

@@ -1,6 +1,6 @@
 -- One alert per incident, opened when it is seen, closed when it is over.
 begin;
-select plan(17);
+select plan(21);
 select tests.tenant('pizza', 'pro');
 select tests.job('bake', '{"max_attempts": 1}');
 delete from jobs.alerts;
@@ -62,6 +62,29 @@ select jobs.open_alert(tests.id('pizza'), 'test', 'third');
 select is((select count(*) from jobs.alerts where incident = 'test'), 3::bigint, 'after it was closed it may be opened anew');
 select jobs.watch(clock_timestamp());
 select is((select count(*) from jobs.alerts where incident = 'test' and closed_at is null), 2::bigint, 'who looks for incidents closes only its own');
+
+-- A run that is late
+select tests.job('daily', '{"schedule": "0 0 1 1 *", "eligible_function": "private.tests_eligible"}');
+create function private.tests_eligible() returns setof uuid language sql set search_path = '' as $$
+  select t.id from public.tenants t where t.slug = 'pizza'
+$$;
+create function pg_temp.late() returns bigint language plpgsql as $$
+begin
+  perform jobs.watch(clock_timestamp() + interval '2 hours');
+  return (select count(*) from jobs.alerts a where a.incident = 'overdue daily' and a.closed_at is null);
+end
+$$;
+select jobs.start_slot(d, now()) from jobs.definitions d where d.job = 'daily';
+select is(pg_temp.late(), 1::bigint, 'a run that is not over after an hour');
+select jobs.pause('daily', tests.id('pizza'));
+select is(pg_temp.late(), 0::bigint, 'is late for a known reason when it waits for paused lanes only');
+select jobs.resume('daily', tests.id('pizza'));
+select is(pg_temp.late(), 1::bigint, 'and not when they could be served');
+
+-- A batch that could not be taken back
+select jobs.open_alert(null, 'reap bake', 'x', '{"batch_id": -1}');
+select jobs.watch(clock_timestamp());
+select is((select count(*) from jobs.alerts where incident = 'reap bake' and closed_at is null), 0::bigint, 'once it is gone the alert is over');
 
 select * from finish();
 rollback;

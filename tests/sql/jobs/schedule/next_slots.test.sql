@@ -1,6 +1,6 @@
 -- Cron expressions in time zones, clock changes included.
 begin;
-select plan(39);
+select plan(42);
 create function pg_temp.slots(p_schedule text, p_zone text, p_after timestamptz, p_count integer default 3) returns text language sql as $$
   select string_agg(to_char(s at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ', ' order by s) from jobs.next_slots(p_schedule, p_zone, p_after, p_count) s
 $$;
@@ -39,6 +39,13 @@ select throws_ok($$ select tests.job('bake', '{"schedule": "0 0 30 2 *"}') $$, '
 select throws_ok($$ select tests.job('bake', '{"schedule": "@daily", "time_zone": "Mars/Base"}') $$, '22023', null, 'or one in a zone that does not exist');
 select lives_ok($$ select tests.job('bake', '{"schedule": "@daily", "time_zone": "Europe/Berlin"}') $$, 'a right one is taken');
 select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('@daily', 'Europe/Berlin', now(), 1) s), 'and its next slot is known');
+
+-- The zone of all that name none.
+select tests.job('fry', '{"schedule": "@daily"}');
+select throws_ok($$ select jobs.set_setting('default_time_zone', 'Mars/Base') $$, '22023', null, 'a default zone that does not exist is refused: at the next slot it would stop the tick');
+select jobs.set_setting('default_time_zone', 'Asia/Tokyo');
+select is((select next_slot_at from jobs.definitions where job = 'fry'), (select s from jobs.next_slots('@daily', 'Asia/Tokyo', now(), 1) s), 'with another default zone the next slot is another');
+select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('@daily', 'Europe/Berlin', now(), 1) s), 'but for a job that names its own');
 
 select * from finish();
 rollback;
