@@ -126,7 +126,7 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
     } catch (thrown) {
       if (thrown instanceof EngineError && thrown.code === 'P0002') return unknownJob();
       if (thrown instanceof EngineError && thrown.code === '55000') {
-        return refuse(409, 'job_paused', 'This job is paused. Resume it first.');
+        return refuse(409, 'job_paused', 'This job, or all background work, is paused. Resume it first.');
       }
       throw thrown;
     }

@@ -84,6 +84,9 @@ declare
   v_cron jobs.cron;
   v_text text := lower(btrim(regexp_replace(expression, '\s+', ' ', 'g')));
 begin
+  if char_length(expression) > 500 then
+    raise exception 'A schedule has at most 500 characters, not %.', char_length(expression) using errcode = '22023';
+  end if;
   v_text := case v_text
     when '@yearly' then '0 0 1 1 *' when '@annually' then '0 0 1 1 *' when '@monthly' then '0 0 1 * *' when '@weekly' then '0 0 * * 0'
     when '@daily' then '0 0 * * *' when '@midnight' then '0 0 * * *' when '@hourly' then '0 * * * *'
@@ -117,6 +120,21 @@ comment on function jobs.parse_cron(text) is
 comment on function jobs.parse_cron_field(text, text, integer, integer, text[]) is 'The values of one cron field, sorted.';
 comment on function jobs.parse_cron_value(text, text, integer, integer, text[]) is 'One number or name of a cron field.';
 
+-- The moment at which a local day begins: the first one, where the clock goes back over midnight and it comes twice.
+create function jobs.day_begins(p_day date, p_time_zone text)
+returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select min(earlier.at)
+     from (select p_day::timestamp at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
+     where earlier.at at time zone p_time_zone = p_day::timestamp),
+    p_day::timestamp at time zone p_time_zone)
+$$;
+
+comment on function jobs.day_begins(date, text) is 'The first moment of a local day.';
+
 -- The moments of one local day at which a schedule is due.
 create function jobs.slots_of_day(p_cron jobs.cron, p_time_zone text, p_day date)
 returns setof timestamptz
@@ -124,7 +142,7 @@ language sql stable
 set search_path = ''
 as $$
   with midnight as (
-    select p_day::timestamp at time zone p_time_zone as starts, (p_day + 1)::timestamp at time zone p_time_zone as ends
+    select jobs.day_begins(p_day, p_time_zone) as starts, jobs.day_begins(p_day + 1, p_time_zone) as ends
   ),
   wanted as (
     select p_day + make_interval(hours => h, mins => m) as local
@@ -173,8 +191,13 @@ declare
   v_cron jobs.cron := jobs.parse_cron(schedule);
   v_day date;
   v_slot timestamptz;
+  v_slots timestamptz[] := '{}';
+  v_moved timestamptz[] := '{}';
   v_found integer := 0;
 begin
+  if not isfinite(after) then
+    raise exception 'after must be a time, not infinity.' using errcode = '22008';
+  end if;
   if time_zone is null or not private.is_time_zone(time_zone) then
     raise exception '"%" is not an IANA time zone. Use a name like Europe/Berlin.', time_zone using errcode = '22023';
   end if;
@@ -184,7 +207,11 @@ begin
     from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
     where jobs.is_slot_day(v_cron, d::date)
   loop
-    for v_slot in select s from jobs.slots_of_day(v_cron, time_zone, v_day) s where s > after order by s loop
+    -- A time that the clock skips may be moved past midnight: it takes its turn among those of the next day.
+    v_slots := array(
+      select u from (select unnest(v_moved) as u union select s from jobs.slots_of_day(v_cron, time_zone, v_day) s) x where u > after order by u);
+    v_moved := array(select u from unnest(v_slots) u where u >= jobs.day_begins(v_day + 1, time_zone));
+    foreach v_slot in array v_slots[:cardinality(v_slots) - cardinality(v_moved)] loop
       exit when v_found >= count;
       v_found := v_found + 1;
       return next v_slot;
