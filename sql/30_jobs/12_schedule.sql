@@ -148,14 +148,19 @@ as $$
     select p_day + make_interval(hours => h, mins => m) as local
     from unnest((p_cron).hours) h, unnest((p_cron).minutes) m
   )
-  -- A plain day, or fixed hours: each local time once. Postgres takes the second of two equal times: look for the first.
+  -- A plain day, as nearly all are: each local time is once.
+  select w.local at time zone p_time_zone
+  from wanted w, midnight
+  where midnight.ends - midnight.starts = interval '24 hours'
+  union all
+  -- A day with a clock change and fixed hours: each local time once. Postgres takes the second of two equal times: look for the first.
   select distinct coalesce(
     (select min(earlier.at)
      from (select w.local at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
      where earlier.at at time zone p_time_zone = w.local),
     w.local at time zone p_time_zone)
   from wanted w, midnight
-  where not ((p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours')
+  where not (p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours'
   union all
   -- A day with a clock change and a schedule for every hour: every minute that the wall clock shows.
   select t.at
@@ -206,6 +211,8 @@ begin
     select d::date
     from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
     where jobs.is_slot_day(v_cron, d::date)
+      and (d::date >= (after at time zone time_zone)::date
+        or jobs.day_begins(d::date + 1, time_zone) - jobs.day_begins(d::date, time_zone) <> interval '24 hours')
   loop
     -- A time that the clock skips may be moved past midnight: it takes its turn among those of the next day.
     v_slots := array(
