@@ -50,6 +50,10 @@ begin
   insert into public.memberships (tenant_id, user_id, role) values (v_tenant.id, v_user_id, 'owner');
   perform private.audit(v_tenant.id, 'tenant.created', jsonb_build_object('slug', v_tenant.slug));
   return v_tenant;
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 

@@ -77,6 +77,10 @@ begin
     jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role));
   return jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role,
     'expires_at', v_invitation.expires_at, 'token', v_token);
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 

@@ -35,6 +35,10 @@ begin
   returning p.id into v_id;
   perform private.welcome(p_tenant_id, v_id, p_campaign_id);
   return v_id;
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 
