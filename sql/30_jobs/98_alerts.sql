@@ -122,7 +122,13 @@ begin
     from (
       select l.job, min(n.run_at) as since, min(coalesce(p.target_seconds, 600)) as target_seconds,
         (select count(*) / 5 from jobs.attempts a where a.job = l.job and a.finished_at > p_now - interval '5 minutes') as per_minute
-      from (select x.* from jobs.lanes x where x.awake order by x.vtime limit 200) l
+      from jobs.definitions d
+      -- Of each job, for each has a virtual time of its own; also lanes that are due and that no worker has come to wake.
+      cross join lateral (
+        (select x.tenant_id, x.job from jobs.lanes x where x.job = d.job and x.awake order by x.vtime limit 200)
+        union all
+        (select x.tenant_id, x.job from jobs.lanes x where x.job = d.job and x.wake_at <= p_now order by x.wake_at limit 200)
+      ) l
       join lateral (
         select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id

@@ -1,6 +1,6 @@
 -- One alert per incident, opened when it is seen, closed when it is over.
 begin;
-select plan(21);
+select plan(24);
 select tests.tenant('pizza', 'pro');
 select tests.job('bake', '{"max_attempts": 1}');
 delete from jobs.alerts;
@@ -36,6 +36,18 @@ update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null
 select is(pg_temp.open(), 'backlog bake', 'work that waits longer than its plan promises');
 select tests.close(tests.claim('bake'), '{"outcome": "done"}');
 select is(pg_temp.open(), 'none', 'until it is done');
+
+-- However many lanes of another job are awake, and whoever is there to wake a lane
+select tests.job('fry');
+insert into jobs.lanes (tenant_id, job, awake, vtime) select tests.id('lane ' || n), 'fry', true, -n from generate_series(1, 250) n;
+select jobs.enqueue('bake', tests.id('pizza'), run_at => now() - interval '10 minutes');
+update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null, vtime = 1000 where job = 'bake';
+select is(pg_temp.open(), 'backlog bake', 'a job is not overlooked beside one with many lanes');
+update jobs.lanes set awake = false, reason = 'waiting', wake_at = clock_timestamp() where job = 'bake';
+select is(pg_temp.open(), 'backlog bake', 'nor is work that no worker comes for');
+delete from jobs.lanes where job = 'fry';
+select tests.close(tests.claim('bake'), '{"outcome": "done"}');
+select is(pg_temp.open(), 'none', 'until it is done, too');
 
 -- doorbells
 insert into jobs.drains (job, rung_at) select 'bake', clock_timestamp() - interval '1 minute' from generate_series(1, 3);
