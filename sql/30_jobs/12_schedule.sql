@@ -188,7 +188,7 @@ comment on function jobs.is_slot_day(jobs.cron, date) is 'True when a schedule m
 
 create function jobs.next_slots(schedule text, time_zone text default 'UTC', after timestamptz default now(), count integer default 5)
 returns setof timestamptz
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = ''
 as $$
 #variable_conflict use_variable
@@ -230,12 +230,13 @@ $$;
 
 grant execute on function jobs.next_slots(text, text, timestamptz, integer) to service_role;
 comment on function jobs.next_slots(text, text, timestamptz, integer) is
-  'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone.';
+  'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone. '
+  'Definer: the functions that take an expression apart are granted to nobody.';
 
 -- A definition with a wrong schedule is refused when it is written, not when it is due.
 create function jobs.check_definition()
 returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 begin
@@ -253,7 +254,8 @@ begin
 end
 $$;
 
-comment on function jobs.check_definition() is 'Trigger: refuses a wrong schedule or zone, and works out the next slot.';
+comment on function jobs.check_definition() is 'Trigger: refuses a wrong schedule or zone, and works out the next slot. '
+  'Definer: with the secret key a schedule may be changed, and private.settings not be read.';
 
 create trigger definitions_before_write_check
   before insert or update on jobs.definitions

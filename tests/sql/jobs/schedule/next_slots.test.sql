@@ -1,6 +1,6 @@
 -- Cron expressions in time zones, clock changes included.
 begin;
-select plan(47);
+select plan(51);
 create function pg_temp.slots(p_schedule text, p_zone text, p_after timestamptz, p_count integer default 3) returns text language sql as $$
   select string_agg(to_char(s at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ', ' order by s) from jobs.next_slots(p_schedule, p_zone, p_after, p_count) s
 $$;
@@ -59,6 +59,12 @@ select is((select string_agg(format('%s: %s', x.zone, x.s), ', ') from (
 -- What is not meant well
 select throws_like(format('select jobs.next_slots(%L)', repeat('1,', 500) || '1 * * * *'), '%at most 500 characters%', 'an expression without an end is refused');
 select throws_ok($$ select jobs.next_slots('@daily', 'UTC', 'infinity') $$, '22008', null, 'after the end of time there is no slot to look for');
+
+-- With the secret key, as scripts do.
+select is(tests.answer('service_role', $$ select jobs.next_slots('0 9 * * *', 'UTC', '2026-06-01 00:00Z', 1) at time zone 'UTC' $$), '2026-06-01 09:00:00', 'the platform asks for the times of any expression');
+select is(tests.error_of('service_role', $$ update jobs.definitions set schedule = '0 9 * * *', time_zone = null where job = 'bake' $$), null, 'and gives a job another schedule');
+select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('0 9 * * *', 'Asia/Tokyo', now(), 1) s), 'which counts from now on');
+select matches(tests.error_of('service_role', $$ update jobs.definitions set schedule = '61 * * * *' where job = 'bake' $$), '^22023: Cron field "minute"', 'a wrong one is refused');
 
 select * from finish();
 rollback;
