@@ -1,6 +1,6 @@
 -- What changes rights, credentials, money or control past the calls that write the audit log themselves is in it all the same.
 begin;
-select plan(17);
+select plan(21);
 select tests.two_tenants();
 
 create function pg_temp.log(p_slug text, p_like text) returns text language sql as $$
@@ -26,10 +26,17 @@ select is(pg_temp.log(null, 'job.%'), 'job.changed {"job": "send-emails", "pause
 -- Rights
 select is(pg_temp.does(format('update public.memberships set role = ''admin'' where tenant_id = %L and user_id = %L', tests.id('pizza'), tests.id('pizza viewer'))), '1', 'a role is written with the secret key');
 select is(pg_temp.log('pizza', 'member.%'), format('member.changed {"role": {"to": "admin", "from": "viewer"}, "user_id": "%s"}', tests.id('pizza viewer')), 'a role');
-delete from auth.users where id = tests.id('pizza member');
-select matches(pg_temp.log('pizza', 'member.removed'), format('"role": "member", "user_id": "%s"', tests.id('pizza member')), 'the end of a user who was a member');
+delete from auth.users where id = tests.id('pizza admin');
+select matches(pg_temp.log('pizza', 'member.removed'), format('"role": "admin", "user_id": "%s"', tests.id('pizza admin')), 'the end of a user who was a member');
 select pg_temp.does(format('update public.tenants set plan_id = ''enterprise'', name = ''Pizza!'' where id = %L', tests.id('pizza')));
 select is(pg_temp.log('pizza', 'tenant.%'), 'tenant.changed {"name": {"to": "Pizza!", "from": "Pizza"}, "plan_id": {"to": "enterprise", "from": "pro"}}', 'a plan and a name, in one row');
+
+-- What members write themselves
+select is(tests.rows('pizza owner', $$ update public.message_settings set messages_per_second = 5 $$), '1', 'an owner slows the messages down');
+select matches(pg_temp.log('pizza', 'message_settings.%'), '"messages_per_second": {"to": 5, "from": ', 'how fast messages go');
+select is(tests.rows('pizza member', $$ update public.campaign_strategies set strategy = 'honor_system' $$), '1', 'a member believes all claims');
+select is((select detail #>> '{strategy,to}' || ' by ' || (actor_id = tests.id('pizza member')) from public.audit_log where tenant_id = tests.id('pizza') and action = 'strategy.changed'),
+  'honor_system by true', 'who is believed, and who said so');
 
 -- Credentials, without a secret or where it is
 select is(pg_temp.does(format('delete from public.credentials where tenant_id = %L', tests.id('pizza'))), '1', 'a credential is deleted with the secret key');
