@@ -85,17 +85,17 @@ comment on column jobs.run_tenants.started_at is 'When the run started, so that 
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
 -- A run waits for as many ends as it has items. For items that were taken away it waits no more; the next tick finds it over.
-create function jobs.expect_fewer(p_items jobs.items[])
+create function jobs.expect_fewer(p_run_ids bigint[], p_items bigint[])
 returns void
 language sql
 set search_path = ''
 as $$
   update jobs.runs r set expected = r.expected - g.items
-  from (select i.run_id, count(*) as items from unnest(p_items) i where i.run_id is not null group by i.run_id) g
+  from unnest(p_run_ids, p_items) as g (run_id, items)
   where r.run_id = g.run_id and r.finished_at is null and r.expected is not null
 $$;
 
-comment on function jobs.expect_fewer(jobs.items[]) is 'These items were taken out of the queue: their runs expect as many ends less.';
+comment on function jobs.expect_fewer(bigint[], bigint[]) is 'So many items of these runs were taken out of the queue: the runs expect as many ends less.';
 
 -- Attempts: append-only history in partitions by day, made ahead by the tick and dropped whole.
 create table jobs.attempts (

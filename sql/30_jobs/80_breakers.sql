@@ -203,13 +203,15 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_items jobs.items[];
+  v_run_ids bigint[];
+  v_items bigint[];
 begin
   with gone as (
-    delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null returning i.*
+    delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null returning i.run_id
   )
-  select array_agg(g) into v_items from gone g;
-  perform jobs.expect_fewer(v_items);
+  select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
+  from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
+  perform jobs.expect_fewer(v_run_ids, v_items);
   update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
   delete from jobs.lanes l where l.tenant_id = old.id;
   delete from jobs.dead_items d where d.tenant_id = old.id;

@@ -105,7 +105,8 @@ begin
     from gone g
   )
   select array_agg(g), count(*) into v_items, v_count from gone g;
-  perform jobs.expect_fewer(v_items);
+  perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
+  from (select i.run_id, count(*) as items from unnest(v_items) i where i.run_id is not null group by i.run_id) g;
   if v_definition.apply_function is not null and v_count > 0 then
     execute format('select %s($1)', v_definition.apply_function::regproc) using (
       select array_agg((i.tenant_id, i.item_id, i.subject_id, 'cancelled', null, 'cancelled by the platform', null)::jobs.ended) from unnest(v_items) i);
