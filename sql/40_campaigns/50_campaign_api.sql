@@ -11,7 +11,8 @@ as $$
 declare
   v_id uuid;
 begin
-  if (select auth.uid()) is null then
+  -- Nobody, or a user who was deleted since the token was made.
+  if not exists (select from auth.users u where u.id = (select auth.uid())) then
     raise exception 'Sign in first.' using errcode = '42501';
   end if;
   perform private.limit_calls('join_campaign', (select auth.uid()));
