@@ -9,6 +9,7 @@ export const environmentNames = [
   'SUPABASE_SERVICE_ROLE_KEY',
   'CRON_SECRET',
   'CRON_SECRET_PREVIOUS',
+  'ADDRESS_HEADER',
   'META_GRAPH_URL',
   'META_INSTAGRAM_URL',
   'WHATSAPP_URL',
@@ -32,6 +33,8 @@ export interface Env {
   secretKey: string;
   /** The valid cron secrets, the current one first; the second one only during a rotation. */
   cronSecrets: string[];
+  /** Where the proxy says who calls. */
+  addressHeader: string;
   urls: ProviderUrls;
   /** The platform sets it for every function. Null: raw jobs are refused. */
   databaseUrl: string | null;
@@ -55,6 +58,9 @@ export interface ProviderUrls {
 }
 
 export type EnvResult = { ok: true; env: Env } | { ok: false; problems: string[] };
+
+/** Set by the hosted platform's edge, which lets no caller send it. `x-forwarded-for` begins with whatever the caller wrote. */
+export const proxyAddressHeader = 'cf-connecting-ip';
 
 const minimumSecretLength = 32;
 /** 32 random hexadecimal characters have fewer than 10 distinct ones less than once in 700 times. */
@@ -143,6 +149,9 @@ const schema = z.object({
   SUPABASE_URL: z.url({ protocol: /^https?$/ }),
   SUPABASE_SECRET_KEYS: optional(secretKeys),
   SUPABASE_SERVICE_ROLE_KEY: optional(z.string()),
+  ADDRESS_HEADER: optional(
+    z.string().regex(/^[A-Za-z0-9-]{1,60}$/, 'must be the name of a header, such as x-forwarded-for'),
+  ),
   META_GRAPH_URL: optional(providerUrl),
   META_INSTAGRAM_URL: optional(providerUrl),
   WHATSAPP_URL: optional(providerUrl),
@@ -206,6 +215,7 @@ export function readEnv(get: (name: EnvironmentName) => string | undefined): Env
       supabaseUrl: values.SUPABASE_URL.replace(/\/+$/, ''),
       secretKey,
       cronSecrets: previous ? [current, previous] : [current],
+      addressHeader: values.ADDRESS_HEADER?.toLowerCase() ?? proxyAddressHeader,
       urls: {
         metaGraph: values.META_GRAPH_URL ?? 'https://graph.facebook.com',
         metaInstagram: values.META_INSTAGRAM_URL ?? 'https://graph.instagram.com',

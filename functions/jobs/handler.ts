@@ -11,6 +11,7 @@ import {
 } from '../_shared/answer.ts';
 import type { Drain } from '../_shared/drain.ts';
 import { type Engine, EngineError, type Health } from '../_shared/engine.ts';
+import { proxyAddressHeader } from '../_shared/env.ts';
 import { describeError } from '../_shared/errors.ts';
 import { withDeadline } from '../_shared/http.ts';
 import type { Log } from '../_shared/log.ts';
@@ -26,6 +27,8 @@ export interface JobsOptions {
   /** A run in the foreground takes no new batch after this; hosted functions must answer within 150 s. */
   foregroundMs?: number;
   healthTimeoutMs?: number;
+  /** The header in which the proxy says who calls. It must be one that the proxy sets or appends to, whatever the caller sends. */
+  addressHeader?: string;
 }
 
 const body = z.strictObject({ job: z.string().min(1).max(100).optional() });
@@ -38,6 +41,7 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
   const { engine, log } = options;
   const foregroundMs = options.foregroundMs ?? 50_000;
   const healthTimeoutMs = options.healthTimeoutMs ?? 1_500;
+  const addressHeader = options.addressHeader ?? proxyAddressHeader;
 
   let cached: { at: number; health: Promise<Health> } | undefined;
 
@@ -70,8 +74,9 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
       });
     }
     if (index > 0) log.warn('called with the previous secret');
-    // Counted per secret, so that one that leaked cannot keep the other from working. The proxy sets the address.
-    const address = request.headers.get('x-forwarded-for')?.split(',')[0]?.trim() || null;
+    // Counted per secret, so that one that leaked cannot keep the other from working. Where proxies write a list, whatever the
+    // caller sent stands before the entry of the proxy itself.
+    const address = request.headers.get(addressHeader)?.split(',').at(-1)?.trim() || null;
     const gate = await engine.takeRequest(
       `jobs/${index === 0 ? 'current' : 'previous'}`,
       requestsPerMinute,
@@ -121,7 +126,7 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
     } catch (thrown) {
       if (thrown instanceof EngineError && thrown.code === 'P0002') return unknownJob();
       if (thrown instanceof EngineError && thrown.code === '55000') {
-        return refuse(409, 'job_paused', 'This job is paused. Resume it first.');
+        return refuse(409, 'job_paused', 'This job, or all background work, is paused. Resume it first.');
       }
       throw thrown;
     }

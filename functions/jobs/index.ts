@@ -10,7 +10,9 @@ const config = readEnv((name) => Deno.env.get(name));
 if (config.ok) {
   const keepAlive = createKeepAlive();
   const parts = assemble(config.env, { functionName: 'jobs', keepAlive, stop: endOfInstance() });
-  Deno.serve(createJobs({ ...parts, secrets: config.env.cronSecrets }));
+  Deno.serve(
+    createJobs({ ...parts, secrets: config.env.cronSecrets, addressHeader: config.env.addressHeader }),
+  );
 } else {
   Deno.serve(createUnconfiguredJobs(config.problems, refuseAll('jobs', config.problems), () => Date.now()));
 }

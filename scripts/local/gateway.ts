@@ -111,6 +111,8 @@ function forward(port: number, request: IncomingMessage, response: ServerRespons
   headers['x-forwarded-host'] = request.headers.host;
   headers['x-forwarded-proto'] = 'http';
   headers['x-forwarded-for'] = request.socket.remoteAddress;
+  // As the hosted platform's edge: whatever the caller says, this is who it is.
+  headers['cf-connecting-ip'] = request.socket.remoteAddress;
   // Without a body there is nothing to announce; with one of unknown length it is sent in chunks again.
   if (request.headers['transfer-encoding']) headers['transfer-encoding'] = 'chunked';
   const onward = send({

@@ -105,7 +105,7 @@ begin
   from jsonb_each(to_jsonb(new)) n
   join jsonb_each(to_jsonb(old)) o on o.key = n.key
   where n.value <> o.value
-    and n.key in ('name', 'time_zone', 'locale', 'campaign_notifications', 'campaign_notify_from', 'campaign_notify_until');
+    and n.key <> 'updated_at';
   if v_changes is not null then
     perform private.audit(new.id, 'tenant.changed', v_changes);
   end if;
@@ -114,8 +114,30 @@ end
 $$;
 
 comment on function private.audit_tenant() is
-  'Trigger: an audit row for changed names and settings. Definer: no API role may write the audit log.';
+  'Trigger: an audit row for what changed of a tenant: names and settings, or anything with the secret key. Definer: no API role may write the audit log.';
 
 create trigger tenants_after_update_audit
   after update of name, time_zone, locale, campaign_notifications, campaign_notify_from, campaign_notify_until on public.tenants
-  for each row execute function private.audit_tenant();
+  for each row when (current_user <> 'service_role') execute function private.audit_tenant();
+
+-- With the secret key plan and status can be written past the calls that write the log themselves.
+create trigger tenants_after_update_audit_platform
+  after update on public.tenants
+  for each row when (current_user = 'service_role') execute function private.audit_tenant();
+
+create function private.audit_end_of_tenant()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform private.audit(old.id, 'tenant.deleted', jsonb_build_object('slug', old.slug, 'name', old.name));
+  return null;
+end
+$$;
+
+comment on function private.audit_end_of_tenant() is 'Trigger: an audit row for a tenant that was deleted. Definer: no API role may write the audit log.';
+
+create trigger tenants_after_delete_audit
+  after delete on public.tenants
+  for each row execute function private.audit_end_of_tenant();

@@ -54,3 +54,49 @@ as $$
 $$;
 
 comment on function private.audit(uuid, text, jsonb) is 'Writes one audit row with the caller of the request as its actor.';
+
+-- What changes rights, credentials, money or control otherwise than by a call that writes the log itself: a write with the secret key,
+-- the end of a user, an admin's update of a plan or a setting. Arguments: the word for it, and the column that tells which one it was.
+create function private.audit_change()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_row jsonb := coalesce(v_new, v_old);
+  v_tenant_id uuid := (v_row ->> 'tenant_id')::uuid;
+  v_detail jsonb := v_row - array['tenant_id', 'id', 'secret_id', 'token_hash', 'account', 'created_at', 'updated_at'];
+begin
+  if tg_op = 'UPDATE' then
+    select jsonb_object_agg(n.key, jsonb_build_object('from', v_old -> n.key, 'to', n.value)) into v_detail
+    from jsonb_each(v_new) n
+    where n.value is distinct from v_old -> n.key and n.key not in ('secret_id', 'token_hash', 'next_slot_at', 'updated_at');
+    if v_detail is null then
+      return null;
+    end if;
+  elsif tg_op = 'DELETE' and v_tenant_id is not null and not exists (select from public.tenants t where t.id = v_tenant_id) then
+    return null; -- It went with its tenant.
+  end if;
+  perform private.audit(v_tenant_id, tg_argv[0] || case tg_op when 'INSERT' then '.added' when 'UPDATE' then '.changed' else '.removed' end,
+    v_detail || jsonb_build_object(tg_argv[1], v_row -> tg_argv[1]));
+  return null;
+end
+$$;
+
+comment on function private.audit_change() is 'Trigger: an audit row for a row that was added, changed or removed past the calls. Definer: no API role may write the audit log.';
+
+create trigger settings_after_update_audit
+  after update of value on private.settings
+  for each row execute function private.audit_change('setting', 'name');
+
+create trigger plans_after_write_audit
+  after insert or update or delete on public.plans
+  for each row execute function private.audit_change('plan_terms', 'plan_id');
+
+-- The calls run as the owner and say more than a row can; the end of a user reaches memberships by a cascade.
+create trigger memberships_after_write_audit
+  after insert or update or delete on public.memberships
+  for each row when (current_user = 'service_role' or pg_trigger_depth() > 0)
+  execute function private.audit_change('member', 'user_id');

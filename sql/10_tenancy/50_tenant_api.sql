@@ -50,6 +50,10 @@ begin
   insert into public.memberships (tenant_id, user_id, role) values (v_tenant.id, v_user_id, 'owner');
   perform private.audit(v_tenant.id, 'tenant.created', jsonb_build_object('slug', v_tenant.slug));
   return v_tenant;
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 
@@ -135,14 +139,24 @@ as $$
 declare
   v_is_platform boolean := private.is_platform() or private.is_platform_admin();
 begin
-  update public.tenants t set status = 'active'
-  where t.id = p_tenant_id
-    and (v_is_platform and t.status <> 'active'
-      or t.status = 'closed' and exists (
-        select from public.memberships m where m.tenant_id = t.id and m.user_id = (select auth.uid()) and m.role = 'owner'));
-  if not found then
+  -- The row first, by those who may ask: what is looked at then stays. The owners of a closed tenant may all have left meanwhile.
+  perform from public.tenants t
+  where t.id = p_tenant_id and (v_is_platform or exists (
+    select from public.memberships m where m.tenant_id = t.id and m.user_id = (select auth.uid()) and m.role = 'owner'))
+  for no key update;
+  if not exists (
+    select from public.tenants t
+    where t.id = p_tenant_id
+      and (v_is_platform and t.status <> 'active'
+        or t.status = 'closed' and exists (
+          select from public.memberships m where m.tenant_id = t.id and m.user_id = (select auth.uid()) and m.role = 'owner'))
+  ) then
     raise exception 'There is no such tenant for you to reopen.' using errcode = '42501';
   end if;
+  if not exists (select from public.memberships m where m.tenant_id = p_tenant_id and m.role = 'owner') then
+    raise exception 'A tenant needs an owner. Add one first.' using errcode = 'PT409';
+  end if;
+  update public.tenants t set status = 'active' where t.id = p_tenant_id;
   perform private.audit(p_tenant_id, 'tenant.reopened');
 end
 $$;
@@ -161,7 +175,7 @@ $$;
 
 grant execute on function public.reopen_tenant(uuid) to authenticated, service_role;
 comment on function public.reopen_tenant(uuid) is
-  'Makes a closed tenant active again: its owners. Or a suspended one: the platform and its admins. Error: 42501.';
+  'Makes a closed tenant active again: its owners. Or a suspended one: the platform and its admins. Errors: 42501, PT409 it has no owner any more.';
 
 create function private.suspend_tenant(p_tenant_id uuid, p_reason text)
 returns void
@@ -202,12 +216,15 @@ returns void
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+  v_from public.member_role;
 begin
+  select m.role into v_from from public.memberships m where m.tenant_id = add_member.tenant_id and m.user_id = add_member.user_id for update;
   insert into public.memberships as m (tenant_id, user_id, role)
   values (add_member.tenant_id, add_member.user_id, add_member.role)
   on conflict on constraint memberships_pkey do update set role = excluded.role;
-  perform private.audit(add_member.tenant_id, 'member.added',
-    jsonb_build_object('user_id', add_member.user_id, 'role', add_member.role));
+  perform private.audit(add_member.tenant_id, case when v_from is null then 'member.added' else 'member.role_changed' end,
+    jsonb_strip_nulls(jsonb_build_object('user_id', add_member.user_id, 'role', add_member.role, 'from', v_from)));
 end
 $$;
 
@@ -220,12 +237,15 @@ returns void
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+  v_from text;
 begin
-  update public.tenants t set plan_id = set_plan.plan_id where t.id = set_plan.tenant_id;
+  select t.plan_id into v_from from public.tenants t where t.id = set_plan.tenant_id for no key update;
   if not found then
     raise exception 'There is no tenant %.', set_plan.tenant_id using errcode = 'P0002';
   end if;
-  perform private.audit(set_plan.tenant_id, 'plan.changed', jsonb_build_object('plan_id', set_plan.plan_id));
+  update public.tenants t set plan_id = set_plan.plan_id where t.id = set_plan.tenant_id;
+  perform private.audit(set_plan.tenant_id, 'plan.changed', jsonb_build_object('plan_id', set_plan.plan_id, 'from', v_from));
 end
 $$;
 

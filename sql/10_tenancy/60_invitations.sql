@@ -39,6 +39,11 @@ create trigger invitations_before_update_keep_row_rules
   before update on public.invitations
   for each row execute function private.keep_row_rules();
 
+create trigger invitations_after_write_audit
+  after insert or update or delete on public.invitations
+  for each row when (current_user = 'service_role')
+  execute function private.audit_change('invitation', 'id');
+
 comment on table public.invitations is 'Who was invited to work for a tenant, in which role, and what became of it. Written by calls only.';
 comment on column public.invitations.token_hash is 'sha256 of the token, in hexadecimal. The token itself is nowhere.';
 
@@ -72,6 +77,10 @@ begin
     jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role));
   return jsonb_build_object('invitation_id', v_invitation.id, 'email', v_email, 'role', p_role,
     'expires_at', v_invitation.expires_at, 'token', v_token);
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 

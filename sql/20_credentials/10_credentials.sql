@@ -49,6 +49,11 @@ create trigger credentials_before_update_keep_row_rules
   before update on public.credentials
   for each row execute function private.keep_row_rules();
 
+create trigger credentials_after_write_audit
+  after insert or update or delete on public.credentials
+  for each row when (current_user = 'service_role')
+  execute function private.audit_change('credential', 'provider');
+
 comment on table public.credentials is 'A tenant''s access to a provider: which account, how healthy. The secret is in Vault and never comes back out.';
 comment on column public.credentials.state is 'Why it does not work, in one word that clients can branch on; ok where it does. list_credentials says what to do about it.';
 comment on column public.credentials.scopes is 'The names of what the token may do, as the provider''s check told them.';

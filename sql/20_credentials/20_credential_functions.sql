@@ -53,6 +53,10 @@ begin
   perform private.audit(p_tenant_id, 'credential.set',
     jsonb_build_object('provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint));
   return jsonb_build_object('credential_id', v_id, 'provider', p_provider, 'kind', p_kind, 'fingerprint', v_fingerprint);
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 

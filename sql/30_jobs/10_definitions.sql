@@ -88,6 +88,12 @@ comment on column jobs.definitions.load_function is
 comment on column jobs.definitions.apply_function is
   'schema.function(ended jobs.ended[]) returns void: what the end of items means to the domain, in the transaction that ends them.';
 
+-- The calls (pause, define) write the log themselves.
+create trigger definitions_after_update_audit
+  after update on jobs.definitions
+  for each row when (current_user = 'service_role')
+  execute function private.audit_change('job', 'job');
+
 -- What a job's load function says of an item: its data; or hold it until a time; or cancel it.
 create type jobs.loaded as (
   item_id bigint,

@@ -84,6 +84,9 @@ declare
   v_cron jobs.cron;
   v_text text := lower(btrim(regexp_replace(expression, '\s+', ' ', 'g')));
 begin
+  if char_length(expression) > 500 then
+    raise exception 'A schedule has at most 500 characters, not %.', char_length(expression) using errcode = '22023';
+  end if;
   v_text := case v_text
     when '@yearly' then '0 0 1 1 *' when '@annually' then '0 0 1 1 *' when '@monthly' then '0 0 1 * *' when '@weekly' then '0 0 * * 0'
     when '@daily' then '0 0 * * *' when '@midnight' then '0 0 * * *' when '@hourly' then '0 * * * *'
@@ -117,6 +120,21 @@ comment on function jobs.parse_cron(text) is
 comment on function jobs.parse_cron_field(text, text, integer, integer, text[]) is 'The values of one cron field, sorted.';
 comment on function jobs.parse_cron_value(text, text, integer, integer, text[]) is 'One number or name of a cron field.';
 
+-- The moment at which a local day begins: the first one, where the clock goes back over midnight and it comes twice.
+create function jobs.day_begins(p_day date, p_time_zone text)
+returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select min(earlier.at)
+     from (select p_day::timestamp at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
+     where earlier.at at time zone p_time_zone = p_day::timestamp),
+    p_day::timestamp at time zone p_time_zone)
+$$;
+
+comment on function jobs.day_begins(date, text) is 'The first moment of a local day.';
+
 -- The moments of one local day at which a schedule is due.
 create function jobs.slots_of_day(p_cron jobs.cron, p_time_zone text, p_day date)
 returns setof timestamptz
@@ -124,20 +142,25 @@ language sql stable
 set search_path = ''
 as $$
   with midnight as (
-    select p_day::timestamp at time zone p_time_zone as starts, (p_day + 1)::timestamp at time zone p_time_zone as ends
+    select jobs.day_begins(p_day, p_time_zone) as starts, jobs.day_begins(p_day + 1, p_time_zone) as ends
   ),
   wanted as (
     select p_day + make_interval(hours => h, mins => m) as local
     from unnest((p_cron).hours) h, unnest((p_cron).minutes) m
   )
-  -- A plain day, or fixed hours: each local time once. Postgres takes the second of two equal times: look for the first.
+  -- A plain day, as nearly all are: each local time is once.
+  select w.local at time zone p_time_zone
+  from wanted w, midnight
+  where midnight.ends - midnight.starts = interval '24 hours'
+  union all
+  -- A day with a clock change and fixed hours: each local time once. Postgres takes the second of two equal times: look for the first.
   select distinct coalesce(
     (select min(earlier.at)
      from (select w.local at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
      where earlier.at at time zone p_time_zone = w.local),
     w.local at time zone p_time_zone)
   from wanted w, midnight
-  where not ((p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours')
+  where not (p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours'
   union all
   -- A day with a clock change and a schedule for every hour: every minute that the wall clock shows.
   select t.at
@@ -148,9 +171,24 @@ $$;
 
 comment on function jobs.slots_of_day(jobs.cron, text, date) is 'When a schedule is due on one local day, clock changes included.';
 
+-- Whether a day is one of the schedule's. Day and weekday both given: either matches.
+create function jobs.is_slot_day(p_cron jobs.cron, p_day date)
+returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select extract(month from p_day)::integer = any ((p_cron).months)
+    and case
+      when (p_cron).any_day or (p_cron).any_weekday
+        then extract(day from p_day)::integer = any ((p_cron).days) and extract(dow from p_day)::integer = any ((p_cron).weekdays)
+      else extract(day from p_day)::integer = any ((p_cron).days) or extract(dow from p_day)::integer = any ((p_cron).weekdays) end
+$$;
+
+comment on function jobs.is_slot_day(jobs.cron, date) is 'True when a schedule may be due on this local day.';
+
 create function jobs.next_slots(schedule text, time_zone text default 'UTC', after timestamptz default now(), count integer default 5)
 returns setof timestamptz
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = ''
 as $$
 #variable_conflict use_variable
@@ -158,8 +196,13 @@ declare
   v_cron jobs.cron := jobs.parse_cron(schedule);
   v_day date;
   v_slot timestamptz;
+  v_slots timestamptz[] := '{}';
+  v_moved timestamptz[] := '{}';
   v_found integer := 0;
 begin
+  if not isfinite(after) then
+    raise exception 'after must be a time, not infinity.' using errcode = '22008';
+  end if;
   if time_zone is null or not private.is_time_zone(time_zone) then
     raise exception '"%" is not an IANA time zone. Use a name like Europe/Berlin.', time_zone using errcode = '22023';
   end if;
@@ -167,13 +210,15 @@ begin
   for v_day in
     select d::date
     from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
-    where extract(month from d)::integer = any (v_cron.months)
-      and case
-        when v_cron.any_day or v_cron.any_weekday
-          then extract(day from d)::integer = any (v_cron.days) and extract(dow from d)::integer = any (v_cron.weekdays)
-        else extract(day from d)::integer = any (v_cron.days) or extract(dow from d)::integer = any (v_cron.weekdays) end
+    where jobs.is_slot_day(v_cron, d::date)
+      and (d::date >= (after at time zone time_zone)::date
+        or jobs.day_begins(d::date + 1, time_zone) - jobs.day_begins(d::date, time_zone) <> interval '24 hours')
   loop
-    for v_slot in select s from jobs.slots_of_day(v_cron, time_zone, v_day) s where s > after order by s loop
+    -- A time that the clock skips may be moved past midnight: it takes its turn among those of the next day.
+    v_slots := array(
+      select u from (select unnest(v_moved) as u union select s from jobs.slots_of_day(v_cron, time_zone, v_day) s) x where u > after order by u);
+    v_moved := array(select u from unnest(v_slots) u where u >= jobs.day_begins(v_day + 1, time_zone));
+    foreach v_slot in array v_slots[:cardinality(v_slots) - cardinality(v_moved)] loop
       exit when v_found >= count;
       v_found := v_found + 1;
       return next v_slot;
@@ -185,12 +230,13 @@ $$;
 
 grant execute on function jobs.next_slots(text, text, timestamptz, integer) to service_role;
 comment on function jobs.next_slots(text, text, timestamptz, integer) is
-  'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone.';
+  'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone. '
+  'Definer: the functions that take an expression apart are granted to nobody.';
 
 -- A definition with a wrong schedule is refused when it is written, not when it is due.
 create function jobs.check_definition()
 returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 begin
@@ -208,11 +254,41 @@ begin
 end
 $$;
 
-comment on function jobs.check_definition() is 'Trigger: refuses a wrong schedule or zone, and works out the next slot.';
+comment on function jobs.check_definition() is 'Trigger: refuses a wrong schedule or zone, and works out the next slot. '
+  'Definer: with the secret key a schedule may be changed, and private.settings not be read.';
 
 create trigger definitions_before_write_check
   before insert or update on jobs.definitions
   for each row execute function jobs.check_definition();
+
+-- A default zone that no server knows would stop the tick at the next slot. And what is due next goes by the new one.
+create function jobs.check_default_time_zone()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if tg_when = 'BEFORE' then
+    if not private.is_time_zone(new.value) then
+      raise exception '"%" is not an IANA time zone. Use a name like Europe/Berlin.', new.value using errcode = '22023';
+    end if;
+    return new;
+  end if;
+  update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.time_zone is null;
+  return null;
+end
+$$;
+
+comment on function jobs.check_default_time_zone() is
+  'Trigger: the setting default_time_zone must be a known IANA name; the next slots of the jobs that name no zone follow it.';
+
+create trigger settings_before_update_check_time_zone
+  before update of value on private.settings
+  for each row when (new.name = 'default_time_zone') execute function jobs.check_default_time_zone();
+
+create trigger settings_after_update_time_zone
+  after update of value on private.settings
+  for each row when (new.name = 'default_time_zone' and new.value <> old.value) execute function jobs.check_default_time_zone();
 
 create function jobs.next_times(job text, count integer default 5)
 returns setof timestamptz

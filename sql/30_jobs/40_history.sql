@@ -84,6 +84,19 @@ comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the 
 comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
+-- A run waits for as many ends as it has items. For items that were taken away it waits no more; the next tick finds it over.
+create function jobs.expect_fewer(p_run_ids bigint[], p_items bigint[])
+returns void
+language sql
+set search_path = ''
+as $$
+  update jobs.runs r set expected = r.expected - g.items
+  from unnest(p_run_ids, p_items) as g (run_id, items)
+  where r.run_id = g.run_id and r.finished_at is null and r.expected is not null
+$$;
+
+comment on function jobs.expect_fewer(bigint[], bigint[]) is 'So many items of these runs were taken out of the queue: the runs expect as many ends less.';
+
 -- Attempts: append-only history in partitions by day, made ahead by the tick and dropped whole.
 create table jobs.attempts (
   tenant_id uuid not null,
@@ -186,6 +199,10 @@ create table jobs.provider_limits (
 
 alter table jobs.provider_limits enable row level security;
 grant select, insert, update, delete on jobs.provider_limits to service_role;
+
+create trigger provider_limits_after_write_audit
+  after insert or update or delete on jobs.provider_limits
+  for each row execute function private.audit_change('provider_limit', 'provider');
 
 comment on table jobs.provider_limits is 'Items per minute that all tenants together may take to a provider; no row or null: no limit.';
 

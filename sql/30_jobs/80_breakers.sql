@@ -172,14 +172,53 @@ create trigger plans_after_update_wake
   for each row when (new.cap > old.cap)
   execute function private.wake_capped();
 
+create function private.wake_resting()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update jobs.lanes l
+  set not_before = n.at, wake_at = case when l.reason = 'cadence' then n.at else l.wake_at end
+  from (
+    select x.tenant_id, x.job, greatest(clock_timestamp(), x.not_before - make_interval(secs => old.cadence_seconds - new.cadence_seconds)) as at
+    from jobs.lanes x
+    join jobs.definitions d on d.job = x.job
+    join public.tenants t on t.id = x.tenant_id
+    -- What a provider asked for stays.
+    where d.has_cadence and t.plan_id = new.plan_id and x.not_before > clock_timestamp() and x.reason is distinct from 'rate limit'
+    order by x.job, x.tenant_id
+    for no key update of x
+  ) n
+  where l.tenant_id = n.tenant_id and l.job = n.job;
+  return null;
+end
+$$;
+
+comment on function private.wake_resting() is 'Trigger: a shorter cadence also ends the rest of lanes that began under the longer one. Definer: lanes belong to the engine.';
+
+create trigger plans_after_update_wake_resting
+  after update of cadence_seconds on public.plans
+  for each row when (new.cadence_seconds < old.cadence_seconds)
+  execute function private.wake_resting();
+
 -- A tenant that is deleted takes its waiting work with it. What is out with a worker comes back to nobody and is dropped then.
 create function private.forget_tenant()
 returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+  v_run_ids bigint[];
+  v_items bigint[];
 begin
-  delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null;
+  with gone as (
+    delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null returning i.run_id
+  )
+  select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
+  from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
+  perform jobs.expect_fewer(v_run_ids, v_items);
+  update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
   delete from jobs.lane_keys l where l.tenant_id = old.id;
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;
@@ -188,7 +227,7 @@ begin
 end
 $$;
 
-comment on function private.forget_tenant() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
+comment on function private.forget_tenant() is 'Trigger: the work of a deleted tenant goes with it, and its alerts are over. Definer: lanes and items belong to the engine.';
 
 create trigger tenants_after_delete_forget
   after delete on public.tenants

@@ -45,7 +45,8 @@ begin
       when lock_not_available or deadlock_detected then
         null; -- the next tick
       when others then
-        perform jobs.open_alert(null, format('reap %s', v_batch.job), format('A batch of %s could not be taken back: %s', v_batch.job, sqlerrm));
+        perform jobs.open_alert(null, format('reap %s', v_batch.job), format('A batch of %s could not be taken back: %s', v_batch.job, sqlerrm),
+          jsonb_build_object('batch_id', v_batch.batch_id));
         -- Others get their turn first.
         update jobs.batches b set lease_until = p_now + interval '1 minute' where b.batch_id = v_batch.batch_id;
     end;
@@ -73,7 +74,7 @@ begin
   perform jobs.finish_run(r.run_id)
   from jobs.runs r
   where r.finished_at is null and r.expected is not null
-    and r.expected <= (select sum(rt.processed + rt.failed) from jobs.run_tenants rt where rt.run_id = r.run_id);
+    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
 
   perform jobs.finish_run(r.run_id)
   from jobs.runs r

@@ -67,37 +67,43 @@ declare
   v_zone text;
   v_slots timestamptz[];
   v_slot timestamptz;
+  v_opened integer;
   v_count integer := 0;
 begin
   for v_definition in
     select d.* from jobs.definitions d where d.next_slot_at <= p_now and not d.paused order by d.next_slot_at for update skip locked
   loop
-    v_zone := coalesce(v_definition.time_zone, private.setting('default_time_zone'), 'UTC');
-    -- The slots since next_slot_at; a thousand is enough to know the latest of any that matter.
-    v_slots := case v_definition.misfire
-      when 'all' then array(
-        select s from jobs.next_slots(v_definition.schedule, v_zone, v_definition.next_slot_at - interval '1 second', 1000) s where s <= p_now order by s)
-      else array[coalesce(
-        jobs.latest_slot(v_definition.schedule, v_zone, v_definition.next_slot_at, p_now), v_definition.next_slot_at)] end;
-    if v_definition.misfire = 'all' then
-      v_slots := v_slots[greatest(1, cardinality(v_slots) - v_definition.misfire_limit + 1):];
-    elsif v_definition.misfire = 'skip' and v_slots[1] < p_now - interval '2 minutes' then
-      v_slots := '{}';
-    end if;
-    foreach v_slot in array v_slots loop
-      begin
+    begin
+      v_opened := 0;
+      v_zone := coalesce(v_definition.time_zone, private.setting('default_time_zone'), 'UTC');
+      v_slots := array(
+        select s from jobs.latest_slots(v_definition.schedule, v_zone, v_definition.next_slot_at, p_now,
+          case v_definition.misfire when 'all' then v_definition.misfire_limit else 1 end) s order by s);
+      if v_slots = '{}' then
+        v_slots := array[v_definition.next_slot_at];
+      end if;
+      if v_definition.misfire = 'skip' and v_slots[1] < p_now - interval '2 minutes' then
+        v_slots := '{}';
+      end if;
+      foreach v_slot in array v_slots loop
         if jobs.start_slot(v_definition, v_slot) is not null then
-          v_count := v_count + 1;
+          v_opened := v_opened + 1;
         end if;
-      exception when others then
-        -- One job whose condition or eligibility raises must not stop the others.
+      end loop;
+      update jobs.definitions d
+      set next_slot_at = (select s from jobs.next_slots(v_definition.schedule, v_zone, p_now, 1) s)
+      where d.job = v_definition.job;
+      v_count := v_count + v_opened;
+      perform jobs.close_alert(null, format('schedule %s', v_definition.job));
+    exception
+      when lock_not_available or deadlock_detected then
+        null; -- the next tick
+      when others then
+        -- One job whose condition or eligibility raises must not stop the others. Its slot stays due: every tick tries again, and
+        -- when it works again the misfire policy says what becomes of what was missed.
         perform jobs.open_alert(null, format('schedule %s', v_definition.job),
-          format('The slot %s of %s could not be started: %s', v_slot, v_definition.job, sqlerrm));
-      end;
-    end loop;
-    update jobs.definitions d
-    set next_slot_at = (select s from jobs.next_slots(v_definition.schedule, v_zone, p_now, 1) s)
-    where d.job = v_definition.job;
+          format('The slot %s of %s could not be started: %s', v_definition.next_slot_at, v_definition.job, sqlerrm));
+    end;
   end loop;
   return v_count;
 end
@@ -105,25 +111,34 @@ $$;
 
 comment on function jobs.open_due_slots(timestamptz) is 'Starts the runs of all slots that are due; missed ones by the job''s misfire policy. Returns how many runs.';
 
--- The last slot not after p_until. Looks back from the end in growing steps, so that a long gap of a frequent schedule is cheap.
-create function jobs.latest_slot(p_schedule text, p_zone text, p_from timestamptz, p_until timestamptz)
-returns timestamptz
+-- The last p_count slots between two moments, the latest first. Goes back day by day from the end, so that a long gap of a frequent
+-- schedule is cheap.
+create function jobs.latest_slots(p_schedule text, p_zone text, p_from timestamptz, p_until timestamptz, p_count integer)
+returns setof timestamptz
 language plpgsql stable
 set search_path = ''
 as $$
 declare
-  v_step interval := interval '1 hour';
-  v_latest timestamptz;
+  v_cron jobs.cron := jobs.parse_cron(p_schedule);
+  v_day date;
+  v_slot timestamptz;
+  v_found integer := 0;
 begin
+  -- A slot that a clock change moved may belong to the day before.
+  for v_day in
+    select d::date
+    from generate_series((p_until at time zone p_zone)::date, (p_from at time zone p_zone)::date - 1, interval '-1 day') d
+    where jobs.is_slot_day(v_cron, d::date)
   loop
-    select max(s) into v_latest
-    from jobs.next_slots(p_schedule, p_zone, greatest(p_from - interval '1 second', p_until - v_step), 2000) s
-    where s <= p_until;
-    exit when v_latest is not null or p_until - v_step < p_from;
-    v_step := v_step * 8;
+    for v_slot in select s from jobs.slots_of_day(v_cron, p_zone, v_day) s where s between p_from and p_until order by s desc loop
+      return next v_slot;
+      v_found := v_found + 1;
+      if v_found >= p_count then
+        return;
+      end if;
+    end loop;
   end loop;
-  return v_latest;
 end
 $$;
 
-comment on function jobs.latest_slot(text, text, timestamptz, timestamptz) is 'The latest slot of a schedule between two moments, or null.';
+comment on function jobs.latest_slots(text, text, timestamptz, timestamptz, integer) is 'The latest slots of a schedule between two moments, at most so many, the latest first.';

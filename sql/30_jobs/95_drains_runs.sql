@@ -124,7 +124,7 @@ begin
   perform jobs.finish_run(r.run_id)
   from jobs.runs r
   where r.job = v_drain.job and r.finished_at is null
-    and r.expected <= (select sum(rt.processed + rt.failed) from jobs.run_tenants rt where rt.run_id = r.run_id);
+    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
   -- What this drain has made ready (a message for what it verified) need not wait for the tick.
   if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
     begin
@@ -157,6 +157,8 @@ begin
   end if;
   if v_definition.paused then
     raise exception 'The job "%" is paused. Resume it first.', run_now.job using errcode = '55000';
+  elsif (select p.stopped from jobs.platform p) then
+    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
   end if;
   -- A run by hand does not wait for the cadence.
   update jobs.lanes l
@@ -176,7 +178,7 @@ end
 $$;
 
 grant execute on function jobs.run_now(text) to service_role;
-comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused. '
+comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused, or everything stopped. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_result(run_id bigint)

@@ -16,6 +16,9 @@ begin
     if not exists (select from jobs.definitions d where d.job = pause.job) then
       raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
     end if;
+    if pause.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = pause.tenant_id) then
+      raise exception 'There is no tenant %.', pause.tenant_id using errcode = 'P0002';
+    end if;
     perform jobs.make_lanes(pause.job, array[pause.tenant_id]);
     update jobs.lanes l
     set paused = true, awake = false, wake_at = null, reason = 'paused', detail = 'this lane is paused', head_at = null, head_id = null
@@ -61,7 +64,7 @@ grant execute on function jobs.pause(text, uuid) to service_role;
 grant execute on function jobs.resume(text, uuid) to service_role;
 grant execute on function jobs.stop_all(boolean) to service_role;
 comment on function jobs.pause(text, uuid) is
-  'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job. '
+  'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job or tenant. '
   'Definer: the engine''s tables are written by its functions only.';
 comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. '
   'Definer: the engine''s tables are written by its functions only.';
@@ -103,6 +106,8 @@ begin
     from gone g
   )
   select array_agg(g), count(*) into v_items, v_count from gone g;
+  perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
+  from (select i.run_id, count(*) as items from unnest(v_items) i where i.run_id is not null group by i.run_id) g;
   if v_definition.apply_function is not null and v_count > 0 then
     execute format('select %s($1)', v_definition.apply_function::regproc) using (
       select array_agg((i.tenant_id, i.item_id, i.subject_id, 'cancelled', null, 'cancelled by the platform', null)::jobs.ended) from unnest(v_items) i);

@@ -96,10 +96,15 @@ begin
       select x.* from jobs.runs x where x.job = d.job and x.finished_at is not null order by x.started_at desc limit 1) r
     where r.status = 'error'
     union all
-    -- A scheduled run that should be over.
+    -- A scheduled run that should be over. One that waits for paused or parked lanes only is late for a reason that is known.
     select format('overdue %s', r.job), format('A run of %s started at %s and is not over.', r.job, r.started_at), '{}'
     from jobs.runs r
     where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour'
+      and r.expected - (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id) > (
+        select count(*)
+        from jobs.lanes l
+        join jobs.items i on i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null
+        where l.job = r.job and l.reason in ('paused', 'breaker') and i.run_id = r.run_id)
     union all
     -- More comes than goes: within the hour the wait will be longer than the plans promise.
     select format('growth %s', f.job),
@@ -117,7 +122,13 @@ begin
     from (
       select l.job, min(n.run_at) as since, min(coalesce(p.target_seconds, 600)) as target_seconds,
         (select count(*) / 5 from jobs.attempts a where a.job = l.job and a.finished_at > p_now - interval '5 minutes') as per_minute
-      from (select x.* from jobs.lanes x where x.awake order by x.vtime limit 200) l
+      from jobs.definitions d
+      -- Of each job, for each has a virtual time of its own; also lanes that are due and that no worker has come to wake.
+      cross join lateral (
+        (select x.tenant_id, x.job from jobs.lanes x where x.job = d.job and x.awake order by x.vtime limit 200)
+        union all
+        (select x.tenant_id, x.job from jobs.lanes x where x.job = d.job and x.wake_at <= p_now order by x.wake_at limit 200)
+      ) l
       join lateral (
         select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id
@@ -147,6 +158,12 @@ begin
   -- What this looks for and does not find any more is over.
   update jobs.alerts a set closed_at = p_now
   where a.closed_at is null and a.tenant_id is null and a.incident ~ '^(failed|overdue|growth|backlog|dead|doorbells|tick)( |$)' and a.incident <> all (v_open);
+  -- So is the trouble with a batch that is not there any more, and with the schedule of a job that has none.
+  update jobs.alerts a set closed_at = p_now
+  where a.closed_at is null and a.tenant_id is null and (
+    a.incident like 'reap %' and not exists (select from jobs.batches b where b.batch_id = (a.details ->> 'batch_id')::bigint)
+    or a.incident like 'schedule %' and not exists (
+      select from jobs.definitions d where format('schedule %s', d.job) = a.incident and d.next_slot_at <= p_now and not d.paused));
 end
 $$;
 

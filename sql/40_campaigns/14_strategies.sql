@@ -32,6 +32,11 @@ create trigger campaign_strategies_before_update_keep_row_rules
   before update on public.campaign_strategies
   for each row execute function private.keep_row_rules();
 
+-- Who is believed decides what is paid out.
+create trigger campaign_strategies_after_update_audit
+  after update of strategy, acceptance_rate, statistical_basis on public.campaign_strategies
+  for each row execute function private.audit_change('strategy', 'campaign_id');
+
 create function private.add_campaign_strategies()
 returns trigger
 language plpgsql security definer

@@ -41,5 +41,10 @@ create trigger cohorts_before_update_keep_row_rules
   before update on public.cohorts
   for each row execute function private.keep_row_rules();
 
+-- Likewise.
+create trigger cohorts_after_update_audit
+  after update of strategy, acceptance_rate, statistical_basis on public.cohorts
+  for each row execute function private.audit_change('cohort', 'id');
+
 comment on table public.cohorts is
   'Groups of participants. What a cohort says about the strategy comes before the campaign; what it leaves null is the campaign''s.';

@@ -64,7 +64,10 @@ comment on function private.participant_ids() is 'The participants that the call
 comment on function private.participant_tenant_ids() is 'Tenants in which the caller is a participant. Definer, like private.participant_ids().';
 
 alter table public.participants enable row level security;
-grant select on public.participants to authenticated;
+-- Column by column: who signs in (user_id) is the same in every tenant. It would be the link that nobody may see.
+grant select (
+  tenant_id, id, display_name, language, phone, whatsapp_opt_in_at, instagram_username, facebook_user_id, cohort_id, created_at, updated_at)
+  on public.participants to authenticated;
 grant update (display_name, phone, instagram_username, facebook_user_id, whatsapp_opt_in_at) on public.participants to authenticated;
 grant update (language) on public.participants to authenticated;
 grant select, insert, update, delete on public.participants to service_role;

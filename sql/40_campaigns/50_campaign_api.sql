@@ -11,7 +11,8 @@ as $$
 declare
   v_id uuid;
 begin
-  if (select auth.uid()) is null then
+  -- Nobody, or a user who was deleted since the token was made.
+  if not exists (select from auth.users u where u.id = (select auth.uid())) then
     raise exception 'Sign in first.' using errcode = '42501';
   end if;
   perform private.limit_calls('join_campaign', (select auth.uid()));
@@ -35,6 +36,10 @@ begin
   returning p.id into v_id;
   perform private.welcome(p_tenant_id, v_id, p_campaign_id);
   return v_id;
+exception
+  -- Without its details, which would tell the whole row, with the columns that nobody may read.
+  when check_violation or not_null_violation then
+    raise exception '%', sqlerrm using errcode = sqlstate;
 end
 $$;
 

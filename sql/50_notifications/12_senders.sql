@@ -89,6 +89,11 @@ create trigger message_settings_before_update_keep_row_rules
   before update on public.message_settings
   for each row execute function private.keep_row_rules();
 
+-- How fast messages go is control of a job.
+create trigger message_settings_after_update_audit
+  after update of messages_per_second, resend_unknown, welcome_enabled on public.message_settings
+  for each row execute function private.audit_change('message_settings', 'tenant_id');
+
 create function private.add_message_settings()
 returns trigger
 language plpgsql security definer

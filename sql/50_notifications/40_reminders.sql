@@ -30,6 +30,11 @@ create trigger reminder_settings_before_update_keep_row_rules
   before update on public.reminder_settings
   for each row execute function private.keep_row_rules();
 
+-- Whether reminders go is control of a job.
+create trigger reminder_settings_after_update_audit
+  after update of enabled, remind_before on public.reminder_settings
+  for each row execute function private.audit_change('reminder_settings', 'campaign_id');
+
 create function private.add_reminder_settings()
 returns trigger
 language plpgsql security definer

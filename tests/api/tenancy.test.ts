@@ -168,10 +168,12 @@ const actions: Record<string, (who: Person) => Promise<Cell>> = {
       const { error } = await api.from(table).select('id').eq('tenant_id', tenant.id);
       if (error) throw new Error(error.message);
     }
-    const participants = ok(await api.from('participants').select('id, user_id').eq('tenant_id', tenant.id));
+    const participants = ok(await api.from('participants').select('id').eq('tenant_id', tenant.id));
     const claims = ok(await api.from('completions').select('participant_id').eq('tenant_id', tenant.id));
     if (participants.length !== claims.length) throw new Error('claims and participants do not agree');
-    if (participants.length === 1 && participants[0]?.user_id === id) return 'own';
+    const [own] = await sql<{ id: string }[]>`
+      select id from public.participants where tenant_id = ${tenant.id} and user_id = ${id}`;
+    if (own && participants.length === 1 && participants[0]?.id === own.id) return 'own';
     return participants.length === 2 ? 'yes' : '–';
   },
   'see agreements to messages, linked accounts': async ({ api, id }) => {

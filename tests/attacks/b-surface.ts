@@ -1,6 +1,6 @@
 /** B. The surface of the Data API, as anybody finds it with the publishable key or a session of their own. */
 import { attack, codeOf, type Group, inWords, isDone, rowsOf } from './harness.ts';
-import { apiFunctions, apiTables, neverShown, surfaceOf, tenantTables, updatable } from './tables.ts';
+import { apiFunctions, apiTables, neverShown, pathOf, surfaceOf, tenantTables, updatable } from './tables.ts';
 
 const strangers = ['anon', 'outsider', 'ownerA', 'stranger'];
 
@@ -323,7 +323,7 @@ export const surface: Group = {
     attack('31', 'PATCH and DELETE without a filter touch own rows only', async (trial) => {
       for (const [table, { change, by }] of Object.entries(updatable)) {
         await trial.control(`${by} changes ${table} without a filter`, async () => {
-          const answer = await trial.rest(by, 'PATCH', `/${table}`, {
+          const answer = await trial.rest(by, 'PATCH', pathOf(table), {
             headers: { prefer: 'return=representation' },
             body: change('canaryb'),
           });
@@ -334,7 +334,7 @@ export const surface: Group = {
       for (const table of tables.filter((each) => !each.view)) {
         const change = updatable[table.name]?.change('stolen') ?? { [table.key]: trial.ids.a.tenant };
         for (const who of ['viewerA', 'stranger', 'removed', 'deleted', 'anon']) {
-          const answer = await trial.rest(who, 'PATCH', `/${table.name}`, {
+          const answer = await trial.rest(who, 'PATCH', pathOf(table.name), {
             headers: { prefer: 'return=representation' },
             body: change,
           });
@@ -348,7 +348,7 @@ export const surface: Group = {
         }
       }
       for (const [table, { change, byOfA }] of Object.entries(updatable)) {
-        const answer = await trial.rest(byOfA, 'PATCH', `/${table}`, {
+        const answer = await trial.rest(byOfA, 'PATCH', pathOf(table), {
           headers: { prefer: 'return=representation' },
           body: change('plain'),
         });

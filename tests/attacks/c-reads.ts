@@ -10,7 +10,7 @@ import {
   rowsOf,
   type Trial,
 } from './harness.ts';
-import { apiTables, filterOfRow, tenantTables } from './tables.ts';
+import { apiTables, filterOfRow, pathOf, tenantTables } from './tables.ts';
 
 /** Everybody who has no business with B. */
 const outsiders = [
@@ -192,11 +192,11 @@ export const reads: Group = {
           await trial.control(
             `the participant reads own ${table}`,
             async () =>
-              rowsOf(await trial.rest('participantB', 'GET', `/${table}?${column}=eq.${b.participant}`))
+              rowsOf(await trial.rest('participantB', 'GET', pathOf(table, `${column}=eq.${b.participant}`)))
                 .length > 0,
           );
           for (const form of [`${column}=eq.${b.participant}`, `tenant_id=eq.${b.tenant}`, '']) {
-            const rows = rowsOf(await trial.rest('otherParticipantB', 'GET', `/${table}?${form}`));
+            const rows = rowsOf(await trial.rest('otherParticipantB', 'GET', pathOf(table, form)));
             const strange = rows.filter((row) => row[column] === b.participant);
             trial.expect(
               strange.length === 0,
@@ -631,7 +631,7 @@ export const reads: Group = {
         'the owner of B reads without any',
         async () => rowsOf(await trial.rest('ownerB', 'GET', '/campaigns')).length > 0,
       );
-      for (const path of ['/campaigns', '/participants', '/tenants'])
+      for (const path of ['/campaigns', pathOf('participants'), '/tenants'])
         trial.nothingOfB(await trial.rest('ownerA', 'GET', path, { headers }), path);
       // A member of both gets both, whatever is asked for: the row says whose it is.
       const both = rowsOf(await trial.rest('twin', 'GET', '/tenants', { headers }));

@@ -11,7 +11,7 @@ import {
   type Trial,
 } from './harness.ts';
 import { uuidOf } from './scene.ts';
-import { apiTables, deletable, insertable, surfaceOf, tenantTables, updatable } from './tables.ts';
+import { apiTables, deletable, insertable, pathOf, surfaceOf, tenantTables, updatable } from './tables.ts';
 
 const asked = { prefer: 'return=representation' };
 const strangers = ['ownerA', 'memberA', 'participantA', 'stranger', 'removed', 'deleted', 'ofClosed', 'anon'];
@@ -108,7 +108,7 @@ export const writes: Group = {
           `${by} changes a row of ${table}`,
           async () =>
             rowsOf(
-              await trial.rest(by, 'PATCH', `/${table}?${row(b)}`, {
+              await trial.rest(by, 'PATCH', pathOf(table, row(b)), {
                 headers: asked,
                 body: change('canaryb'),
               }),
@@ -118,7 +118,7 @@ export const writes: Group = {
         for (const filter of [row(a), '', `${key}=eq.${a.tenant}`]) {
           for (const body of [{ [key]: b.tenant }, { ...change('plain'), [key]: b.tenant }]) {
             trial.refused(
-              await trial.rest(byOfA, 'PATCH', `/${table}?${filter}`, { headers: asked, body }),
+              await trial.rest(byOfA, 'PATCH', pathOf(table, filter), { headers: asked, body }),
               `${table}?${filter}`,
             );
           }
@@ -139,7 +139,7 @@ export const writes: Group = {
           `${by} changes ${table}`,
           async () =>
             rowsOf(
-              await trial.rest(by, 'PATCH', `/${table}?${row(b)}`, {
+              await trial.rest(by, 'PATCH', pathOf(table, row(b)), {
                 headers: asked,
                 body: change('canaryb'),
               }),
@@ -151,7 +151,7 @@ export const writes: Group = {
           ...(['tenants', 'message_settings'].includes(table) ? ['memberB'] : []),
         ]) {
           for (const filter of [row(b), `or=(${row(b).replace('=', '.')},id.is.null)`]) {
-            const answer = await trial.rest(who, 'PATCH', `/${table}?${filter}`, {
+            const answer = await trial.rest(who, 'PATCH', pathOf(table, filter), {
               headers: asked,
               body: change('stolen'),
             });

@@ -707,6 +707,34 @@ export const functions: Group = {
         await admin`delete from private.rate_windows`;
       }
     }),
+    functionAttack('102c', 'the list of addresses: nobody gets on it by a header', async (trial) => {
+      const { cronSecret } = trial.world.server;
+      const { admin } = trial.world;
+      const headers = { authorization: `Bearer ${cronSecret}` };
+      const list = (addresses: string) =>
+        admin`update private.settings set value = ${addresses} where name = 'jobs_ip_allow_list'`;
+      await list('203.0.113.9');
+      try {
+        for (const name of [
+          'x-forwarded-for',
+          'x-real-ip',
+          'cf-connecting-ip',
+          'true-client-ip',
+          'forwarded',
+        ]) {
+          const answer = await trial.http('outsider', 'GET', jobsUrl(trial), {
+            headers: { ...headers, [name]: name === 'forwarded' ? 'for=203.0.113.9' : '203.0.113.9' },
+          });
+          trial.expect(answer.status === 403, `${name} opens the door: ${inWords(answer)}`);
+        }
+        await list('127.0.0.0/8');
+        await trial.control('who is on the list enters', async () =>
+          isDone(await trial.http('outsider', 'GET', jobsUrl(trial), { headers })),
+        );
+      } finally {
+        await list('');
+      }
+    }),
     attack('102b', 'every limit limits: the second call of a limit of one is told to wait', async (trial) => {
       const { admin } = trial.world;
       const { a, b } = trial.ids;

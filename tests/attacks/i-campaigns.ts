@@ -2,6 +2,7 @@
 import { createHmac } from 'node:crypto';
 import { attack, functionAttack, type Group, inWords, isDone, rowsOf, type Trial } from './harness.ts';
 import type { TenantIds } from './scene.ts';
+import { pathOf } from './tables.ts';
 
 const user = (trial: Trial, name: string): string => trial.world.actor(name).userId;
 
@@ -371,7 +372,7 @@ export const campaigns: Group = {
         });
         // Not even the business may say that its customer agreed.
         for (const who of ['ownerB', 'memberB', 'otherParticipantB', 'ownerA']) {
-          const answer = await trial.rest(who, 'PATCH', `/participants?id=eq.${b.participant}`, {
+          const answer = await trial.rest(who, 'PATCH', pathOf('participants', `id=eq.${b.participant}`), {
             headers: { prefer: 'return=representation' },
             body: { whatsapp_opt_in_at: '2026-01-01T00:00:00Z', phone: '+4915100000001' },
           });

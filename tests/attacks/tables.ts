@@ -131,7 +131,14 @@ export const insertable: Record<string, (ids: TenantIds) => Record<string, unkno
 export const neverShown: Record<string, readonly string[]> = {
   credentials: ['secret_id'],
   invitations: ['token_hash'],
+  participants: ['user_id'],
 };
+
+/** The path of rows of a table, by a filter; where columns are hidden, all is refused that does not name others. */
+export function pathOf(table: string, filter = ''): string {
+  const named = table === 'participants' ? 'select=tenant_id,id,display_name,phone' : '';
+  return `/${table}?${[named, filter].filter((part) => part !== '').join('&')}`;
+}
 
 /** A change that its rightful owner could make, and who may make it; tables that people may update need an entry here. */
 export const updatable: Record<

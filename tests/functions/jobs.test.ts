@@ -259,11 +259,27 @@ describe('who may enter', () => {
         return { allowed: false, reason: 'address', retry_after_seconds: null };
       },
     });
-    expect(
-      (await call('GET', '/jobs', { headers: { 'x-forwarded-for': '203.0.113.9, 10.0.0.1' } })).status,
-    ).toBe(403);
+    expect((await call('GET', '/jobs', { headers: { 'cf-connecting-ip': '203.0.113.9' } })).status).toBe(403);
     expect((await call('GET', '/jobs')).status).toBe(403);
-    expect(addresses).toEqual(['203.0.113.9', null]);
+    // What the caller itself can write says nothing.
+    await call('GET', '/jobs', { headers: { 'x-forwarded-for': '203.0.113.9', 'x-real-ip': '203.0.113.9' } });
+    expect(addresses).toEqual(['203.0.113.9', null, null]);
+  });
+
+  test('behind another proxy it is what that proxy wrote last, not what the caller wrote before', async () => {
+    const addresses: (string | null)[] = [];
+    const { call } = jobs(
+      {
+        takeRequest: async (_key, _requests, _seconds, ip) => {
+          addresses.push(ip);
+          return { allowed: false, reason: 'address', retry_after_seconds: null };
+        },
+      },
+      { addressHeader: 'x-forwarded-for' },
+    );
+    await call('GET', '/jobs', { headers: { 'x-forwarded-for': '203.0.113.9, 198.51.100.7' } });
+    await call('GET', '/jobs', { headers: { 'cf-connecting-ip': '203.0.113.9' } });
+    expect(addresses).toEqual(['198.51.100.7', null]);
   });
 
   test('the list of jobs', async () => {

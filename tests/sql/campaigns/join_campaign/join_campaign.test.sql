@@ -1,5 +1,5 @@
 begin;
-select plan(17);
+select plan(18);
 select tests.two_tenants();
 select tests.campaign('pizza', 'pizza draft', 'draft');
 select tests.campaign('pizza', 'pizza over', 'ended');
@@ -35,6 +35,11 @@ select is(pg_temp.join_as('gym participant', 'gym', 'gym campaign', $$, null, 's
 
 update public.tenants set status = 'suspended' where slug = 'pizza';
 select matches(pg_temp.join_as('gym participant', 'pizza', 'pizza campaign'), '^PT404', 'nobody joins at a suspended tenant');
+
+-- A token outlives its user.
+select tests.person('gone');
+delete from auth.users where id = tests.id('gone');
+select is(tests.error_of('gone', format('select public.join_campaign(%L, %L, ''Gone'')', tests.id('pizza'), tests.id('pizza campaign'))), '42501: Sign in first.', 'a deleted user joins nothing, and is told so in the same words as nobody');
 
 select * from finish();
 rollback;

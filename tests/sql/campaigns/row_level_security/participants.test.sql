@@ -10,7 +10,7 @@ select tests.participant('gym', 'second participant');
 select is(tests.rows('second participant', 'select from public.participants'), '2', 'who takes part with two tenants sees both of the own rows');
 
 select is(tests.rows('pizza participant', 'update public.participants set display_name = ''Me'''), '1', 'a participant changes the own details and no others');
-select is(tests.answer('pizza owner', format('select display_name from public.participants where tenant_id = %L and user_id = %L', tests.id('pizza'), tests.id('second participant'))),
+select is(tests.answer('pizza owner', format('select display_name from public.participants where tenant_id = %L and id = %L', tests.id('pizza'), tests.id('pizza/second participant'))),
   'second participant', 'the other one''s are as they were');
 select is(tests.rows('pizza owner', 'update public.participants set display_name = ''x'''), '0', 'an owner of the tenant does not change them');
 select is(tests.rows('pizza participant', format('update public.participants set user_id = %L', tests.id('stranger'))), '42501', 'nobody hands a participant to another user');

@@ -1,6 +1,6 @@
 -- The engine is for service_role only; members see their own queues through views.
 begin;
-select plan(18);
+select plan(22);
 select tests.two_tenants();
 select tests.enqueue('verify-social-tasks', 'pizza', 3);
 insert into jobs.attempts (tenant_id, item_id, try, job, outcome, due_at, started_at, trace_id)
@@ -31,6 +31,21 @@ $$;
 select is(pg_temp.why('pizza viewer', 'pizza'), null, 'a member asks why an item of its tenant waits');
 select is(pg_temp.why('gym owner', 'pizza'), pg_temp.why('gym owner', 'no tenant'), 'another tenant''s owner learns nothing');
 select is(tests.answer('gym owner', format('select public.why(%L, %s)', tests.id('gym'), (select item_id from pg_temp.item))), 'There is no such item.', 'also not by asking for it in the own tenant');
+
+-- Beside a big neighbour: what a member asks for is found by index, whatever others have.
+insert into jobs.attempts (tenant_id, item_id, try, job, outcome, due_at, started_at, trace_id)
+select tests.id('neighbour ' || n % 100), n, 1, 'verify-social-tasks', 'done', now(), now(), gen_random_uuid() from generate_series(1, 20000) n;
+analyze jobs.attempts;
+create function pg_temp.walked() returns bigint language sql as $$
+  select sum(s.seq_tup_read)::bigint from pg_catalog.pg_stat_xact_all_tables s where s.schemaname = 'jobs' and s.relname like 'attempts%'
+$$;
+create table pg_temp.before as select pg_temp.walked() as n;
+select is(tests.rows('pizza viewer', 'select from public.job_service_levels'), '1', 'a member sees the own service');
+select tests.rows('pizza viewer', 'select from public.job_queues');
+select is(pg_temp.walked() - n, 0::bigint, 'and the attempts of others are not walked through for it') from pg_temp.before;
+select ok(tests.answer('pizza viewer', 'select expected_start between now() - interval ''1 minute'' and now() + interval ''1 hour'' from public.job_queues where job = ''verify-social-tasks''')::boolean,
+  'a member sees when work that came now would start');
+select is((select string_agg(l.tries || ' ' || l.wait_p50_seconds, ', ') from jobs.plan_levels l where l.job = 'verify-social-tasks' and l.plan_id = 'pro'), '2 0.000', 'admins see each plan''s waiting times');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- One alert per incident, opened when it is seen, closed when it is over.
 begin;
-select plan(17);
+select plan(24);
 select tests.tenant('pizza', 'pro');
 select tests.job('bake', '{"max_attempts": 1}');
 delete from jobs.alerts;
@@ -37,6 +37,18 @@ select is(pg_temp.open(), 'backlog bake', 'work that waits longer than its plan 
 select tests.close(tests.claim('bake'), '{"outcome": "done"}');
 select is(pg_temp.open(), 'none', 'until it is done');
 
+-- However many lanes of another job are awake, and whoever is there to wake a lane
+select tests.job('fry');
+insert into jobs.lanes (tenant_id, job, awake, vtime) select tests.id('lane ' || n), 'fry', true, -n from generate_series(1, 250) n;
+select jobs.enqueue('bake', tests.id('pizza'), run_at => now() - interval '10 minutes');
+update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null, vtime = 1000 where job = 'bake';
+select is(pg_temp.open(), 'backlog bake', 'a job is not overlooked beside one with many lanes');
+update jobs.lanes set awake = false, reason = 'waiting', wake_at = clock_timestamp() where job = 'bake';
+select is(pg_temp.open(), 'backlog bake', 'nor is work that no worker comes for');
+delete from jobs.lanes where job = 'fry';
+select tests.close(tests.claim('bake'), '{"outcome": "done"}');
+select is(pg_temp.open(), 'none', 'until it is done, too');
+
 -- doorbells
 insert into jobs.drains (job, rung_at) select 'bake', clock_timestamp() - interval '1 minute' from generate_series(1, 3);
 select is(pg_temp.open(), 'doorbells bake', 'doorbells that nobody answers');
@@ -62,6 +74,29 @@ select jobs.open_alert(tests.id('pizza'), 'test', 'third');
 select is((select count(*) from jobs.alerts where incident = 'test'), 3::bigint, 'after it was closed it may be opened anew');
 select jobs.watch(clock_timestamp());
 select is((select count(*) from jobs.alerts where incident = 'test' and closed_at is null), 2::bigint, 'who looks for incidents closes only its own');
+
+-- A run that is late
+select tests.job('daily', '{"schedule": "0 0 1 1 *", "eligible_function": "private.tests_eligible"}');
+create function private.tests_eligible() returns setof uuid language sql set search_path = '' as $$
+  select t.id from public.tenants t where t.slug = 'pizza'
+$$;
+create function pg_temp.late() returns bigint language plpgsql as $$
+begin
+  perform jobs.watch(clock_timestamp() + interval '2 hours');
+  return (select count(*) from jobs.alerts a where a.incident = 'overdue daily' and a.closed_at is null);
+end
+$$;
+select jobs.start_slot(d, now()) from jobs.definitions d where d.job = 'daily';
+select is(pg_temp.late(), 1::bigint, 'a run that is not over after an hour');
+select jobs.pause('daily', tests.id('pizza'));
+select is(pg_temp.late(), 0::bigint, 'is late for a known reason when it waits for paused lanes only');
+select jobs.resume('daily', tests.id('pizza'));
+select is(pg_temp.late(), 1::bigint, 'and not when they could be served');
+
+-- A batch that could not be taken back
+select jobs.open_alert(null, 'reap bake', 'x', '{"batch_id": -1}');
+select jobs.watch(clock_timestamp());
+select is((select count(*) from jobs.alerts where incident = 'reap bake' and closed_at is null), 0::bigint, 'once it is gone the alert is over');
 
 select * from finish();
 rollback;

@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(26);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 create table pg_temp.ended (item_id bigint, outcome text);
 create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
@@ -41,6 +41,22 @@ select throws_ok($$ select jobs.replay('fry') $$, 'P0002', null, 'a job that doe
 
 select tests.member('pizza', 'pizza owner', 'owner');
 select is(tests.answer('pizza owner', format('select jobs.replay(''bake'', %L)', tests.id('gym'))), '42501', 'no user replays anything');
+
+-- A run of a schedule waits for what it has, not for what was cancelled.
+select tests.job('daily', '{"schedule": "0 0 1 1 *", "eligible_function": "private.tests_eligible"}');
+create function private.tests_eligible() returns setof uuid language sql set search_path = '' as $$
+  select t.id from public.tenants t where t.slug in ('pizza', 'gym')
+$$;
+create function pg_temp.run() returns text language sql as $$
+  select r.status || ' ' || r.expected from jobs.runs r where r.job = 'daily' order by r.run_id desc limit 1
+$$;
+select jobs.start_slot(d, now() - interval '1 day') from jobs.definitions d where d.job = 'daily';
+select jobs.cancel('daily', tests.id('gym'), dry_run => false);
+select jobs.finish_lost_drains(clock_timestamp());
+select is(pg_temp.run(), 'running 1', 'a run of which one item was cancelled waits for the other');
+select jobs.cancel('daily', dry_run => false);
+select jobs.finish_lost_drains(clock_timestamp());
+select is(pg_temp.run(), 'success 0', 'when all were cancelled it is over');
 
 select * from finish();
 rollback;

@@ -1,5 +1,5 @@
 begin;
-select plan(19);
+select plan(20);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 select tests.job('bake');
 select tests.enqueue('bake', slug, 2) from unnest(array['pizza', 'gym']) slug;
@@ -44,6 +44,8 @@ select tests.member('pizza', 'pizza owner', 'owner');
 select is(tests.answer('pizza owner', format('select jobs.pause(''bake'', %L)', tests.id('gym'))), '42501', 'no user pauses another tenant');
 select is(tests.answer('pizza owner', 'select jobs.stop_all(true)'), '42501', 'or stops everything');
 select is(tests.error_of('service_role', 'select jobs.pause(''bake'')'), null, 'service_role may');
+
+select throws_ok($$ select jobs.pause('bake', gen_random_uuid()) $$, 'P0002', null, 'a tenant that does not exist has no lane to pause');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- A tenant that is deleted takes its work with it.
 begin;
-select plan(6);
+select plan(8);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 select tests.job('bake');
 select tests.enqueue('bake', slug, 3) from unnest(array['pizza', 'gym']) slug;
@@ -14,6 +14,19 @@ select is((select count(*) from jobs.items where tenant_id <> tests.id(slug) and
 select is(tests.close(b, '{"outcome": "done"}') ->> 'closed', '1', 'what was out with a worker ends') from pg_temp.batch;
 select is((select count(*) from jobs.items where tenant_id = tests.id(slug)), 0::bigint, 'then nothing is left') from pg_temp.out;
 select is((select count(*) from tests.items_of(tests.claim('bake'))), 3::bigint, 'the others are served');
+
+-- What else would wait for it for ever.
+select tests.tenant('salon', 'pro');
+select tests.job('daily', '{"schedule": "0 0 1 1 *", "eligible_function": "private.tests_eligible"}');
+create function private.tests_eligible() returns setof uuid language sql set search_path = '' as $$
+  select t.id from public.tenants t where t.slug = 'salon'
+$$;
+select jobs.start_slot(d, now() - interval '1 day') from jobs.definitions d where d.job = 'daily';
+select jobs.open_alert(tests.id('salon'), 'credential meta', 'It does not work.');
+delete from public.tenants where slug = 'salon';
+select jobs.finish_lost_drains(clock_timestamp());
+select is((select status::text from jobs.runs where job = 'daily'), 'success', 'the run that had an item for it is over');
+select is((select count(*) from jobs.alerts where tenant_id = tests.id('salon') and closed_at is null), 0::bigint, 'so are its alerts');
 
 select * from finish();
 rollback;

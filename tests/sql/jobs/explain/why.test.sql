@@ -1,6 +1,6 @@
 -- Why an item is not running, in words.
 begin;
-select plan(16);
+select plan(20);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'pro');
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "x"}');
@@ -62,6 +62,25 @@ select matches(coalesce(pg_temp.why(), ''), 'rate limit', 'throttled');
 select is(tests.answer('service_role', 'select jobs.why(-1)'), 'There is no such item.', 'service_role may ask');
 select tests.member('pizza', 'pizza owner', 'owner');
 select is(tests.answer('pizza owner', 'select jobs.why(-1)'), '42501', 'users ask through public.why, for their own tenant');
+
+-- What concerns all tenants together, and what is told to whom.
+delete from jobs.items; delete from jobs.leases;
+select tests.job('fry', '{"cap": 1}');
+select tests.enqueue('fry', slug, 2) from unnest(array['pizza', 'gym']) slug;
+select tests.claim('fry');
+select matches(pg_temp.why('fry'), 'as many items in flight as it may have for all tenants together', 'the job is capped as a whole');
+update jobs.definitions set cap = null where job = 'fry';
+select matches(pg_temp.why('fry'), '; [01] other lanes are awake', 'the platform hears how many other lanes are awake');
+create function pg_temp.told() returns text language sql as $$
+  select tests.answer('pizza owner', format('select public.why(%L, %s)', tests.id('pizza'),
+    (select max(i.item_id) from jobs.items i where i.job = 'fry' and i.tenant_id = tests.id('pizza') and i.batch_id is null)))
+$$;
+select matches(pg_temp.told(), '^It is ready, behind [0-9]+ items of its own tenant\. Expected start', 'a tenant does not: how many others there are is none of its business');
+select tests.job('mail', '{"provider": "meta", "platform_allowed": true}');
+insert into jobs.provider_limits (provider, rate_per_minute) values ('meta', 1);
+select tests.enqueue('mail', 'gym', 2);
+select tests.claim('mail');
+select matches(pg_temp.why('mail'), 'The limit of meta for all tenants together is used up', 'the provider''s limit');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- A job with a cadence serves a lane once per cadence of its tenant's plan: premium every minute, others every five.
 begin;
-select plan(12);
+select plan(15);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'free');
 select tests.job('bake', '{"has_cadence": true}');
@@ -32,7 +32,14 @@ select tests.enqueue('bake', 'pizza', 2);
 select is(tests.claim('bake'), null, 'the cadence holds');
 create table pg_temp.run as select jobs.run_now('bake') as r;
 select is(tests.served(jobs.next_batch((r ->> 'drain_id')::uuid, 'bake')::jsonb), 'gym 1, pizza 2', 'a run by hand does not wait for it') from pg_temp.run;
--- The plan's number is what counts.
+-- The plan's number is what counts, for those who rest now, too.
+select tests.enqueue('bake', 'pizza');
+select is(tests.claim('bake'), null, 'the cadence holds again');
+update public.plans set cadence_seconds = 10 where plan_id = 'pro';
+select ok(tests.wakes_in('bake', 'pizza') between 1 and 10, 'a shorter cadence of the plan is felt at once');
+update public.plans set cadence_seconds = 600 where plan_id = 'pro';
+select ok(tests.wakes_in('bake', 'pizza') <= 10, 'a longer one from the next time on');
+delete from jobs.items where job = 'bake';
 update public.plans set cadence_seconds = 0 where plan_id = 'pro';
 select tests.pass('61 seconds');
 select tests.enqueue('bake', 'pizza');

@@ -1,6 +1,6 @@
 -- A job by hand, and the one shape in which it answers.
 begin;
-select plan(15);
+select plan(17);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'pro');
 select tests.job('bake', '{"max_attempts": 1}');
@@ -41,6 +41,11 @@ select is((select status::text from jobs.runs, pg_temp.bad where run_id = (r ->>
 
 select isnt_empty($$ select from jsonb_array_elements(jobs.list()) j where j ->> 'job' = 'bake' and j -> 'last_run' ->> 'trigger' = 'manual' $$, 'the list shows the last run');
 select is(jobs.run_result(-1), null, 'a run that nobody knows has no result');
+
+select jobs.stop_all(true);
+select throws_ok($$ select jobs.run_now('bake') $$, '55000', null, 'while all is stopped nothing is started by hand, either');
+select jobs.stop_all(false);
+select lives_ok($$ select jobs.run_now('bake') $$, 'afterwards it is');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Cron expressions in time zones, clock changes included.
 begin;
-select plan(39);
+select plan(51);
 create function pg_temp.slots(p_schedule text, p_zone text, p_after timestamptz, p_count integer default 3) returns text language sql as $$
   select string_agg(to_char(s at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ', ' order by s) from jobs.next_slots(p_schedule, p_zone, p_after, p_count) s
 $$;
@@ -39,6 +39,32 @@ select throws_ok($$ select tests.job('bake', '{"schedule": "0 0 30 2 *"}') $$, '
 select throws_ok($$ select tests.job('bake', '{"schedule": "@daily", "time_zone": "Mars/Base"}') $$, '22023', null, 'or one in a zone that does not exist');
 select lives_ok($$ select tests.job('bake', '{"schedule": "@daily", "time_zone": "Europe/Berlin"}') $$, 'a right one is taken');
 select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('@daily', 'Europe/Berlin', now(), 1) s), 'and its next slot is known');
+
+-- The zone of all that name none.
+select tests.job('fry', '{"schedule": "@daily"}');
+select throws_ok($$ select jobs.set_setting('default_time_zone', 'Mars/Base') $$, '22023', null, 'a default zone that does not exist is refused: at the next slot it would stop the tick');
+select jobs.set_setting('default_time_zone', 'Asia/Tokyo');
+select is((select next_slot_at from jobs.definitions where job = 'fry'), (select s from jobs.next_slots('@daily', 'Asia/Tokyo', now(), 1) s), 'with another default zone the next slot is another');
+select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('@daily', 'Europe/Berlin', now(), 1) s), 'but for a job that names its own');
+
+-- Clock changes at midnight. Azores go back from 01:00 to 00:00, Havana too: the day begins twice. Nuuk goes from 22:00 to 23:00.
+select is(pg_temp.slots('0 * * * *', 'Atlantic/Azores', '2026-10-24 22:30Z', 4), '2026-10-24 23:00, 2026-10-25 00:00, 2026-10-25 01:00, 2026-10-25 02:00', 'every hour is every hour when it is the first of a day that comes twice');
+select is(pg_temp.slots('30 0 * * *', 'America/Havana', '2026-11-01 03:00Z', 2), '2026-11-01 04:30, 2026-11-02 05:30', 'a time of that hour is still once a day, the first');
+select is((select string_agg(format('%s: %s', x.zone, x.s), ', ') from (
+    select z.zone, s, lag(s) over (partition by z.zone order by o) as before
+    from unnest(array['America/Nuuk', 'America/Havana', 'Africa/Cairo', 'Asia/Beirut', 'America/Santiago', 'Australia/Lord_Howe', 'Antarctica/Troll']) as z (zone)
+    cross join lateral jobs.next_slots('0,30 0-4,21-23 * * *', z.zone, '2026-01-01', 7000) with ordinality as n (s, o)
+  ) x where x.s <= x.before), null, 'the slots of a year come in order, none twice, wherever the clock changes');
+
+-- What is not meant well
+select throws_like(format('select jobs.next_slots(%L)', repeat('1,', 500) || '1 * * * *'), '%at most 500 characters%', 'an expression without an end is refused');
+select throws_ok($$ select jobs.next_slots('@daily', 'UTC', 'infinity') $$, '22008', null, 'after the end of time there is no slot to look for');
+
+-- With the secret key, as scripts do.
+select is(tests.answer('service_role', $$ select jobs.next_slots('0 9 * * *', 'UTC', '2026-06-01 00:00Z', 1) at time zone 'UTC' $$), '2026-06-01 09:00:00', 'the platform asks for the times of any expression');
+select is(tests.error_of('service_role', $$ update jobs.definitions set schedule = '0 9 * * *', time_zone = null where job = 'bake' $$), null, 'and gives a job another schedule');
+select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('0 9 * * *', 'Asia/Tokyo', now(), 1) s), 'which counts from now on');
+select matches(tests.error_of('service_role', $$ update jobs.definitions set schedule = '61 * * * *' where job = 'bake' $$), '^22023: Cron field "minute"', 'a wrong one is refused');
 
 select * from finish();
 rollback;

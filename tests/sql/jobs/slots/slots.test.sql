@@ -1,6 +1,6 @@
 -- A scheduled job: one run per slot, missed ones by the job's policy, one tenant's trouble is its own.
 begin;
-select plan(25);
+select plan(33);
 create table pg_temp.baked (tenant_id uuid, slot text);
 create function private.tests_bake(p_tenant_id uuid, p_subject_id uuid, p_payload jsonb) returns jsonb language plpgsql security definer set search_path = '' as $$
 begin
@@ -63,6 +63,17 @@ update jobs.definitions set misfire = 'skip', schedule = '* * * * *' where job =
 select is(pg_temp.due('bake', date_trunc('minute', now()) - interval '1 hour'), 1, 'skip: only a slot of just now');
 select is((select slot from jobs.runs where job = 'bake'), date_trunc('minute', now()), 'and none of the missed');
 
+-- However many were missed, it is the latest that count.
+delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
+update jobs.definitions set misfire = 'all', misfire_limit = 3 where job = 'bake';
+select is(pg_temp.due('bake', date_trunc('minute', now()) - interval '4 days'), 3, 'all, after days of a schedule for each minute: up to the limit');
+select is((select min(slot) from jobs.runs where job = 'bake'), date_trunc('minute', now()) - interval '2 minutes', 'still the latest');
+select is((select array_agg(s) from jobs.latest_slots('* 0-14 * * *', 'UTC', '2026-01-01', '2026-01-10 23:30Z', 2) s),
+  array['2026-01-10 14:59Z', '2026-01-10 14:58Z']::timestamptz[], 'also of a schedule that rested since');
+select is((select array_agg(s) from jobs.latest_slots('0 0 29 2 *', 'UTC', '2023-01-01', '2026-01-10', 2) s), array['2024-02-29 00:00Z']::timestamptz[], 'or comes once in four years');
+select is((select array_agg(s) from jobs.latest_slots('0 12 * * *', 'UTC', '2026-01-10 12:00Z', '2026-01-10 12:00Z', 2) s), array['2026-01-10 12:00Z']::timestamptz[],
+  'both ends belong to it');
+
 -- What may not stop the others
 create function private.tests_condition() returns boolean language plpgsql set search_path = '' as $$
 begin
@@ -76,6 +87,12 @@ delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'ba
 update jobs.definitions set next_slot_at = date_trunc('hour', now()) where job in ('bake', 'fry');
 select is((tests.tick() ->> 'opened')::integer, 1, 'a job whose condition raises does not stop the others');
 select is((select count(*) from jobs.alerts where incident = 'schedule fry' and closed_at is null), 1::bigint, 'it is an alert');
+select tests.tick();
+select is((select count(*) from jobs.alerts where incident = 'schedule fry'), 1::bigint, 'one alert, however often it is tried');
+create or replace function private.tests_condition() returns boolean language sql set search_path = '' as 'select true';
+select is((tests.tick() ->> 'opened')::integer, 1, 'when it can say yes again the slot is opened after all');
+select is((select count(*) from jobs.alerts where incident = 'schedule fry' and closed_at is null), 0::bigint, 'and the alert is over');
+delete from jobs.items where job = 'fry';
 update jobs.definitions set paused = true where job = 'bake';
 delete from jobs.runs where job = 'bake'; delete from jobs.slots where job = 'bake';
 select is(pg_temp.due('bake', date_trunc('hour', now())), 0, 'a paused job opens no slot');

@@ -26,13 +26,13 @@ $$, array[
   -- Auth asks it for the claims of a token
   'private.custom_access_token',
   -- an audit row for whoever changes settings, an owner for every tenant
-  'private.audit_tenant', 'private.keep_an_owner',
+  'private.audit_change', 'private.audit_end_of_tenant', 'private.audit_tenant', 'private.keep_an_owner',
   -- who the caller is: memberships cannot be read from their own policy
   'private.is_platform_admin', 'private.participant_ids', 'private.participant_tenant_ids', 'private.require_role', 'private.tenant_ids',
   -- a queued message gets its item, whoever inserts it
   'private.enqueue_messages',
   -- what changes in a tenant or a plan reaches the lanes of the engine, whoever makes the change
-  'private.forget_tenant', 'private.wake_capped', 'private.wake_tenant',
+  'private.forget_tenant', 'private.wake_capped', 'private.wake_resting', 'private.wake_tenant',
   -- a deleted tenant takes its stored webhooks along
   'private.forget_webhooks', 'private.look_again_at_held',
   -- what members see of the engine: each asks for the membership

@@ -13,7 +13,7 @@ $$;
 select set_eq($$ select * from pg_temp.rights('authenticated', array['select']) $$, $$ values
   ('audit_log', 'select'), ('campaigns', 'select'), ('completions', 'select'), ('job_queues', 'select'), ('job_service_levels', 'select'), ('memberships', 'select'),
   ('data_deletions', 'select'),
-  ('notification_outbox', 'select'), ('participants', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
+  ('notification_outbox', 'select'), ('plans', 'select'), ('social_tasks', 'select'),
   ('spin_ledger', 'select'), ('tenants', 'select'),
   ('message_settings', 'select'), ('message_templates', 'select'), ('opt_ins', 'select'), ('reminder_settings', 'select'),
   ('acknowledgements', 'select'), ('campaign_strategies', 'select'), ('cohorts', 'select'), ('completion_decisions', 'select'), ('follower_counts', 'select'),
@@ -51,7 +51,8 @@ select set_eq($$
   from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
     and has_any_column_privilege('authenticated', c.oid, 'select') and not has_column_privilege('authenticated', c.oid, a.attnum, 'select')
-$$, $$ values ('credentials', 'secret_id'), ('credentials', 'secret_keys'), ('credentials', 'secret_at'), ('invitations', 'token_hash') $$, 'the columns that are hidden from a signed-in user');
+$$, $$ values ('credentials', 'secret_id'), ('credentials', 'secret_keys'), ('credentials', 'secret_at'), ('invitations', 'token_hash'),
+  ('participants', 'user_id') $$, 'the columns that are hidden from a signed-in user');
 select is_empty($$
   select role, r.* from unnest(array['authenticated', 'service_role']) role, pg_temp.rights(role, array['truncate', 'references', 'trigger']) r
 $$, 'no API role may truncate, reference or put triggers on a table');

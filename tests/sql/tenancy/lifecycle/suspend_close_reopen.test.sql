@@ -1,6 +1,6 @@
 -- Active, suspended, closed: who may change it, and what it means for members.
 begin;
-select plan(29);
+select plan(31);
 select tests.two_tenants();
 select tests.person('platform admin');
 select jobs.add_platform_admin(tests.id('platform admin'));
@@ -41,6 +41,13 @@ select is(tests.error_of('service_role', format('select public.suspend_tenant(%L
 select results_eq($$ select action, actor_id from public.audit_log where tenant_id = tests.id('pizza') and action like 'tenant.%' order by action, actor_id $$,
   $$ values ('tenant.closed', tests.id('pizza owner')), ('tenant.reopened', tests.id('pizza owner')), ('tenant.reopened', null),
     ('tenant.suspended', tests.id('platform admin')) $$, 'the audit log knows of all of it');
+
+-- A tenant has an owner. A closed one may be left by the last; then it takes a new one to open it.
+select pg_temp.does('pizza owner', 'close_tenant(%L)');
+select pg_temp.does('pizza owner', 'leave_tenant(%L)');
+select matches(pg_temp.does('service_role', 'reopen_tenant(%L)'), '^PT409', 'a tenant without an owner is not reopened');
+select jobs.add_member(tests.id('pizza'), tests.id('stranger'), 'owner');
+select is(pg_temp.does('service_role', 'reopen_tenant(%L)'), 'done', 'with a new one it is');
 
 select * from finish();
 rollback;

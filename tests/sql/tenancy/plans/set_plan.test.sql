@@ -1,5 +1,5 @@
 begin;
-select plan(7);
+select plan(8);
 select tests.two_tenants();
 
 select is(tests.error_of('service_role', format('select jobs.set_plan(%L, ''enterprise'')', tests.id('pizza'))), null, 'the platform puts a tenant on a plan');
@@ -11,6 +11,8 @@ select is(tests.answer('pizza owner', format('select jobs.set_plan(%L, ''enterpr
 
 select tests.answer('service_role', format('select jobs.add_member(%L, %L, ''admin'')', tests.id('pizza'), tests.id('stranger')));
 select is(tests.sees('stranger', 'public.credentials', 'pizza'), '1', 'the platform makes a user a member, with the role''s rights at once');
+
+select is((select detail ->> 'from' from public.audit_log where tenant_id = tests.id('pizza') and action = 'plan.changed'), 'pro', 'the audit log knows what it was before');
 
 select * from finish();
 rollback;

@@ -64,8 +64,8 @@ select jobs.receive_deletion(tests.id('pizza'), '555', repeat('f', 64));
 select pg_temp.work();
 select is((select count(*) from public.linked_accounts where tenant_id = tests.id('pizza') and external_id = '555') || ' ' || (select count(*) from private.signals where tenant_id = tests.id('pizza') and author_id = '555'),
   '0 0', 'after a deletion neither the account nor its signals are known');
-select is((select count(*) from public.completions c where c.tenant_id = tests.id('pizza') and c.evidence::text ~ '555|anna'), 0::bigint, 'nor does any evidence name the person');
-select is((select count(*) from public.completion_decisions d where d.tenant_id = tests.id('pizza') and d.evidence::text ~ '555|anna'), 0::bigint, 'nor any decision');
+select is((select count(*) from public.completions c where c.tenant_id = tests.id('pizza') and c.evidence::text ~ '"555"|anna'), 0::bigint, 'nor does any evidence name the person');
+select is((select count(*) from public.completion_decisions d where d.tenant_id = tests.id('pizza') and d.evidence::text ~ '"555"|anna'), 0::bigint, 'nor any decision');
 select is((select count(*) from public.completion_decisions d where d.tenant_id = tests.id('pizza') and d.participant_id = tests.id('pizza/anna') and d.to_status = 'verified'), 4::bigint, 'though all decisions are there');
 select is((select count(*) from private.proofs p where p.tenant_id = tests.id('pizza') and p.proof ~ '555|anna'), 0::bigint, 'nor any proof');
 select is((select count(*) from private.webhook_events e where e.tenant_id = tests.id('pizza') and e.body::text ~ '"555"'), 0::bigint, 'nor any stored body');
