@@ -928,12 +928,15 @@ export type Database = {
       plan_levels: {
         Row: {
           job: string | null;
+          per_minute: number | null;
           plan_id: string | null;
           success_rate: number | null;
           target_seconds: number | null;
           tries: number | null;
+          wait_p50_seconds: number | null;
+          wait_p95_seconds: number | null;
+          wait_p99_seconds: number | null;
           within_target: number | null;
-          worst_wait_p99_seconds: number | null;
         };
         ComputedFields: never;
         Relationships: [];
@@ -943,6 +946,7 @@ export type Database = {
           awake: boolean | null;
           dead: number | null;
           detail: string | null;
+          expected_start: string | null;
           in_flight: number | null;
           job: string | null;
           oldest_ready_seconds: number | null;
@@ -1019,6 +1023,10 @@ export type Database = {
       };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
+      bundle_emails: {
+        Args: { batch_id: number; items: number[]; request?: string; sender: string };
+        Returns: Json;
+      };
       call_load: {
         Args: {
           p_definition: Omit<
@@ -1065,6 +1073,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      day_begins: { Args: { p_day: string; p_time_zone: string }; Returns: string };
       define: {
         Args: { job: string; settings: Json };
         Returns: {
@@ -1143,6 +1152,7 @@ export type Database = {
         Returns: number;
       };
       everyone_id: { Args: Record<PropertyKey, never>; Returns: string };
+      expect_fewer: { Args: { p_items: number[]; p_run_ids: number[] }; Returns: undefined };
       extend_batch: { Args: { batch_id: number }; Returns: boolean };
       finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
       finish_run: { Args: { p_run_id: number }; Returns: undefined };
@@ -1183,6 +1193,10 @@ export type Database = {
         }[];
       };
       hurry: { Args: { p_job: string; p_subject_ids: string[]; p_tenant_id: string }; Returns: number };
+      is_slot_day: {
+        Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string };
+        Returns: boolean;
+      };
       judge: {
         Args: {
           p_definition: Omit<
@@ -1229,9 +1243,9 @@ export type Database = {
         Args: { batch_id: number; expires_at: string; item_id: number; token: string };
         Returns: boolean;
       };
-      latest_slot: {
-        Args: { p_from: string; p_schedule: string; p_until: string; p_zone: string };
-        Returns: string;
+      latest_slots: {
+        Args: { p_count: number; p_from: string; p_schedule: string; p_until: string; p_zone: string };
+        Returns: string[];
       };
       list: { Args: Record<PropertyKey, never>; Returns: Json };
       load_batch: {
@@ -1357,6 +1371,7 @@ export type Database = {
           awake: boolean;
           dead: number;
           detail: string;
+          expected_start: string;
           in_flight: number;
           job: string;
           oldest_ready_seconds: number;
@@ -1407,7 +1422,7 @@ export type Database = {
       run_now: { Args: { job: string }; Returns: Json };
       run_result: { Args: { run_id: number }; Returns: Json };
       service_report: {
-        Args: { p_since: string; p_tenant_ids?: string[] };
+        Args: { p_by_tenant?: boolean; p_since: string; p_tenant_ids?: string[] };
         Returns: {
           job: string;
           per_minute: number;
@@ -1449,6 +1464,18 @@ export type Database = {
           p_outcomes: Json;
         };
         Returns: number;
+      };
+      settle_emails: {
+        Args: {
+          bundle_id: string;
+          call: number;
+          message_ids?: string[];
+          outbox_ids?: string[];
+          outcome: string;
+          tenant_id: string;
+          version: number;
+        };
+        Returns: Json;
       };
       slots_of_day: {
         Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string; p_time_zone: string };
@@ -2068,6 +2095,7 @@ export type Database = {
       };
       follower_counts: {
         Row: {
+          account_id: string | null;
           day: string;
           followers: number;
           measured_at: string;
@@ -2076,6 +2104,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          account_id?: string | null;
           day: string;
           followers: number;
           measured_at?: string;
@@ -2083,6 +2112,7 @@ export type Database = {
           tenant_id: string;
         };
         Update: {
+          account_id?: string | null;
           day?: string;
           followers?: number;
           measured_at?: string;
@@ -2333,6 +2363,7 @@ export type Database = {
       notification_outbox: {
         Row: {
           body: string;
+          bundled: boolean;
           campaign_id: string | null;
           category: string;
           channel: string;
@@ -2368,6 +2399,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           body: string;
+          bundled?: boolean;
           campaign_id?: string | null;
           category?: string;
           channel?: string;
@@ -2402,6 +2434,7 @@ export type Database = {
         };
         Update: {
           body?: string;
+          bundled?: boolean;
           campaign_id?: string | null;
           category?: string;
           channel?: string;
@@ -2487,12 +2520,10 @@ export type Database = {
           channel: string;
           granted: boolean;
           id: string;
-          ip: unknown;
           participant_id: string;
           position: number;
           source: string;
           tenant_id: string;
-          user_agent: string | null;
           wording: string | null;
           wording_version: string | null;
         };
@@ -2504,12 +2535,10 @@ export type Database = {
           channel: string;
           granted: boolean;
           id?: string;
-          ip?: unknown;
           participant_id: string;
           position?: never;
           source: string;
           tenant_id: string;
-          user_agent?: string | null;
           wording?: string | null;
           wording_version?: string | null;
         };
@@ -2520,12 +2549,10 @@ export type Database = {
           channel?: string;
           granted?: boolean;
           id?: string;
-          ip?: unknown;
           participant_id?: string;
           position?: never;
           source?: string;
           tenant_id?: string;
-          user_agent?: string | null;
           wording?: string | null;
           wording_version?: string | null;
         };
@@ -2916,6 +2943,7 @@ export type Database = {
           awake: boolean | null;
           dead: number | null;
           detail: string | null;
+          expected_start: string | null;
           in_flight: number | null;
           job: string | null;
           oldest_ready_seconds: number | null;

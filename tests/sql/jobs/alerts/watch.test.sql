@@ -39,13 +39,14 @@ select is(pg_temp.open(), 'none', 'until it is done');
 
 -- However many lanes of another job are awake, and whoever is there to wake a lane
 select tests.job('fry');
-insert into jobs.lanes (tenant_id, job, awake, vtime) select tests.id('lane ' || n), 'fry', true, -n from generate_series(1, 250) n;
+select jobs.make_lanes('fry', array(select tests.id('lane ' || n) from generate_series(1, 250) n));
+update jobs.lanes l set awake = true, reason = null, vtime = -1 where l.job = 'fry' and not l.awake;
 select jobs.enqueue('bake', tests.id('pizza'), run_at => now() - interval '10 minutes');
 update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null, vtime = 1000 where job = 'bake';
 select is(pg_temp.open(), 'backlog bake', 'a job is not overlooked beside one with many lanes');
 update jobs.lanes set awake = false, reason = 'waiting', wake_at = clock_timestamp() where job = 'bake';
 select is(pg_temp.open(), 'backlog bake', 'nor is work that no worker comes for');
-delete from jobs.lanes where job = 'fry';
+delete from jobs.lane_keys where job = 'fry';
 select tests.close(tests.claim('bake'), '{"outcome": "done"}');
 select is(pg_temp.open(), 'none', 'until it is done, too');
 
