@@ -1187,6 +1187,7 @@ export type Database = {
         };
         Returns: {
           detail: string;
+          head_at: string;
           reason: string;
           tenant_id: string;
           wake_at: string;

@@ -49,7 +49,7 @@ comment on column jobs.lanes.written_at is
 comment on column jobs.lanes.not_before is 'The lane may not wake earlier than this: cadence of the plan, rate limit of the provider.';
 comment on column jobs.lanes.head_at is
   'Watermark: items before (head_at, head_id) were handed out, so a claim does not walk over them again. Forgotten after 30 s, '
-  'so that a row that committed late or came back is found; ignored while null.';
+  'so that a row that committed late or came back is found; and when the lane is found empty, for then all of it is looked at. Ignored while null.';
 
 -- An item: one unit of work. Rows are narrow and leave the table as soon as they end.
 create table jobs.items (

@@ -104,16 +104,21 @@ begin
     select x.ctid as place
     from jobs.lanes x
     where x.job = p_job and x.tenant_id = w.tenant_id and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
-      and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before))
+      and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before) or x.head_at > w.run_at)
     for no key update
   ) asleep;
   update jobs.lanes l
-  set wake_at = greatest(asleep.due_at, l.not_before),
+  set wake_at = least(l.wake_at, greatest(asleep.due_at, l.not_before)),
     reason = case
+      -- It wakes early enough, but would not look so far back.
+      when l.wake_at <= greatest(asleep.due_at, l.not_before) then l.reason
       when l.not_before > asleep.due_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end
       when asleep.run_at > now() then p_reason
       else 'waiting' end,
-    detail = case when l.reason = 'rate limit' and l.not_before > asleep.due_at then l.detail end
+    detail = case
+      when l.wake_at <= greatest(asleep.due_at, l.not_before) or l.reason = 'rate limit' and l.not_before > asleep.due_at then l.detail end,
+    head_at = case when l.head_at > asleep.run_at then asleep.run_at else l.head_at end,
+    head_id = case when l.head_at > asleep.run_at then 0 else l.head_id end
   from unnest(v_places, v_run_ats, v_due_ats) as asleep (place, run_at, due_at)
   -- The rows are locked, so they are where they were.
   where l.ctid = asleep.place;

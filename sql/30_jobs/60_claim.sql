@@ -180,7 +180,7 @@ begin
     return 0;
   end if;
   update jobs.lanes l
-  set awake = true, wake_at = null, reason = null, detail = null, head_at = null, head_id = null, written_at = p_now,
+  set awake = true, wake_at = null, reason = null, detail = null, written_at = p_now,
     vtime = greatest(l.vtime, p_vtime),
     not_before = case
       when (p_definition).has_cadence then p_now + make_interval(secs => coalesce((
@@ -198,7 +198,7 @@ comment on function jobs.wake_due_lanes(jobs.definitions, double precision, time
 -- Which lanes have nothing ready or may not be served, and until when they can sleep. See 50_enqueue.sql for why this cannot lose a wake-up.
 create function jobs.how_to_sleep(
   p_definition jobs.definitions, p_clock jobs.clocks, p_tenant_ids uuid[], p_paused boolean[], p_not_before timestamptz[], p_now timestamptz)
-returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz)
+returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz, head_at timestamptz)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -224,7 +224,8 @@ begin
     case
       when s.guard = any (v_held) then s.wake_at
       -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
-      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end
+      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
+    s.head_at
   from (
     select j.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
@@ -233,7 +234,9 @@ begin
       j.detail,
       case
         when j.reason is not null then j.wake_at
-        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at
+        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at,
+      -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
+      case when j.reason is null then least(n.run_at, p_now) end as head_at
     from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
     join jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
     left join lateral (
@@ -251,7 +254,8 @@ end
 $$;
 
 comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamptz[], timestamptz) is
-  'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives.';
+  'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. '
+  'head_at: where the next claim may begin to look.';
 
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
 -- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
@@ -285,6 +289,7 @@ declare
   v_reasons text[];
   v_details text[];
   v_wake_ats timestamptz[];
+  v_next_ats timestamptz[];
   v_tag double precision;
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
@@ -410,8 +415,8 @@ begin
   left join served on served.tenant_id = lane.tenant_id;
 
   if true = any (v_empty) then
-    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n)
-    into v_reasons, v_details, v_wake_ats
+    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n)
+    into v_reasons, v_details, v_wake_ats, v_next_ats
     from unnest(v_lanes) with ordinality as u (tenant_id, n)
     left join (
       select h.*
@@ -427,7 +432,8 @@ begin
   set (written_at, vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
     select p_now, l.vtime + coalesce(v_costs[u.n], 0),
       -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
-      case when not v_empty[u.n] then v_to_ats[u.n] end, case when not v_empty[u.n] then v_to_ids[u.n] end, v_since[u.n],
+      case when v_empty[u.n] then v_next_ats[u.n] else v_to_ats[u.n] end,
+      case when not v_empty[u.n] then v_to_ids[u.n] when v_next_ats[u.n] is not null then 0 end, v_since[u.n],
       v_reasons[u.n] is null, v_reasons[u.n], v_details[u.n], v_wake_ats[u.n]
     from (select array_position(v_lanes, l.tenant_id) as n) u)
   -- The rows are locked, so they are where they were.
