@@ -115,8 +115,9 @@ begin
   for v_definition in select d.* from jobs.definitions d where d.kind <> 'sql' and not d.paused order by d.job loop
     -- As many drains as there are batches waiting. What is counted is bounded: up to as many lanes as max_drains full batches could
     -- have, and the items of a sample of them.
-    -- Where a lane is due there is at least one, for the sample may be of lanes that turn out empty, before those with work.
-    select least(v_definition.max_drains, greatest(case when count(*) > 0 then 1 else 0 end,
+    -- There is at least one where not all lanes were looked at: the sample may be of lanes that turn out empty, before those with work.
+    select least(v_definition.max_drains, greatest(
+      case when min(waiting.lanes) >= least(100, v_definition.batch_size * v_definition.max_drains) then 1 else 0 end,
       ceil(coalesce(avg(ready.items) * min(waiting.lanes), 0) / v_definition.batch_size))) into v_wanted
     from (
       select lane.tenant_id, row_number() over () as position, count(*) over () as lanes
