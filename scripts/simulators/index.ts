@@ -8,13 +8,15 @@ import { createMeta } from './meta.ts';
 import { createResend } from './resend.ts';
 import { type OnEvent, type Provider, type Simulator, startServer } from './server.ts';
 import { createStripe } from './stripe.ts';
+import { createStripePusher } from './stripe-webhooks.ts';
 import { createWaapi } from './waapi.ts';
-import { createPusher, fromMeta, fromWhatsApp, type Pusher } from './webhooks.ts';
+import { createCourier, createPusher, fromMeta, fromWhatsApp, type Pusher } from './webhooks.ts';
 import { createWhatsApp } from './whatsapp.ts';
 import { createMetaWorld, demo } from './world.ts';
 
 export type { LogEntry, ProviderName, RequestLog } from './log.ts';
 export type { OnEvent, SimulatedEvent } from './server.ts';
+export type { StripeWebhookInput } from './stripe-webhooks.ts';
 export type { Delivery, WebhookEvent, WebhookInput } from './webhooks.ts';
 export type { MetaWorldInput } from './world.ts';
 export { demo } from './world.ts';
@@ -48,7 +50,7 @@ export interface Simulators {
   tokens: typeof demo;
   /** The log of all simulators, in this process. Over HTTP it is `GET /_log`. */
   requests: RequestLog;
-  /** What is pushed, and to whom: `webhooks` of `POST /_world` of meta and whatsapp subscribe. */
+  /** What is pushed, and to whom: `webhooks` of `POST /_world` of meta and whatsapp subscribe. `idle` and `stop` are Stripe's as well. */
   webhooks: Pusher;
   logFile: string;
   stop(): Promise<void>;
@@ -57,7 +59,8 @@ export interface Simulators {
 /** Starts the simulators on 127.0.0.1. Rejects when a wanted port is taken; then nothing is left running. */
 export async function startSimulators(options: SimulatorOptions = {}): Promise<Simulators> {
   const content = options.world ?? 'demo';
-  const webhooks = createPusher();
+  const courier = createCourier();
+  const webhooks = createPusher(courier);
   const make: Record<ProviderName, () => Provider> = {
     meta: () => {
       const world = createMetaWorld(content);
@@ -72,7 +75,7 @@ export async function startSimulators(options: SimulatorOptions = {}): Promise<S
         }),
       ),
     waapi: () => createWaapi(content),
-    stripe: () => createStripe(content),
+    stripe: () => createStripe(content, createStripePusher(courier, requests)),
     resend: () => createResend(content),
   };
   const folder = options.logDir ?? (await mkdtemp(join(tmpdir(), 'onecron-simulators-')));

@@ -22,7 +22,10 @@ export interface LoggedAnswer {
   elapsed_ms: number;
   /** null: nothing was answered (a reset, or never). */
   status: number | null;
-  /** `ok`, `error`, `throttled`, `refused`, `html`, `redirect`, `reset before`, `reset after`, `half body`, `never`. */
+  /**
+   * `ok`, `error`, `throttled`, `refused`, `html`, `redirect`, `reset before`, `reset after`, `half body`, `never`; of a
+   * push `taken` or `not taken`.
+   */
   kind: string;
   /** The provider's code of an error, e.g. `190/460`. */
   code?: string;

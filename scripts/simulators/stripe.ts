@@ -1,5 +1,6 @@
 // A small part of Stripe, told the way API version 2026-10-28.endive tells it: customers and subscriptions with
-// paging, `status` of lists, periods on the items, keys with permissions, idempotency, rate limit, error shapes.
+// paging, `status` of lists, periods on the items, keys with permissions, idempotency, rate limit, error shapes, and the
+// events of what changes.
 import { hash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { fingerprint } from './log.ts';
@@ -12,6 +13,13 @@ import {
   type Reading,
   type SimulatedRequest,
 } from './server.ts';
+import {
+  apiVersion,
+  type EventType,
+  eventShape,
+  type StripeEvent,
+  type StripePusher,
+} from './stripe-webhooks.ts';
 import { demo } from './world.ts';
 
 const statuses = [
@@ -38,7 +46,7 @@ const accountInput = z.strictObject({
         .regex(/^(sk|rk)_(test|live)_/, 'a key begins with sk_test_, sk_live_, rk_test_ or rk_live_'),
       /** Restricted keys: what they may do, by resource; left out: everything. */
       permissions: z
-        .record(z.enum(['customers', 'subscriptions']), z.enum(['none', 'read', 'write']))
+        .partialRecord(z.enum(['customers', 'subscriptions', 'events']), z.enum(['none', 'read', 'write']))
         .optional(),
     }),
   ),
@@ -82,8 +90,14 @@ const worldSchema = z.strictObject({
   accounts: z.array(accountInput).default([]),
   customers: z.array(customerInput).default([]),
   subscriptions: z.array(subscriptionInput).default([]),
-  /** Changes the status of subscriptions that exist. */
-  statuses: z.array(z.strictObject({ id: z.string(), status: z.enum(statuses) })).default([]),
+  /** Changes the status of subscriptions that exist; `at`: the second that the event names, left out: this one. */
+  statuses: z
+    .array(z.strictObject({ id: z.string(), status: z.enum(statuses), at: seconds.optional() }))
+    .default([]),
+  /** Who is told, as `stripe-webhooks.ts` says. */
+  webhooks: z.unknown().optional(),
+  remove_webhooks: z.array(z.string()).default([]),
+  /** As if they had never been: nobody is told. */
   remove: z.strictObject({ subscriptions: z.array(z.string()).default([]) }).optional(),
 });
 export type StripeWorldInput = z.input<typeof worldSchema>;
@@ -120,14 +134,26 @@ interface Subscription {
 interface Account extends AccountInput {
   customers: Map<string, Customer>;
   subscriptions: Map<string, Subscription>;
+  events: Map<string, StripeEvent>;
   idempotency: Map<string, { at: number; request: string; answer: Answer | null }>;
   windowAt: number;
   requests: number;
 }
 
-const apiVersion = '2026-10-28.endive';
+/** Who or what made a change. */
+interface Cause {
+  /** Unix time in seconds. */
+  at: number;
+  livemode: boolean;
+  request: StripeEvent['request'];
+}
+
+const resources = ['customers', 'subscriptions', 'events'] as const;
 const keyLifeMs = 24 * 3600 * 1000;
 const month = 30 * 24 * 3600;
+/** How far back `/v1/events` goes, in seconds. */
+const eventLife = 30 * 24 * 3600;
+const keptEvents = 10_000;
 const scriptedError = z.strictObject({
   type: z.string().optional(),
   code: z.string().optional(),
@@ -202,7 +228,15 @@ function inRange(parameters: Parameters, name: string, value: number): boolean {
   );
 }
 
-export function createStripe(content: 'demo' | 'empty'): Provider {
+/** `type=customer.subscription.*` names a group. */
+function ofType(wanted: string, type: string): boolean {
+  return wanted.endsWith('*') ? type.startsWith(wanted.slice(0, -1)) : wanted === type;
+}
+
+const isLive = (key: string): boolean => /^(sk|rk)_live_/.test(key);
+const secondsNow = (): number => Math.floor(Date.now() / 1000);
+
+export function createStripe(content: 'demo' | 'empty', pusher: StripePusher): Provider {
   const accounts = new Map<string, Account>();
   const byKey = new Map<string, { account: Account; permissions: Record<string, string> | undefined }>();
   let ordinal = 0;
@@ -217,51 +251,135 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     ]);
   }
 
-  function addCustomer(account: Account, input: Partial<Customer>): Customer {
+  // ---- events ---------------------------------------------------------------------------------------------
+
+  /** An object as an event keeps it: what happens to it later is another event's. */
+  const customerNow = (customer: Customer, livemode: boolean): Record<string, unknown> =>
+    structuredClone(customerShape(customer, livemode));
+  const subscriptionNow = (
+    account: Account,
+    subscription: Subscription,
+    livemode: boolean,
+  ): Record<string, unknown> =>
+    structuredClone(subscriptionShape(account, subscription, livemode, new Set()));
+
+  /** Keeps an event and pushes it. `before`: the object as it was; where nothing is different nothing happened. */
+  function tell(
+    account: Account,
+    type: EventType,
+    cause: Cause,
+    object: Record<string, unknown>,
+    before?: Record<string, unknown>,
+  ): void {
+    const previous = Object.entries(before ?? {}).filter(
+      ([key, value]) => JSON.stringify(value) !== JSON.stringify(object[key]),
+    );
+    if (before !== undefined && previous.length === 0) return;
     ordinal += 1;
+    const event: StripeEvent = {
+      id: nextId('evt'),
+      ordinal,
+      account: account.account,
+      tenant: account.tenant,
+      created: cause.at,
+      livemode: cause.livemode,
+      request: cause.request,
+      type,
+      object,
+      previous: type.endsWith('.updated') ? Object.fromEntries(previous) : null,
+      asked: 0,
+      pending: 0,
+    };
+    account.events.set(event.id, event);
+    if (account.events.size > keptEvents) {
+      const [oldest] = account.events.keys();
+      account.events.delete(oldest ?? '');
+    }
+    pusher.emit(event);
+  }
+
+  /** Of a subscription that was there before; the end of one has a type of its own. */
+  function tellSubscription(
+    account: Account,
+    subscription: Subscription,
+    cause: Cause,
+    before: Record<string, unknown>,
+  ): void {
+    const ends = subscription.status === 'canceled' && before.status !== 'canceled';
+    const type = ends ? 'customer.subscription.deleted' : 'customer.subscription.updated';
+    tell(account, type, cause, subscriptionNow(account, subscription, cause.livemode), before);
+  }
+
+  // ---- the world ------------------------------------------------------------------------------------------
+
+  function addCustomer(account: Account, input: Partial<Customer>, cause: Cause): Customer {
+    ordinal += 1;
+    const old = account.customers.get(input.id ?? '');
     const customer: Customer = {
       id: input.id ?? nextId('cus'),
       email: input.email ?? null,
       name: input.name ?? null,
       metadata: input.metadata ?? {},
-      created: input.created ?? Math.floor(Date.now() / 1000),
-      ordinal,
+      created: input.created ?? old?.created ?? cause.at,
+      ordinal: old?.ordinal ?? ordinal,
     };
     account.customers.set(customer.id, customer);
+    const object = customerNow(customer, cause.livemode);
+    if (old) tell(account, 'customer.updated', cause, object, customerNow(old, cause.livemode));
+    else tell(account, 'customer.created', cause, object);
     return customer;
   }
 
-  function addSubscription(account: Account, input: z.output<typeof subscriptionInput>): Subscription {
+  function addSubscription(
+    account: Account,
+    input: z.output<typeof subscriptionInput>,
+    cause: Cause,
+  ): Subscription {
     ordinal += 1;
-    const created = input.created ?? Math.floor(Date.now() / 1000);
+    const old = account.subscriptions.get(input.id ?? '');
+    const before = old && subscriptionNow(account, old, cause.livemode);
+    const created = input.created ?? old?.created ?? cause.at;
+    const canceledAt = old ? (old.canceled_at ?? cause.at) : created;
     const subscription: Subscription = {
       id: input.id ?? nextId('sub'),
       customer: input.customer,
       status: input.status,
       created,
-      ordinal,
+      ordinal: old?.ordinal ?? ordinal,
       cancel_at_period_end: input.cancel_at_period_end,
-      canceled_at: input.status === 'canceled' ? created : null,
+      canceled_at: input.status === 'canceled' ? canceledAt : null,
       metadata: input.metadata,
       items: input.items.map((item, index) => ({
         ...item,
-        id: `${nextId('si')}${index}`,
+        id: old?.items[index]?.id ?? `${nextId('si')}${index}`,
         current_period_start: item.current_period_start ?? created,
         current_period_end: item.current_period_end ?? created + month,
       })),
     };
     account.subscriptions.set(subscription.id, subscription);
+    if (before) tellSubscription(account, subscription, cause, before);
+    else {
+      const object = subscriptionNow(account, subscription, cause.livemode);
+      tell(account, 'customer.subscription.created', cause, object);
+    }
     return subscription;
   }
 
   function apply(change: unknown): { customers: string[]; subscriptions: string[] } {
     const input = worldSchema.parse(change);
+    const now = secondsNow();
+    const causeOf = (account: Account, at = now): Cause => ({
+      at,
+      livemode: isLive(account.keys[0]?.key ?? ''),
+      request: { id: null, idempotency_key: null },
+    });
     for (const given of input.accounts) {
       const old = accounts.get(given.account);
       const account: Account = {
         ...given,
         customers: old?.customers ?? new Map(),
         subscriptions: old?.subscriptions ?? new Map(),
+        events: old?.events ?? new Map(),
         idempotency: old?.idempotency ?? new Map(),
         windowAt: 0,
         requests: 0,
@@ -270,26 +388,36 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
       accounts.set(given.account, account);
       for (const { key, permissions } of given.keys) byKey.set(key, { account, permissions });
     }
+    // Before anything happens, so that who subscribes hears of what comes in the same call.
+    for (const url of input.remove_webhooks) pusher.unsubscribe(url);
+    if (input.webhooks !== undefined) pusher.subscribe(input.webhooks, (name) => void accountNamed(name));
     const customers = input.customers.map((given) => {
-      const { account, id, created, ...rest } = given;
+      const { account: name, id, created, ...rest } = given;
       const known = {
         ...rest,
         ...(id === undefined ? {} : { id }),
         ...(created === undefined ? {} : { created }),
       };
-      return addCustomer(accountNamed(account), known).id;
+      const account = accountNamed(name);
+      return addCustomer(account, known, causeOf(account)).id;
     });
-    const subscriptions = input.subscriptions.map(
-      (given) => addSubscription(accountNamed(given.account), given).id,
-    );
-    for (const { id, status } of input.statuses) {
-      const found = [...accounts.values()].map((account) => account.subscriptions.get(id)).find(Boolean);
-      if (!found) {
+    const subscriptions = input.subscriptions.map((given) => {
+      const account = accountNamed(given.account);
+      return addSubscription(account, given, causeOf(account)).id;
+    });
+    for (const { id, status, at } of input.statuses) {
+      const account = [...accounts.values()].find((one) => one.subscriptions.has(id));
+      const found = account?.subscriptions.get(id);
+      if (!account || !found) {
         const message = `there is no subscription ${id}`;
         throw new z.ZodError([{ code: 'custom', path: ['statuses'], message, input: id }]);
       }
+      if (found.status === status) continue;
+      const cause = causeOf(account, at);
+      const before = subscriptionNow(account, found, cause.livemode);
       found.status = status;
-      found.canceled_at = status === 'canceled' ? Math.floor(Date.now() / 1000) : null;
+      found.canceled_at = status === 'canceled' ? cause.at : null;
+      tellSubscription(account, found, cause, before);
     }
     for (const id of input.remove?.subscriptions ?? []) {
       for (const account of accounts.values()) account.subscriptions.delete(id);
@@ -306,7 +434,7 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
           keys: [
             {
               key: demo['pizza-shop'].stripe.api_key,
-              permissions: { customers: 'read', subscriptions: 'read' },
+              permissions: { customers: 'read', subscriptions: 'read', events: 'read' },
             },
           ],
         },
@@ -327,7 +455,7 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     if (id !== undefined) about.object_id = id;
     const key = request.headers['idempotency-key'];
     if (typeof key === 'string') about.idempotency_key = key;
-    for (const name of ['status', 'starting_after', 'ending_before', 'limit', 'customer']) {
+    for (const name of ['status', 'starting_after', 'ending_before', 'limit', 'customer', 'type']) {
       const value = request.query.get(name);
       if (value !== null) about[name] = value;
     }
@@ -474,8 +602,9 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     request: SimulatedRequest,
     id: string | undefined,
     parameters: Parameters,
-    livemode: boolean,
+    cause: Cause,
   ): Answer {
+    const { livemode } = cause;
     const shape = (customer: Customer) => customerShape(customer, livemode);
     if (request.method === 'GET' && id === undefined) {
       const email = parameters.get('email');
@@ -489,11 +618,12 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
       );
     }
     if (request.method === 'POST' && id === undefined) {
-      const made = addCustomer(account, {
+      const input = {
         email: parameters.get('email') ?? null,
         name: parameters.get('name') ?? null,
         metadata: metadataOf(parameters),
-      });
+      };
+      const made = addCustomer(account, input, cause);
       return { status: 200, body: shape(made), kind: 'ok', effects: [{ kind: 'customer', id: made.id }] };
     }
     const customer = account.customers.get(id ?? '');
@@ -507,8 +637,9 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     request: SimulatedRequest,
     id: string | undefined,
     parameters: Parameters,
-    livemode: boolean,
+    cause: Cause,
   ): Answer {
+    const { livemode } = cause;
     const expand = expandOf(parameters);
     const shape = (subscription: Subscription) => subscriptionShape(account, subscription, livemode, expand);
     if (request.method === 'GET' && id === undefined) {
@@ -556,7 +687,7 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
         metadata: metadataOf(parameters),
         items: [{ price }],
       };
-      const made = addSubscription(account, subscriptionInput.parse(input));
+      const made = addSubscription(account, subscriptionInput.parse(input), cause);
       return { status: 200, body: shape(made), kind: 'ok', effects: [{ kind: 'subscription', id: made.id }] };
     }
     const subscription = account.subscriptions.get(id ?? '');
@@ -572,9 +703,10 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
         404,
       );
     }
+    const before = subscriptionNow(account, subscription, livemode);
     if (request.method === 'DELETE') {
       subscription.status = 'canceled';
-      subscription.canceled_at = Math.floor(Date.now() / 1000);
+      subscription.canceled_at = cause.at;
     } else if (request.method === 'POST') {
       const atEnd = parameters.get('cancel_at_period_end');
       if (atEnd !== undefined) subscription.cancel_at_period_end = atEnd === 'true';
@@ -582,12 +714,47 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     } else {
       return unknownUrl(request);
     }
+    tellSubscription(account, subscription, cause, before);
     return {
       status: 200,
       body: shape(subscription),
       kind: 'ok',
       effects: [{ kind: 'subscription', id: subscription.id }],
     };
+  }
+
+  function events(
+    account: Account,
+    request: SimulatedRequest,
+    id: string | undefined,
+    parameters: Parameters,
+    cause: Cause,
+  ): Answer {
+    if (request.method !== 'GET') return unknownUrl(request);
+    const recent = (event: StripeEvent | undefined) =>
+      event !== undefined && event.created > cause.at - eventLife ? event : undefined;
+    if (id !== undefined) {
+      const event = recent(account.events.get(id));
+      return event
+        ? { status: 200, body: eventShape(event, apiVersion), kind: 'ok' }
+        : missingObject('event', id);
+    }
+    const type = parameters.get('type');
+    const types = [...parameters].filter(([name]) => /^types\[\d+\]$/.test(name)).map(([, value]) => value);
+    if (type !== undefined && types.length > 0)
+      return invalid('You may only specify one of these parameters: type, types.', { param: 'types' });
+    if (types.length > 20) return invalid('You may specify up to 20 event types.', { param: 'types' });
+    const success = parameters.get('delivery_success');
+    const all = [...account.events.values()].filter(
+      (event) =>
+        recent(event) !== undefined &&
+        (type === undefined || ofType(type, event.type)) &&
+        (types.length === 0 || types.includes(event.type)) &&
+        (success === undefined || (success === 'true') === (event.pending === 0)) &&
+        inRange(parameters, 'created', event.created),
+    );
+    const shape = (event: StripeEvent) => eventShape(event, apiVersion);
+    return list('event', '/v1/events', all, parameters, shape, (other) => account.events.get(other));
   }
 
   const unknownUrl = (request: SimulatedRequest): Answer =>
@@ -610,7 +777,7 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
       return finish(invalid(message, {}, 401));
     }
     const { account } = key;
-    const livemode = /^(sk|rk)_live_/.test(reading.token);
+    const livemode = isLive(reading.token);
     const perSecond =
       account.requests_per_second === undefined ? (livemode ? 100 : 25) : account.requests_per_second;
     if (context.now - account.windowAt >= 1000) {
@@ -626,18 +793,13 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
       };
       return finish(failed(429, error));
     }
-    const [, version, resource, id, rest] = request.path.split('/');
-    if (
-      version !== 'v1' ||
-      rest !== undefined ||
-      (resource !== 'customers' && resource !== 'subscriptions')
-    ) {
-      return finish(unknownUrl(request));
-    }
+    const [, version, named, id, rest] = request.path.split('/');
+    const resource = resources.find((known) => known === named);
+    if (version !== 'v1' || rest !== undefined || resource === undefined) return finish(unknownUrl(request));
     const granted = key.permissions === undefined ? 'write' : (key.permissions[resource] ?? 'none');
     const enough = granted === 'write' || (granted === 'read' && request.method === 'GET');
     if (!enough) {
-      const needed = `${resource === 'customers' ? 'customer' : 'subscription'}_${request.method === 'GET' ? 'read' : 'write'}`;
+      const needed = `${resource.slice(0, -1)}_${request.method === 'GET' ? 'read' : 'write'}`;
       const message = `The provided key does not have the required permissions for this endpoint on account '${account.account}'. Having the 'rak_${needed}' permission would allow this request to continue.`;
       return finish(invalid(message, {}, 403));
     }
@@ -645,8 +807,13 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
     const run = (): Answer => {
       try {
         const parameters = parametersOf(request);
-        const endpoint = resource === 'customers' ? customers : subscriptions;
-        return endpoint(account, request, id, parameters, livemode);
+        const endpoint = { customers, subscriptions, events }[resource];
+        const by = {
+          id: headers['request-id'] ?? null,
+          idempotency_key: typeof idempotencyKey === 'string' ? idempotencyKey : null,
+        };
+        const cause = { at: Math.floor(context.now / 1000), livemode, request: by };
+        return endpoint(account, request, id, parameters, cause);
       } catch (error) {
         if (error instanceof StripeFailure) return error.answer;
         throw error;
@@ -706,7 +873,9 @@ export function createStripe(content: 'demo' | 'empty'): Provider {
         })),
         customers: [...account.customers.values()],
         subscriptions: [...account.subscriptions.values()],
+        events: account.events.size,
       })),
+      ...pusher.show(),
     }),
     messages: () => [],
   };

@@ -120,7 +120,7 @@ export function bodyOf(events: readonly WebhookEvent[], flat = false): string {
   return escaped({ object: first?.object, entry: entries });
 }
 
-function inOrder<T>(values: T[], order: 'told' | 'reversed' | 'shuffled'): T[] {
+export function inOrder<T>(values: T[], order: 'told' | 'reversed' | 'shuffled'): T[] {
   if (order === 'reversed') return values.reverse();
   if (order === 'shuffled') {
     for (let index = values.length - 1; index > 0; index--) {
@@ -132,40 +132,59 @@ function inOrder<T>(values: T[], order: 'told' | 'reversed' | 'shuffled'): T[] {
 }
 
 const answerMs = 10_000;
-const keptDeliveries = 10_000;
+export const keptDeliveries = 10_000;
 
-export function createPusher(): Pusher {
-  const subscriptions = new Map<string, Subscription>();
-  const deliveries: Delivery[] = [];
+/** What all pushes have in common: they are under way until they are answered, given up, or the simulators stop. */
+export interface Courier {
+  follow(work: Promise<void>): void;
+  pause(ms: number): Promise<void>;
+  /** null: no answer. */
+  ask(url: string, init: RequestInit): Promise<{ status: number; text: string } | null>;
+  /** Resolves when nothing is under way. */
+  idle(): Promise<void>;
+  stopped(): boolean;
+  stop(): void;
+}
+
+export function createCourier(): Courier {
   const underWay = new Set<Promise<void>>();
   const ending = new AbortController();
+  return {
+    follow(work) {
+      underWay.add(work);
+      const done = () => underWay.delete(work);
+      work.then(done, done);
+    },
+    pause: (ms) =>
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        const end = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        ending.signal.addEventListener('abort', end, { once: true });
+      }),
+    async ask(url, init) {
+      try {
+        const signal = AbortSignal.any([ending.signal, AbortSignal.timeout(answerMs)]);
+        const response = await fetch(url, { redirect: 'manual', signal, ...init });
+        return { status: response.status, text: await response.text() };
+      } catch {
+        return null;
+      }
+    },
+    async idle() {
+      while (underWay.size > 0) await Promise.all(underWay);
+    },
+    stopped: () => ending.signal.aborted,
+    stop: () => ending.abort(),
+  };
+}
 
-  function follow(work: Promise<void>): void {
-    underWay.add(work);
-    const done = () => underWay.delete(work);
-    work.then(done, done);
-  }
-
-  function pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      const end = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      ending.signal.addEventListener('abort', end, { once: true });
-    });
-  }
-
-  async function ask(url: string, init: RequestInit): Promise<{ status: number; text: string } | null> {
-    try {
-      const signal = AbortSignal.any([ending.signal, AbortSignal.timeout(answerMs)]);
-      const response = await fetch(url, { redirect: 'manual', signal, ...init });
-      return { status: response.status, text: await response.text() };
-    } catch {
-      return null;
-    }
-  }
+export function createPusher(courier: Courier): Pusher {
+  const subscriptions = new Map<string, Subscription>();
+  const deliveries: Delivery[] = [];
+  const { follow, pause, ask } = courier;
 
   async function shakeHands(subscription: Subscription): Promise<void> {
     const { url, verify_token } = subscription.webhook;
@@ -202,7 +221,7 @@ export function createPusher(): Pusher {
         delivery.state = 'taken';
         return;
       }
-      if (attempt >= retry.tries || ending.signal.aborted) {
+      if (attempt >= retry.tries || courier.stopped()) {
         delivery.state = 'given up';
         return;
       }
@@ -283,9 +302,7 @@ export function createPusher(): Pusher {
         send(subscription);
       }
     },
-    async idle() {
-      while (underWay.size > 0) await Promise.all(underWay);
-    },
+    idle: courier.idle,
     deliveries,
     show,
     over: (provider) => ({
@@ -300,7 +317,7 @@ export function createPusher(): Pusher {
       },
       show: () => ({ ...(provider.show() as object), ...(show() as object) }),
     }),
-    stop: () => ending.abort(),
+    stop: courier.stop,
   };
 }
 
