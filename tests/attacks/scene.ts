@@ -169,6 +169,9 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
         ${sql.json({ access_token: secret('whatsapp'), app_secret: secret('app'), verify_token: secret('word') })},
         ${sql.json({ phone_number_id: `${digits}7` })})`;
 
+  // The platform's own, and made with the first deletion: it is there before anybody attacks.
+  await sql`select private.forgetting_key()`;
+
   // What the engine knows of the tenant.
   const job = 'verify-social-tasks';
   await sql`select jobs.enqueue(${job}, ${tenant}, ${id('pending')}, now() + interval '1 hour', null, ${sql.json({ note: word })})`;
