@@ -73,10 +73,12 @@ async function readFacts(sql: postgres.Sql): Promise<Facts> {
     )
     select
       (select count(*)::integer from cron.job) as cron_entries,
-      -- An item is either still there, or dead, or it ended and its subject says so. Any other is lost.
+      -- An item either waits, or is out with a worker, or is dead, or it ended and its subject says so. Any other is lost.
       (select count(*)::integer from accepted x
         where not exists (
             select from jobs.items i where i.job = x.job and i.tenant_id = x.tenant_id and i.subject_id = x.subject_id)
+          and not exists (
+            select from jobs.leased_items i where i.job = x.job and i.tenant_id = x.tenant_id and i.subject_id = x.subject_id)
           and not exists (
             select from jobs.dead_items d where d.job = x.job and d.tenant_id = x.tenant_id and d.subject_id = x.subject_id)
           and not (x.decided and exists (

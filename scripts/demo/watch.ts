@@ -60,7 +60,9 @@ export async function readScene(sql: postgres.Sql): Promise<Omit<Scene, 'entries
     join public.campaigns g on g.tenant_id = s.tenant_id and g.id = s.campaign_id
     left join public.notification_outbox m on m.tenant_id = c.tenant_id and m.completion_id = c.id
     left join lateral (
-      select max(x.tries) as tries from jobs.items x where x.tenant_id = c.tenant_id and x.subject_id = c.id
+      select max(x.tries) as tries
+      from (select tenant_id, subject_id, tries from jobs.items union all select tenant_id, subject_id, tries from jobs.leased_items) x
+      where x.tenant_id = c.tenant_id and x.subject_id = c.id
     ) i on true
     order by c.claimed_at, c.id`;
   const alerts = await sql`

@@ -51,20 +51,18 @@ comment on column jobs.lanes.head_at is
   'Watermark: items before (head_at, head_id) were handed out, so a claim does not walk over them again. Forgotten after 30 s, '
   'so that a row that committed late or came back is found; and when the lane is found empty, for then all of it is looked at. Ignored while null.';
 
--- An item: one unit of work. Rows are narrow and leave the table as soon as they end.
+-- An item: one unit of work. A claim moves it from here into its lease, where it stays until it ends or comes back: handing out and
+-- ending an item is one deletion here, and what is read here is what waits.
 create table jobs.items (
   tenant_id uuid not null,
   item_id bigint generated always as identity,
   job text not null,
   subject_id uuid,
-  batch_id bigint,
   run_id bigint,
   run_at timestamptz not null,
   enqueued_at timestamptz not null default now(),
   attempts smallint not null default 0,
   tries integer not null default 0,
-  begun boolean not null default false,
-  begun_by uuid,
   waiting_for text,
   last_error text,
   dedupe_key text,
@@ -74,15 +72,26 @@ create table jobs.items (
   constraint payload_is_small check (octet_length(payload::text) <= 16000)
 );
 
-create index items_job_tenant_id_run_at_idx on jobs.items (job, tenant_id, run_at, item_id) where batch_id is null;
-create unique index items_tenant_id_job_dedupe_key_idx on jobs.items (tenant_id, job, dedupe_key) where dedupe_key is not null;
+create index items_job_tenant_id_run_at_idx on jobs.items (job, tenant_id, run_at, item_id);
 
 alter table jobs.items enable row level security;
 grant select on jobs.items to service_role;
 
-comment on table jobs.items is 'Work that has not ended. batch_id null: waiting for run_at; set: leased to that batch, and the batch''s id is the fence.';
+comment on table jobs.items is 'Work that waits for its run_at or its turn. What was handed out is in jobs.leases until it ends or comes back.';
 comment on column jobs.items.run_id is 'The scheduled run that this item is part of; null for items of a queue.';
 comment on column jobs.items.attempts is 'Attempts that count against max_attempts. Throttling, quiet hours and a broken credential burn none.';
 comment on column jobs.items.tries is 'How often it was handed out, whatever came of it.';
-comment on column jobs.items.begun_by is 'The call of begin_effects that marked it, by the worker''s own id: made again, it is answered as the first time.';
-comment on column jobs.items.begun is 'True once a call without an idempotency key may have left: then it is never sent again blindly.';
+
+-- The dedupe keys of items that wait or run. A table of its own, because an item that runs is not in jobs.items.
+create table jobs.dedupe_keys (
+  tenant_id uuid not null,
+  job text not null,
+  dedupe_key text not null,
+  item_id bigint not null,
+  primary key (tenant_id, job, dedupe_key)
+);
+
+alter table jobs.dedupe_keys enable row level security;
+grant select on jobs.dedupe_keys to service_role;
+
+comment on table jobs.dedupe_keys is 'Which item has a dedupe key: one at a time per tenant and job, from its enqueue to its end.';

@@ -166,10 +166,25 @@ begin
 
   perform jobs.take_guards(enqueue_many.job, tenant_ids);
 
-  insert into jobs.items (tenant_id, job, subject_id, run_at, waiting_for, dedupe_key, payload)
-  select u.tenant_id, enqueue_many.job, u.subject_id, v_run_at, case when v_run_at > now() then 'delay' end, u.dedupe_key, u.payload
-  from unnest(tenant_ids, subject_ids, dedupe_keys, payloads) as u (tenant_id, subject_id, dedupe_key, payload)
-  on conflict do nothing;
+  with given as materialized (
+    select u.*, nextval('jobs.items_item_id_seq') as item_id
+    from unnest(tenant_ids, subject_ids, dedupe_keys, payloads) as u (tenant_id, subject_id, dedupe_key, payload)
+  ),
+  -- In one order, so that two callers with the same keys wait for one another instead of blocking each other.
+  keyed as (
+    insert into jobs.dedupe_keys as k (tenant_id, job, dedupe_key, item_id)
+    select g.tenant_id, enqueue_many.job, g.dedupe_key, g.item_id
+    from given g
+    where g.dedupe_key is not null
+    order by g.tenant_id, g.dedupe_key, g.item_id
+    on conflict do nothing
+    returning k.item_id
+  )
+  insert into jobs.items (tenant_id, item_id, job, subject_id, run_at, waiting_for, dedupe_key, payload)
+  overriding system value
+  select g.tenant_id, g.item_id, enqueue_many.job, g.subject_id, v_run_at, case when v_run_at > now() then 'delay' end, g.dedupe_key, g.payload
+  from given g
+  where g.dedupe_key is null or g.item_id in (select keyed.item_id from keyed);
   get diagnostics v_count = row_count;
 
   perform jobs.wake_lanes(enqueue_many.job, tenant_ids, array(select v_run_at from unnest(tenant_ids)), 'delay');
@@ -212,7 +227,7 @@ begin
   perform jobs.take_guards(p_job, array[p_tenant_id]);
   update jobs.items i
   set run_at = clock_timestamp(), waiting_for = null
-  where i.job = p_job and i.tenant_id = p_tenant_id and i.batch_id is null and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids);
+  where i.job = p_job and i.tenant_id = p_tenant_id and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids);
   get diagnostics v_count = row_count;
   if v_count > 0 then
     perform jobs.wake_lanes(p_job, array[p_tenant_id], array[now()]);

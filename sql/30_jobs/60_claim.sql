@@ -243,7 +243,7 @@ begin
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
       from jobs.items i
-      where i.job = (p_definition).job and i.tenant_id = j.tenant_id and i.batch_id is null
+      where i.job = (p_definition).job and i.tenant_id = j.tenant_id
       order by i.run_at, i.item_id
       limit 1
     ) n on true
@@ -260,8 +260,8 @@ comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boo
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
 -- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
 create function jobs.pick(
-  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz,
-  out picked integer, out items jobs.items[])
+  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz)
+returns integer
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -291,6 +291,7 @@ declare
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
   v_tag double precision;
+  v_picked integer;
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -313,7 +314,7 @@ begin
     for no key update skip locked
   ) l;
   if v_lanes is null then
-    return;
+    return null;
   end if;
   -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
   if (p_definition).provider is not null then
@@ -359,7 +360,7 @@ begin
     cross join lateral (
       select r.ctid as place, row_number() over (order by r.run_at, r.item_id) as position
       from jobs.items r
-      where r.job = (p_definition).job and r.tenant_id = share.tenant_id and r.batch_id is null
+      where r.job = (p_definition).job and r.tenant_id = share.tenant_id
         and r.run_at <= p_now and (r.run_at, r.item_id) > (share.head_at, share.head_id)
       order by r.run_at, r.item_id
       limit share.wanted
@@ -370,25 +371,24 @@ begin
   ),
   -- By their places: a join could begin with all items that wait.
   leased as materialized (
-    update jobs.items i
-    set batch_id = p_batch_id, waiting_for = null
-    where i.ctid = any (array(select candidate.place from candidate)) and i.batch_id is null
+    delete from jobs.items i
+    where i.ctid = any (array(select candidate.place from candidate))
     returning i.tenant_id, i.item_id, i.run_at, i as item
   ),
   served as materialized (
-    select l.tenant_id, cardinality(l.item_ids) as items, l.item_ids, l.head_at, l.item_ids[cardinality(l.item_ids)] as head_id
+    select l.tenant_id, cardinality(l.list) as items, l.list, l.head_at, (l.list[cardinality(l.list)]).item_id as head_id
     from (
-      select leased.tenant_id, array_agg(leased.item_id order by leased.run_at, leased.item_id) as item_ids, max(leased.run_at) as head_at
+      select leased.tenant_id, array_agg(leased.item order by leased.run_at, leased.item_id) as list, max(leased.run_at) as head_at
       from leased
       group by leased.tenant_id
     ) l
   ),
   noted as (
-    insert into jobs.leases as e (tenant_id, job, batch_id, item_ids, open)
-    select served.tenant_id, (p_definition).job, p_batch_id, served.item_ids, served.items
+    insert into jobs.leases as e (tenant_id, job, batch_id, open, items)
+    select served.tenant_id, (p_definition).job, p_batch_id, served.items, served.list
     from served
     on conflict (tenant_id, job, batch_id) do update
-      set item_ids = e.item_ids || excluded.item_ids, open = e.open + excluded.open
+      set items = e.items || excluded.items, open = e.open + excluded.open
   ),
   rated as (
     insert into jobs.rates as r (tenant_id, provider, free_at)
@@ -403,12 +403,12 @@ begin
   held as (
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce(sum(served.items), 0), (select array_agg(leased.item) from leased), (select max(candidate.tag) from candidate),
+  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
     array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)) order by lane.n)
-  into picked, items, v_tag, v_costs, v_to_ats, v_to_ids, v_empty
+  into v_picked, v_tag, v_costs, v_to_ats, v_to_ids, v_empty
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
@@ -439,19 +439,20 @@ begin
   -- The rows are locked, so they are where they were.
   where l.ctid = any (array(
     select u.place from unnest(v_places, v_costs, v_empty) as u (place, cost, is_empty) where u.cost is not null or u.is_empty));
-  if picked > 0 then
+  if v_picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c
     set vtime = greatest(c.vtime, v_tag), due_from = (p_clock).due_from, woken_to = (p_clock).woken_to, served_from = (p_clock).served_from,
       oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at
     where c.job = (p_definition).job;
   end if;
+  return v_picked;
 end
 $$;
 
 comment on function jobs.pick(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamptz) is
   'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. '
-  'Returns how many and which; picked is null when no lane is awake.';
+  'Returns how many; null when no lane is awake.';
 
 -- Calls the job's load function for the items of a batch. If it raises, item by item: one that cannot be loaded must not stop the rest.
 create function jobs.call_load(p_definition jobs.definitions, p_items jobs.items[])
@@ -503,7 +504,7 @@ comment on function jobs.call_load(jobs.definitions, jobs.items[]) is
   'The job''s load function for these items; an item that makes it raise comes back with cancel null and the error as its reason.';
 
 -- Gives the batch's items their data, and takes out those that must wait or have no reason to run any more.
-create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_items jobs.items[], p_now timestamptz)
+create function jobs.load_batch(p_definition jobs.definitions, p_batch jobs.batches, p_now timestamptz)
 returns json
 language plpgsql
 set search_path = ''
@@ -518,7 +519,8 @@ declare
   v_outcomes jsonb;
 begin
   if (p_definition).load_function is not null then
-    v_loaded := jobs.call_load(p_definition, p_items);
+    v_loaded := jobs.call_load(p_definition, array(
+      select i from jobs.leases e cross join lateral unnest(e.items) i where e.batch_id = (p_batch).batch_id));
     select jsonb_agg(case
         when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
         when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
@@ -551,26 +553,29 @@ begin
         'items', work.list)
       order by work.tenant_id)
     from (
-      select i.tenant_id, json_agg(json_build_object('item_id', i.item_id, 'attempt', i.tries + 1,
-        'trace_id', replace(i.trace_id::text, '-', ''), 'subject_id', i.subject_id, 'data', i.data) order by i.run_at, i.item_id) as list
+      select i.tenant_id, json_agg(row_to_json(answer) order by i.run_at, i.item_id) as list
       from (
         select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at, l.data
-        from unnest(p_items) x
+        from jobs.leased_items x
         join unnest(v_loaded) l on l.item_id = x.item_id and not l.cancel and l.hold_until is null
+        where x.batch_id = (p_batch).batch_id
         union all
         -- Without a load function an item comes with what was enqueued, or with the command of its job.
         select x.tenant_id, x.item_id, x.tries, x.trace_id, x.subject_id, x.run_at,
           case when (p_definition).command is not null then jsonb_build_object('command', (p_definition).command) else x.payload end
-        from unnest(p_items) x
-        where (p_definition).load_function is null
+        from jobs.leased_items x
+        where x.batch_id = (p_batch).batch_id and (p_definition).load_function is null
       ) i
+      cross join lateral (
+        select i.item_id, i.tries + 1 as attempt, replace(i.trace_id::text, '-', '') as trace_id, i.subject_id, i.data
+      ) answer
       group by i.tenant_id
     ) work
   );
 end
 $$;
 
-comment on function jobs.load_batch(jobs.definitions, jobs.batches, jobs.items[], timestamptz) is
+comment on function jobs.load_batch(jobs.definitions, jobs.batches, timestamptz) is
   'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
 
 -- The engine relies on every statement seeing what was committed before it.
@@ -645,7 +650,6 @@ as $$
 declare
   v_batch jobs.batches;
   v_definition jobs.definitions;
-  v_items jobs.items[];
   v_tenants json;
 begin
   -- The row is locked, so the tick cannot take back what is handed out here.
@@ -654,16 +658,7 @@ begin
     return null;
   end if;
   select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
-  select array_agg(i.item) into v_items
-  from jobs.leases e
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  cross join lateral (
-    select x as item from jobs.items x
-    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
-    offset 0
-  ) i
-  where e.batch_id = v_batch.batch_id;
-  v_tenants := jobs.load_batch(v_definition, v_batch, v_items, clock_timestamp());
+  v_tenants := jobs.load_batch(v_definition, v_batch, clock_timestamp());
   if v_tenants is null then
     delete from jobs.batches b where b.batch_id = v_batch.batch_id;
     return null;
@@ -719,8 +714,6 @@ declare
   v_first double precision;
   v_oldest bigint;
   v_got integer;
-  v_found jobs.items[];
-  v_items jobs.items[];
   v_tenants json;
   v_again json;
 begin
@@ -804,17 +797,15 @@ begin
   v_room := v_size;
   v_width := v_clock.width;
   for v_round in 1..100 loop
-    select p.picked, p.items into v_got, v_found from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now) p;
-    v_items := v_items || v_found;
+    v_got := jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now);
     v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
     if v_got is null or v_room <= 0 or v_round = 100 then
       exit when v_picked = 0;
-      v_tenants := jobs.load_batch(v_definition, v_batch, v_items, v_now);
+      v_tenants := jobs.load_batch(v_definition, v_batch, v_now);
       exit when v_tenants is not null or v_got is null;
       v_picked := 0;
-      v_items := null;
       v_room := v_size;
     end if;
   end loop;

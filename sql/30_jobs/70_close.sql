@@ -19,7 +19,7 @@ create type jobs.settled as (
   credential_source text,
   run_id bigint,
   cost numeric,
-  place tid
+  dedupe_key text
 );
 
 -- Exponential, full jitter, with a ceiling: attempt 1 waits up to backoff_seconds, each next one up to twice as long.
@@ -266,21 +266,22 @@ declare
   v_settled jobs.settled[];
 begin
   with held as materialized (
-    select l.tenant_id, l.credential_source, u.item_id, l.is_forgotten
+    select l.credential_source, l.is_forgotten, u.*
     from (
-      select e.tenant_id, e.credential_source, e.item_ids,
+      select e.credential_source, e.items,
         e.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = e.tenant_id) as is_forgotten
       from jobs.leases e
       where e.batch_id = (p_batch).batch_id
       offset 0
     ) l
-    cross join lateral unnest(l.item_ids) as u (item_id)
+    cross join lateral unnest(l.items) u
   ),
+  -- By its fields: a record of them costs half as much again.
   given as materialized (
-    select distinct on (o.item_id) o.*
-    from jsonb_to_recordset(p_outcomes) as o (
-      item_id bigint, outcome text, result jsonb, error text, reason text,
-      seconds numeric, after_seconds numeric, until timestamptz, cost numeric)
+    select distinct on ((g ->> 'item_id')::bigint) (g ->> 'item_id')::bigint as item_id, g ->> 'outcome' as outcome, g -> 'result' as result,
+      g ->> 'error' as error, g ->> 'reason' as reason, (g ->> 'seconds')::numeric as seconds,
+      (g ->> 'after_seconds')::numeric as after_seconds, (g ->> 'until')::timestamptz as until, (g ->> 'cost')::numeric as cost
+    from jsonb_array_elements(p_outcomes) g
   )
   select array_agg((s.tenant_id, s.item_id, s.subject_id, s.class,
       s.class in ('done', 'unknown', 'refused', 'cancelled') or s.used_up,
@@ -295,14 +296,14 @@ begin
         else p_now end,
       case s.class when 'retry' then 'backoff' when 'lost' then 'backoff' when 'throttled' then 'rate limit'
         when 'credential broken' then null else left(s.reason, 200) end,
-      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost, s.place)::jobs.settled)
+      s.attempts, s.tries, s.due_at, s.trace_id, s.credential_source, s.run_id, s.cost, s.dedupe_key)::jobs.settled)
   into v_settled
   from (
     select m.*, m.class in ('retry', 'lost') and m.attempts >= (p_definition).max_attempts as used_up
     from (
       select
-        i.tenant_id, i.item_id, i.subject_id, i.run_at as due_at, i.trace_id, i.place, e.credential_source,
-        coalesce(i.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
+        e.tenant_id, e.item_id, e.subject_id, e.run_at as due_at, e.trace_id, e.credential_source, e.dedupe_key,
+        coalesce(e.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
         -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
@@ -313,16 +314,12 @@ begin
           when 'snooze' then 'snoozed'
           when 'credential_broken' then 'credential broken'
           else o.outcome end end as class,
-        (i.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
-        (i.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+        (e.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
+        (e.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
       from held e
       join given o on o.item_id = e.item_id
-      cross join lateral (
-        select x.tenant_id, x.item_id, x.subject_id, x.run_at, x.trace_id, x.run_id, x.attempts, x.tries, x.ctid as place
-        from jobs.items x
-        where x.tenant_id = e.tenant_id and x.item_id = e.item_id and x.batch_id = (p_batch).batch_id
-        offset 0
-      ) i
+      -- What each item becomes is worked out once, not wherever it is used.
+      offset 0
     ) m
   ) s;
   return v_settled;
@@ -332,7 +329,7 @@ $$;
 comment on function jobs.match_outcomes(jobs.definitions, jobs.batches, jsonb, timestamptz) is
   'The outcomes of the items that are still leased to the batch, with what becomes of each; others are left out.';
 
--- Writes it down: history first, then ended items leave, others go back, places become free.
+-- Writes it down: history, what comes back, what is dead, places that become free.
 create function jobs.write_settled(p_batch jobs.batches, p_settled jobs.settled[])
 returns void
 language plpgsql
@@ -343,11 +340,6 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_one jobs.settled;
-  v_tenants uuid[];
-  v_freed integer[];
-  v_deleted integer;
 begin
   insert into jobs.attempts (
     tenant_id, item_id, try, job, subject_id, batch_id, run_id, outcome, error, credential_source, due_at, started_at, trace_id)
@@ -356,49 +348,65 @@ begin
   from unnest(p_settled) s
   where s.outcome <> 'held';
 
-  -- One by one: a join could begin with all items that wait.
-  for v_one in select s.* from unnest(p_settled) s where not s.ends loop
-    update jobs.items i
-    set batch_id = null, begun = false, begun_by = null, run_at = v_one.run_at, waiting_for = v_one.waiting_for, attempts = v_one.attempts,
-      tries = v_one.tries, last_error = coalesce(v_one.error, i.last_error)
-    where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
-  end loop;
+  -- Nearly always all of them are done, and that is all.
+  if exists (select from unnest(p_settled) s where not s.ends or s.dies is not null) then
+    -- One that could not be applied comes back with its key, unless the key is somebody else's by now.
+    with back as materialized (
+      select s.*, i.run_id as own_run_id, i.enqueued_at, i.last_error, i.payload
+      from unnest(p_settled) s
+      join jobs.leased_items i on i.item_id = s.item_id
+      where not s.ends and i.batch_id = (p_batch).batch_id
+    ),
+    keyed as (
+      insert into jobs.dedupe_keys as k (tenant_id, job, dedupe_key, item_id)
+      select b.tenant_id, (p_batch).job, b.dedupe_key, b.item_id
+      from back b
+      where b.dedupe_key is not null
+      order by b.tenant_id, b.dedupe_key, b.item_id
+      on conflict (tenant_id, job, dedupe_key) do update set item_id = excluded.item_id where k.item_id = excluded.item_id
+      returning k.tenant_id, k.item_id
+    )
+    insert into jobs.items (
+      tenant_id, item_id, job, subject_id, run_id, run_at, enqueued_at, attempts, tries, waiting_for, last_error, dedupe_key, trace_id, payload)
+    overriding system value
+    select b.tenant_id, b.item_id, (p_batch).job, b.subject_id, b.own_run_id, b.run_at, b.enqueued_at, b.attempts, b.tries, b.waiting_for,
+      coalesce(b.error, b.last_error), case when k.item_id is not null then b.dedupe_key end, b.trace_id, b.payload
+    from back b
+    left join keyed k on k.tenant_id = b.tenant_id and k.item_id = b.item_id;
 
-  insert into jobs.dead_items (
-    tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
-  select s.tenant_id, s.item_id, i.job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, coalesce(s.error, i.last_error),
-    i.enqueued_at, s.trace_id, i.dedupe_key
-  from unnest(p_settled) s
-  cross join lateral (
-    select x.job, x.payload, x.last_error, x.enqueued_at, x.dedupe_key from jobs.items x
-    where x.tenant_id = s.tenant_id and x.item_id = s.item_id and x.batch_id = (p_batch).batch_id
-    offset 0
-  ) i
-  where s.ends and s.dies is not null;
-
-  -- Where they were found: the batch is locked, so nobody has moved them. What an apply function of the job touched is looked up anew.
-  delete from jobs.items i
-  where i.ctid = any (array(select s.place from unnest(p_settled) s where s.ends)) and i.batch_id = (p_batch).batch_id;
-  get diagnostics v_deleted = row_count;
-  if v_deleted < (select count(*) from unnest(p_settled) s where s.ends) then
-    for v_one in select s.* from unnest(p_settled) s where s.ends loop
-      delete from jobs.items i
-      where i.tenant_id = v_one.tenant_id and i.item_id = v_one.item_id and i.batch_id = (p_batch).batch_id;
-    end loop;
+    insert into jobs.dead_items (
+      tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+    select s.tenant_id, s.item_id, (p_batch).job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, coalesce(s.error, i.last_error),
+      i.enqueued_at, s.trace_id, s.dedupe_key
+    from unnest(p_settled) s
+    join jobs.leased_items i on i.item_id = s.item_id
+    where s.ends and s.dies is not null and i.batch_id = (p_batch).batch_id;
   end if;
 
-  select array_agg(f.tenant_id), array_agg(f.items) into v_tenants, v_freed
-  from (select s.tenant_id, count(*)::integer as items from unnest(p_settled) s group by s.tenant_id) f;
+  -- Places become free: of the whole batch at once, or of some of its items.
   delete from jobs.leases e
-  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants) and e.open <= v_freed[array_position(v_tenants, e.tenant_id)];
+  where e.batch_id = (p_batch).batch_id
+    and cardinality(p_settled) = (select sum(x.open) from jobs.leases x where x.batch_id = (p_batch).batch_id);
+  if found then
+    return;
+  end if;
+  with freed as materialized (
+    select s.tenant_id, count(*)::integer as items, array_agg(s.item_id) as item_ids from unnest(p_settled) s group by s.tenant_id
+  ),
+  gone as (
+    delete from jobs.leases e
+    using freed f
+    where e.batch_id = (p_batch).batch_id and e.tenant_id = f.tenant_id and e.open = f.items
+  )
   update jobs.leases e
-  set open = e.open - v_freed[array_position(v_tenants, e.tenant_id)]
-  where e.batch_id = (p_batch).batch_id and e.tenant_id = any (v_tenants);
+  set open = e.open - f.items, items = array(select i from unnest(e.items) i where i.item_id <> all (f.item_ids))
+  from freed f
+  where e.batch_id = (p_batch).batch_id and e.tenant_id = f.tenant_id and e.open > f.items;
 end
 $$;
 
 comment on function jobs.write_settled(jobs.batches, jobs.settled[]) is
-  'Remembers the attempts, deletes ended items, returns the others, buries the dead, frees the places.';
+  'Remembers the attempts, puts back what comes back, buries the dead, frees the places.';
 
 -- Applies outcomes to the items that this batch still holds. Everything else is stale and changes nothing.
 create function jobs.settle(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
@@ -415,25 +423,21 @@ declare
   v_settled jobs.settled[];
   v_tenant_ids uuid[];
   v_parked uuid[];
-  v_unknown text;
   v_comes_back boolean;
   v_back record;
 begin
-  select o.outcome into v_unknown
-  from jsonb_to_recordset(p_outcomes) as o (outcome text)
-  where o.outcome is null or o.outcome not in (
-    'done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken', 'lost', 'held', 'cancelled')
-  limit 1;
-  if found then
-    raise exception 'Unknown outcome "%".', coalesce(v_unknown, 'null') using errcode = '22023';
-  end if;
-
   v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
   perform jobs.take_guards((p_batch).job, v_tenant_ids);
 
   v_settled := jobs.match_outcomes(p_definition, p_batch, p_outcomes, p_now);
   if v_settled is null then
     return 0;
+  end if;
+  -- The dedupe keys of what ends are free from here on, so that an apply function can enqueue the next item of the same key.
+  if exists (select from unnest(v_settled) u where u.dedupe_key is not null) then
+    delete from jobs.dedupe_keys k
+    using (select u.tenant_id, u.dedupe_key from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
+    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key;
   end if;
 
   if (p_definition).apply_function is not null then
@@ -514,7 +518,7 @@ end
 $$;
 
 comment on function jobs.settle(jobs.definitions, jobs.batches, jsonb, timestamptz) is
-  'Applies outcomes to the items that still belong to the batch: ended ones leave, others go back; history, leases, run and lanes follow. Returns how many.';
+  'Applies outcomes to the items that still belong to the batch: ended ones are gone, others go back; history, leases, run and lanes follow. Returns how many.';
 
 -- A provider said "not now": the lane sleeps until then, whatever else waits in it.
 create function jobs.throttle_lanes(p_job text, p_settled jobs.settled[])
@@ -556,12 +560,6 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- Looked up once for each run, which nearly always is one.
-  with run as materialized (
-    select d.run_id, x.started_at
-    from (select distinct u.run_id from unnest(p_settled) u where u.ends and u.run_id is not null) d
-    cross join lateral (select y.started_at from jobs.runs y where y.run_id = d.run_id offset 0) x
-  )
   insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, processed, failed)
   select c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at, c.processed, c.failed
   from (
@@ -570,10 +568,13 @@ begin
     where u.ends and u.run_id is not null
     group by u.tenant_id, u.run_id
   ) c
-  join run r on r.run_id = c.run_id
+  cross join lateral (select x.started_at from jobs.runs x where x.run_id = c.run_id offset 0) r
   order by c.run_id, c.tenant_id
   on conflict (tenant_id, run_id, drain_id, started_at) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
 
+  if not exists (select from unnest(p_settled) u where u.error is not null) then
+    return;
+  end if;
   -- The first twenty errors tell the story; all of them are in the attempts.
   update jobs.drains d
   set errors = d.errors || e.errors
@@ -608,17 +609,20 @@ as $$
 declare
   v_batch jobs.batches;
   v_definition jobs.definitions;
+  v_wrong jsonb;
   v_closed integer := 0;
 begin
   perform jobs.require_read_committed();
   if jsonb_typeof(outcomes) is distinct from 'array' then
     raise exception 'outcomes must be an array of {"item_id", "outcome", …}.' using errcode = '22023';
   end if;
-  if exists (
-    select from jsonb_array_elements(outcomes) o
-    where jsonb_typeof(o) <> 'object' or o ->> 'outcome' in ('held', 'cancelled', 'lost')
-  ) then
-    raise exception 'A worker closes items as done, retry, refused, snooze, throttled or credential_broken.' using errcode = '22023';
+  select o into v_wrong
+  from jsonb_array_elements(outcomes) o
+  where (o ->> 'outcome') in ('done', 'retry', 'refused', 'snooze', 'throttled', 'credential_broken') is not true
+  limit 1;
+  if found then
+    raise exception 'A worker closes items as done, retry, refused, snooze, throttled or credential_broken, not as %.',
+      coalesce(v_wrong -> 'outcome', 'null') using errcode = '22023';
   end if;
   select b.* into v_batch from jobs.batches b where b.batch_id = close_batch.batch_id for update;
   if found then
@@ -693,20 +697,12 @@ begin
     return '{}';
   end if;
   with marked as (
-    update jobs.items i
-    set begun = true, begun_by = begin_effects.request
-    where i.ctid = any (array(
-      select x.place
-      from jobs.leases e
-      cross join lateral unnest(e.item_ids) as u (item_id)
-      cross join lateral (
-        select y.ctid as place from jobs.items y
-        where y.tenant_id = e.tenant_id and y.item_id = u.item_id and y.batch_id = begin_effects.batch_id
-        offset 0
-      ) x
-      where e.batch_id = begin_effects.batch_id and u.item_id = any (begin_effects.items)))
-      and i.batch_id = begin_effects.batch_id and (not i.begun or i.begun_by = begin_effects.request)
-    returning i.item_id
+    insert into jobs.effects as x (batch_id, item_id, request)
+    select i.batch_id, i.item_id, begin_effects.request
+    from jobs.leased_items i
+    where i.batch_id = begin_effects.batch_id and i.item_id = any (begin_effects.items)
+    on conflict on constraint effects_pkey do update set request = excluded.request where x.request = excluded.request
+    returning x.item_id
   )
   select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
   return v_begun;

@@ -87,7 +87,7 @@ begin
     if p_tenant_id <> jobs.platform_id() then
       perform jobs.hurry(v_job, p_tenant_id, array(
         select i.subject_id from jobs.items i
-        where i.job = v_job and i.tenant_id = p_tenant_id and i.batch_id is null and i.waiting_for = 'waiting for a credential of the tenant''s own'));
+        where i.job = v_job and i.tenant_id = p_tenant_id and i.waiting_for = 'waiting for a credential of the tenant''s own'));
     end if;
   end loop;
 end
@@ -213,12 +213,13 @@ declare
   v_items bigint[];
 begin
   with gone as (
-    delete from jobs.items i where i.tenant_id = old.id and i.batch_id is null returning i.run_id
+    delete from jobs.items i where i.tenant_id = old.id returning i.run_id
   )
   select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
   from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
   perform jobs.expect_fewer(v_run_ids, v_items);
   update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
+  delete from jobs.dedupe_keys k where k.tenant_id = old.id;
   delete from jobs.lane_keys l where l.tenant_id = old.id;
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;

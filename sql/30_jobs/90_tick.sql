@@ -25,18 +25,13 @@ begin
       perform set_config('lock_timeout', '200ms', true);
       select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
       select jsonb_agg(case
-          when i.begun and v_definition.effects then jsonb_build_object('item_id', i.item_id, 'outcome', 'done', 'result',
+          when v_definition.effects and exists (
+            select from jobs.effects x where x.batch_id = v_batch.batch_id and x.item_id = i.item_id) then jsonb_build_object('item_id', i.item_id, 'outcome', 'done', 'result',
             jsonb_build_object('status', 'unknown', 'reason', 'the worker was lost after the call began'))
           else jsonb_build_object('item_id', i.item_id, 'outcome', 'lost', 'error', 'the lease ran out') end)
       into v_outcomes
-      from jobs.leases e
-      cross join lateral unnest(e.item_ids) as u (item_id)
-      cross join lateral (
-        select x.item_id, x.begun from jobs.items x
-        where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = v_batch.batch_id
-        offset 0
-      ) i
-      where e.batch_id = v_batch.batch_id;
+      from jobs.leased_items i
+      where i.batch_id = v_batch.batch_id;
       if v_outcomes is not null then
         v_count := v_count + jobs.settle(v_definition, v_batch, v_outcomes, p_now);
       end if;
@@ -133,7 +128,7 @@ begin
       select count(*) as items
       from (
         select from jobs.items i
-        where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.batch_id is null and i.run_at <= p_now
+        where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.run_at <= p_now
         order by i.run_at, i.item_id
         limit greatest(v_definition.quantum, v_definition.batch_size * v_definition.max_drains / waiting.lanes)
       ) few

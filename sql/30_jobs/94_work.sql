@@ -7,12 +7,11 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_item jobs.items;
+  v_item record;
   v_result jsonb;
   v_outcome jsonb;
 begin
-  select i.* into v_item from jobs.items i
-  where i.tenant_id = p_tenant_id and i.item_id = p_item_id and i.batch_id = p_batch_id;
+  select i.subject_id, i.payload into v_item from jobs.leased_items i where i.batch_id = p_batch_id and i.item_id = p_item_id;
   if not found then
     return;
   end if;
@@ -116,10 +115,9 @@ begin
   end if;
   select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
   select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'outcome', 'held', 'until', clock_timestamp())) into v_outcomes
-  from jobs.leases e
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = v_batch.batch_id and not i.begun
-  where e.batch_id = v_batch.batch_id;
+  from jobs.leased_items i
+  where i.batch_id = v_batch.batch_id
+    and not exists (select from jobs.effects x where x.batch_id = i.batch_id and x.item_id = i.item_id);
   if v_outcomes is not null then
     v_count := jobs.settle(v_definition, v_batch, v_outcomes, clock_timestamp());
   end if;

@@ -91,12 +91,12 @@ begin
   if cancel.dry_run then
     return (
       select count(*) from jobs.items i
-      where i.job = cancel.job and i.batch_id is null and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+      where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
         and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than));
   end if;
   with gone as (
     delete from jobs.items i
-    where i.job = cancel.job and i.batch_id is null and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+    where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
       and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than)
     returning i.*
   ),
@@ -104,6 +104,9 @@ begin
     insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, run_id, outcome, error, due_at, started_at, trace_id)
     select g.tenant_id, g.item_id, g.tries + 1, g.job, g.subject_id, g.run_id, 'cancelled', 'cancelled by the platform', g.run_at, now(), g.trace_id
     from gone g
+  ),
+  freed as (
+    delete from jobs.dedupe_keys k using gone g where k.tenant_id = g.tenant_id and k.job = g.job and k.dedupe_key = g.dedupe_key
   )
   select array_agg(g), count(*) into v_items, v_count from gone g;
   perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
@@ -158,12 +161,21 @@ begin
       and d.tenant_id = any (v_tenants)
     returning d.*
   ),
+  keyed as (
+    insert into jobs.dedupe_keys as k (tenant_id, job, dedupe_key, item_id)
+    select r.tenant_id, r.job, r.dedupe_key, r.item_id
+    from revived r
+    where r.dedupe_key is not null
+    order by r.tenant_id, r.dedupe_key, r.item_id
+    on conflict do nothing
+    returning k.tenant_id, k.item_id
+  ),
   back as (
     insert into jobs.items (tenant_id, item_id, job, subject_id, run_at, enqueued_at, tries, last_error, dedupe_key, trace_id, payload)
     overriding system value
     select r.tenant_id, r.item_id, r.job, r.subject_id, now(), r.enqueued_at, r.tries, r.last_error, r.dedupe_key, r.trace_id, r.payload
     from revived r
-    on conflict do nothing
+    where r.dedupe_key is null or exists (select from keyed k where k.tenant_id = r.tenant_id and k.item_id = r.item_id)
     returning items.tenant_id, items.item_id
   ),
   -- One whose dedupe key is in use again stays dead: its work is under way already.

@@ -8,6 +8,7 @@ as $$
 #variable_conflict use_column
 declare
   v_item jobs.items;
+  v_batch record;
   v_lane jobs.lanes;
   v_definition jobs.definitions;
   v_dead jobs.dead_items;
@@ -18,6 +19,12 @@ declare
 begin
   select i.* into v_item from jobs.items i where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
   if not found then
+    select b.batch_id, b.lease_until into v_batch
+    from jobs.leased_items i join jobs.batches b on b.batch_id = i.batch_id
+    where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
+    if found then
+      return format('It is running: batch %s, lease until %s.', v_batch.batch_id, v_batch.lease_until);
+    end if;
     select d.* into v_dead from jobs.dead_items d where d.item_id = why.item_id and (why.tenant_id is null or d.tenant_id = why.tenant_id);
     if found then
       return format('Dead since %s after %s attempts: %s. Last error: %s. It can be replayed.', v_dead.died_at, v_dead.attempts, v_dead.reason,
@@ -32,9 +39,7 @@ begin
   end if;
 
   select d.* into v_definition from jobs.definitions d where d.job = v_item.job;
-  if v_item.batch_id is not null then
-    return (select format('It is running: batch %s, lease until %s.', b.batch_id, b.lease_until) from jobs.batches b where b.batch_id = v_item.batch_id);
-  elsif (select p.stopped from jobs.platform p) then
+  if (select p.stopped from jobs.platform p) then
     return 'All background work is stopped by the platform''s switch.';
   elsif v_definition.paused then
     return format('The job %s is paused.', v_item.job);
@@ -70,7 +75,7 @@ begin
   select count(*) into v_behind
   from (
     select from jobs.items i
-    where i.job = v_item.job and i.tenant_id = v_item.tenant_id and i.batch_id is null and (i.run_at, i.item_id) < (v_item.run_at, v_item.item_id)
+    where i.job = v_item.job and i.tenant_id = v_item.tenant_id and (i.run_at, i.item_id) < (v_item.run_at, v_item.item_id)
     order by i.run_at, i.item_id
     limit 100000
   ) earlier;
@@ -153,7 +158,7 @@ begin
   left join lateral (
     select count(*) filter (where i.run_at <= now()) as ready, count(*) filter (where i.run_at > now()) as waiting,
       round(extract(epoch from now() - min(i.run_at) filter (where i.run_at <= now())), 1) as oldest_ready_seconds
-    from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null
+    from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id
   ) i on true
   left join lateral (select sum(e.open) as open from jobs.leases e where e.tenant_id = l.tenant_id and e.job = l.job) f on true
   left join lateral (select count(*) as dead from jobs.dead_items x where x.tenant_id = l.tenant_id and x.job = l.job) d on true

@@ -31,7 +31,7 @@ as $$
       select count(*) as ready
       from (
         select from jobs.items i
-        where i.job = d.job and i.tenant_id = l.tenant_id and i.batch_id is null and i.run_at <= p_now
+        where i.job = d.job and i.tenant_id = l.tenant_id and i.run_at <= p_now
         order by i.run_at, i.item_id
         limit 500
       ) few
@@ -103,7 +103,7 @@ begin
       and r.expected - (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id) > (
         select count(*)
         from jobs.lanes l
-        join jobs.items i on i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null
+        join jobs.items i on i.job = l.job and i.tenant_id = l.tenant_id
         where l.job = r.job and l.reason in ('paused', 'breaker') and i.run_id = r.run_id)
     union all
     -- More comes than goes: within the hour the wait will be longer than the plans promise.
@@ -130,7 +130,7 @@ begin
         (select x.tenant_id, x.job from jobs.lanes x where x.job = d.job and x.wake_at <= p_now order by x.wake_at limit 200)
       ) l
       join lateral (
-        select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null order by i.run_at, i.item_id limit 1) n on true
+        select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
       where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600))

@@ -40,7 +40,7 @@ as $$
   select u.item_id, jsonb_build_object('fingerprint', c.fingerprint), null::timestamptz,
     case when c.fingerprint is null then 'the credential is gone' end, c.fingerprint is null
   from unnest(p_tenant_ids, p_item_ids) as u (tenant_id, item_id)
-  left join jobs.items i on i.tenant_id = u.tenant_id and i.item_id = u.item_id
+  left join jobs.leased_items i on i.tenant_id = u.tenant_id and i.item_id = u.item_id
   left join jobs.definitions d on d.job = i.job
   left join lateral (
     select own.fingerprint from public.credentials own where own.tenant_id = u.tenant_id and own.provider = d.provider
@@ -92,7 +92,7 @@ begin
     from jobs.items i
     join public.completions c on c.tenant_id = i.tenant_id and c.id = i.subject_id
     join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
-    where i.job = 'verify-social-tasks' and i.tenant_id = p_tenant_id and i.batch_id is null
+    where i.job = 'verify-social-tasks' and i.tenant_id = p_tenant_id
       and i.waiting_for ~ '^unknown: (Meta (3|10|100|1705|2[0-9][0-9])[:/]|only an account connected|the credential does not name|The credential is )'
       and i.waiting_for !~ '^unknown: Meta 230:' and (t.kind::text <> 'instagram_follow' or i.waiting_for !~ '^unknown: Meta 100/33:')
     order by i.run_at

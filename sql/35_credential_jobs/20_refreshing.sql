@@ -78,10 +78,9 @@ begin
   if not found then
     return false;
   end if;
-  select e.tenant_id, e.credential_fingerprint into v_tenant_id, v_fingerprint
-  from jobs.leases e
-  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = keep_refreshed_token.item_id and i.batch_id = e.batch_id
-  where e.batch_id = keep_refreshed_token.batch_id and e.credential_source = 'tenant';
+  select i.tenant_id, i.credential_fingerprint into v_tenant_id, v_fingerprint
+  from jobs.leased_items i
+  where i.batch_id = keep_refreshed_token.batch_id and i.item_id = keep_refreshed_token.item_id and i.credential_source = 'tenant';
   if not found then
     return false;
   end if;

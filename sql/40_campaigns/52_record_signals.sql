@@ -128,8 +128,9 @@ begin
     if cardinality(v_waiting) > 0 then
       -- The item that an earlier mention woke is not due before long.
       update jobs.items i set run_at = now(), waiting_for = null
-      where i.tenant_id = p_tenant_id and i.job = 'verify-social-tasks' and i.dedupe_key = any (array(select 'mention/' || w from unnest(v_waiting) w))
-        and i.batch_id is null and i.run_at > now();
+      from jobs.dedupe_keys k
+      where k.tenant_id = p_tenant_id and k.job = 'verify-social-tasks' and k.dedupe_key = any (array(select 'mention/' || w from unnest(v_waiting) w))
+        and i.tenant_id = k.tenant_id and i.item_id = k.item_id and i.run_at > now();
       perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_waiting)), v_waiting, now(),
         array(select 'mention/' || w from unnest(v_waiting) w));
     end if;
@@ -251,8 +252,9 @@ begin
   if v_awake is not null then
     -- Where the person is asked about from time to time, that is done now.
     update jobs.items i set run_at = now(), waiting_for = null
-    where i.tenant_id = p_tenant_id and i.job = 'verify-social-tasks' and i.dedupe_key = any (array(select 'asked/' || w from unnest(v_awake) w))
-      and i.batch_id is null and i.run_at > now();
+    from jobs.dedupe_keys k
+    where k.tenant_id = p_tenant_id and k.job = 'verify-social-tasks' and k.dedupe_key = any (array(select 'asked/' || w from unnest(v_awake) w))
+      and i.tenant_id = k.tenant_id and i.item_id = k.item_id and i.run_at > now();
     perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now(),
       array(select 'asked/' || w from unnest(v_awake) w));
   end if;
@@ -292,11 +294,9 @@ declare
   v_count integer := 0;
 begin
   -- Only who holds an item for this post, while the lease lives.
-  select min(t.created_at), min(e.credential_source) into v_since, v_source
+  select min(t.created_at), min(i.credential_source) into v_since, v_source
   from jobs.batches b
-  join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = record_comments.tenant_id and e.job = b.job
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = b.batch_id
+  join jobs.leased_items i on i.batch_id = b.batch_id and i.tenant_id = record_comments.tenant_id
   join public.completions c on c.tenant_id = i.tenant_id and c.id = i.subject_id
   join public.social_tasks t on t.tenant_id = c.tenant_id and t.id = c.task_id
   where b.batch_id = record_comments.batch_id and b.job = 'verify-social-tasks' and b.lease_until > clock_timestamp()

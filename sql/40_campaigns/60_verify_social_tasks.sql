@@ -111,10 +111,6 @@ declare
   v_open record;
 begin
   if exists (select from unnest(p_ended) e where e.outcome = 'done' and e.result ->> 'verdict' in ('acted', 'needs_user_action')) then
-    -- The items end here: their keys are free for the next ones.
-    update jobs.items i set dedupe_key = null
-    from unnest(p_ended) e
-    where i.tenant_id = e.tenant_id and i.item_id = e.item_id and i.dedupe_key = 'asked/' || i.subject_id and e.outcome = 'done';
     -- The step that was asked for was taken, and Instagram tells about the person now: the claim goes on.
     for v_acted in
       select e.tenant_id, array_agg(c.participant_id) as participant_ids

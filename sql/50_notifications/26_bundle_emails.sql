@@ -28,18 +28,12 @@ begin
     return null;
   end if;
   -- One tenant's, whoever asks: mails of two tenants never share a call.
-  select e.tenant_id, array_agg(i.subject_id order by array_position(bundle_emails.items, i.item_id)), min(e.credential_source), min(e.credential_fingerprint)
+  select i.tenant_id, array_agg(i.subject_id order by array_position(bundle_emails.items, i.item_id)), min(i.credential_source), min(i.credential_fingerprint)
   into v_tenant_id, v_ids, v_source, v_fingerprint
-  from jobs.leases e
-  cross join lateral unnest(e.item_ids) as u (item_id)
-  cross join lateral (
-    select x.item_id, x.subject_id from jobs.items x
-    where x.tenant_id = e.tenant_id and x.item_id = u.item_id and x.batch_id = bundle_emails.batch_id
-    offset 0
-  ) i
-  where e.batch_id = bundle_emails.batch_id and u.item_id = any (bundle_emails.items)
-  group by e.tenant_id
-  order by e.tenant_id
+  from jobs.leased_items i
+  where i.batch_id = bundle_emails.batch_id and i.item_id = any (bundle_emails.items)
+  group by i.tenant_id
+  order by i.tenant_id
   limit 1;
   if v_ids is null or v_source is null or v_fingerprint is null then
     return null;

@@ -318,7 +318,12 @@ export const functions: Group = {
       const [batch] = await admin<{ batch_id: string }[]>`
         insert into jobs.batches (job, drain_id, lease_until, loaded) values ('send-notifications', gen_random_uuid(), now() + interval '1 hour', true) returning batch_id`;
       const [item] = await admin<{ item_id: string }[]>`
-        insert into jobs.items (tenant_id, job, run_at, batch_id, attempts, tries) values (${tenant}, 'send-notifications', now(), ${batch?.batch_id ?? null}, 1, 1) returning item_id`;
+        with item as (
+          insert into jobs.items (tenant_id, job, run_at, attempts, tries) values (${tenant}, 'send-notifications', now(), 1, 1) returning *
+        )
+        insert into jobs.leases (tenant_id, job, batch_id, open, items)
+        select i.tenant_id, i.job, ${batch?.batch_id ?? null}, 1, array[i::jobs.items] from item i
+        returning (items[1]).item_id`;
       await admin`delete from public.tenants where id = ${tenant}`;
       const begun = await trial.rpc(
         'server',
@@ -331,6 +336,7 @@ export const functions: Group = {
         `a message of a deleted tenant may be sent: ${inWords(begun)}`,
       );
       trial.expect((await secretOf()) === undefined, 'the credential of a deleted tenant is found');
+      await admin`delete from jobs.leases where batch_id = ${batch?.batch_id ?? null}`;
       await admin`delete from jobs.batches where batch_id = ${batch?.batch_id ?? null}`;
       trial.expect(a.tenant !== tenant, 'another tenant');
     }),

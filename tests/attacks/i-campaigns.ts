@@ -212,8 +212,6 @@ export const campaigns: Group = {
             },
             { headers: { 'content-profile': 'jobs' } },
           );
-        await admin`update jobs.items set batch_id = ${a.batch} where tenant_id = ${a.tenant} and item_id = ${a.item}`;
-        await admin`update jobs.leases set item_ids = array[${a.item}::bigint] where tenant_id = ${a.tenant} and batch_id = ${a.batch}`;
         for (const [what, tenant, post] of [
           ['B and its post', b.tenant, '77700071'],
           ['B and A’s post', b.tenant, '12300011'],
@@ -233,8 +231,6 @@ export const campaigns: Group = {
         const late = await record('server', a.tenant, '12300011');
         trial.expect(late.json === 0, `a lease that is over: ${inWords(late)}`);
         await admin`update jobs.batches set lease_until = now() + interval '1 day' where batch_id = ${a.batch}`;
-        await admin`update jobs.leases set item_ids = array[]::bigint[] where tenant_id = ${a.tenant} and batch_id = ${a.batch}`;
-        await admin`update jobs.items set batch_id = null where tenant_id = ${a.tenant} and item_id = ${a.item}`;
       },
     ),
     attack(

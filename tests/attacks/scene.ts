@@ -187,9 +187,16 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   const [batch] = await sql<{ batch_id: string }[]>`
     insert into jobs.batches (job, drain_id, run_id, lease_until, loaded)
     values (${job}, ${drain?.drain_id ?? null}, ${run?.run_id ?? null}, now() + interval '1 day', true) returning batch_id`;
+  // One item is out with a worker, another like it waits.
   await sql`
-    insert into jobs.leases (tenant_id, job, batch_id, item_ids, open, credential_source, credential_fingerprint)
-    values (${tenant}, ${job}, ${batch?.batch_id ?? null}, array[]::bigint[], 0, 'tenant', ${word})`;
+    insert into jobs.leases (tenant_id, job, batch_id, open, credential_source, credential_fingerprint, items)
+    select i.tenant_id, i.job, ${batch?.batch_id ?? null}, 1, 'tenant', ${word}, array[i]
+    from jobs.items i where i.tenant_id = ${tenant} and i.item_id = ${item?.item_id ?? null}`;
+  await sql`update jobs.items set item_id = default where tenant_id = ${tenant} and item_id = ${item?.item_id ?? null}`;
+  await sql`
+    insert into jobs.effects (batch_id, item_id, request) values (${batch?.batch_id ?? null}, ${item?.item_id ?? null}, gen_random_uuid())`;
+  await sql`
+    insert into jobs.dedupe_keys (tenant_id, job, dedupe_key, item_id) values (${tenant}, ${job}, ${word}, ${item?.item_id ?? null})`;
   await sql`
     insert into jobs.run_tenants (tenant_id, run_id, drain_id, processed) values (${tenant}, ${run?.run_id ?? null}, ${drain?.drain_id ?? null}, 1)`;
   const deadItem = BigInt(`0x${id('dead item').slice(0, 8)}`).toString();

@@ -87,9 +87,8 @@ async function eightClaimers(title: string, numbers: Numbers, prepare?: (scratch
           (select coalesce(max(n), 0)::int from (select sum(e.open) as n from jobs.leases e group by e.tenant_id) l) as lane,
           (select coalesce(sum(e.open), 0)::int from jobs.leases e) as job,
           (select count(*)::int from (
-            select from jobs.leases e cross join lateral unnest(e.item_ids) u (item_id)
-            join jobs.items i on i.tenant_id = e.tenant_id and i.item_id = u.item_id and i.batch_id = e.batch_id
-            group by u.item_id having count(*) > 1) t) as twice`;
+            select from (select item_id from jobs.items union all select item_id from jobs.leased_items) i
+            group by i.item_id having count(*) > 1) t) as twice`;
       seen.lane = Math.max(seen.lane, row?.lane ?? 0);
       seen.job = Math.max(seen.job, row?.job ?? 0);
       seen.twice = Math.max(seen.twice, row?.twice ?? 0);

@@ -347,7 +347,7 @@ describe('the answer to a call is lost, although it happened', () => {
     expect(await next()).toBe(lost?.batch_id);
     expect((await countsOf(sql, job)).leased).toBe(tenants.length);
     const [held] = await sql<{ items: number[] }[]>`
-      select array_agg(item_id::int order by item_id) as items from jobs.items where batch_id = ${lost?.batch_id ?? 0}`;
+      select array_agg(item_id::int order by item_id) as items from jobs.leased_items where batch_id = ${lost?.batch_id ?? 0}`;
 
     // So do effects that begin, and a close that takes the next batch along.
     const effects = randomUUID();
@@ -421,14 +421,14 @@ describe('a worker that comes back after its lease', () => {
       async () => (await claim(sql, drain, job)) ?? undefined,
     );
     expect(itemsOf(mine)).toHaveLength(tenants.length);
-    const before = await sql`select * from jobs.items where job = ${job} order by item_id`;
+    const before = await sql`select * from jobs.leased_items where job = ${job} order by item_id`;
     zombie?.kill('SIGCONT');
     const closed = await until('the zombie to close', async () =>
       running?.records()[0]?.find((record) => record.what === 'closed'),
     );
     expect(closed).toMatchObject({ closed: 0, stale: tenants.length });
     // To the byte: nothing of what the successor holds has changed.
-    expect(await sql`select * from jobs.items where job = ${job} order by item_id`).toEqual(before);
+    expect(await sql`select * from jobs.leased_items where job = ${job} order by item_id`).toEqual(before);
     expect(await close(sql, mine.batch_id, allDone(mine))).toMatchObject({
       closed: tenants.length,
       stale: 0,

@@ -205,7 +205,7 @@ export async function lostWakeUps(sql: Sql, job: string): Promise<string[]> {
     select format('lane %s sleeps (%s) until %s, work is due at %s', l.tenant_id, l.reason, coalesce(l.wake_at::text, 'ever'), i.run_at) as what
     from jobs.lanes l
     cross join lateral (
-      select min(w.run_at) as run_at from jobs.items w where w.job = l.job and w.tenant_id = l.tenant_id and w.batch_id is null) i
+      select min(w.run_at) as run_at from jobs.items w where w.job = l.job and w.tenant_id = l.tenant_id) i
     left join public.tenants t on t.id = l.tenant_id
     left join public.plans p on p.plan_id = t.plan_id
     where l.job = ${job} and not l.awake and i.run_at is not null and l.reason not in ('paused', 'breaker')
@@ -222,18 +222,34 @@ export async function lostWakeUps(sql: Sql, job: string): Promise<string[]> {
 /** What must be true of the engine's own tables at every moment, whatever happened. */
 export async function brokenRules(sql: Sql, job: string): Promise<string[]> {
   const rows = await sql<{ what: string }[]>`
-    select format('item %s is leased to batch %s, which is not open', i.item_id, i.batch_id) as what
-    from jobs.items i
-    where i.job = ${job} and i.batch_id is not null and not exists (
-      select from jobs.batches b
-      join jobs.leases e on e.batch_id = b.batch_id and e.tenant_id = i.tenant_id and e.job = i.job and i.item_id = any (e.item_ids)
-      where b.batch_id = i.batch_id)
+    select format('item %s is at %s places at once', i.item_id, count(*)) as what
+    from (
+      select item_id from jobs.items where job = ${job}
+      union all
+      select item_id from jobs.leased_items where job = ${job}
+    ) i
+    group by i.item_id
+    having count(*) > 1
     union all
-    select format('lane %s has %s items open in batch %s by its lease, %s by its items', e.tenant_id, e.open, e.batch_id, n.items)
+    select format('item %s of lane %s is in a lease of lane %s', i.item_id, i.tenant_id, e.tenant_id)
     from jobs.leases e
-    cross join lateral (
-      select count(*) as items from jobs.items i where i.tenant_id = e.tenant_id and i.job = e.job and i.batch_id = e.batch_id) n
-    where e.job = ${job} and n.items <> e.open
+    cross join lateral unnest(e.items) i
+    where e.job = ${job} and (i.tenant_id <> e.tenant_id or i.job <> e.job)
+    union all
+    select format('the key "%s" of item %s is held by %s', i.dedupe_key, i.item_id, coalesce(k.item_id::text, 'nobody'))
+    from (
+      select tenant_id, job, item_id, dedupe_key from jobs.items where job = ${job}
+      union all
+      select tenant_id, job, item_id, dedupe_key from jobs.leased_items where job = ${job}
+    ) i
+    left join jobs.dedupe_keys k on k.tenant_id = i.tenant_id and k.job = i.job and k.dedupe_key = i.dedupe_key
+    where i.dedupe_key is not null and k.item_id is distinct from i.item_id
+    union all
+    select format('the key "%s" is held by item %s, which is gone', k.dedupe_key, k.item_id)
+    from jobs.dedupe_keys k
+    where k.job = ${job}
+      and not exists (select from jobs.items i where i.tenant_id = k.tenant_id and i.item_id = k.item_id)
+      and not exists (select from jobs.leased_items i where i.tenant_id = k.tenant_id and i.item_id = k.item_id)
     union all
     select format('batch %s is open without a lease', b.batch_id)
     from jobs.batches b
@@ -246,7 +262,11 @@ export async function brokenRules(sql: Sql, job: string): Promise<string[]> {
     having count(*) > 1
     union all
     select format('item %s ended and is still there', i.item_id)
-    from jobs.items i
+    from (
+      select tenant_id, job, item_id from jobs.items
+      union all
+      select tenant_id, job, item_id from jobs.leased_items
+    ) i
     where i.job = ${job} and (
       exists (select from jobs.dead_items d where d.tenant_id = i.tenant_id and d.item_id = i.item_id)
       or exists (select from jobs.attempts a where a.tenant_id = i.tenant_id and a.item_id = i.item_id and a.outcome in ('done', 'unknown', 'refused', 'cancelled')))
@@ -271,8 +291,8 @@ export async function countsOf(
 ): Promise<{ waiting: number; leased: number; done: number; dead: number }> {
   const [row] = await sql<{ waiting: number; leased: number; done: number; dead: number }[]>`
     select
-      (select count(*)::int from jobs.items i where i.job = ${job} and i.batch_id is null) as waiting,
-      (select count(*)::int from jobs.items i where i.job = ${job} and i.batch_id is not null) as leased,
+      (select count(*)::int from jobs.items i where i.job = ${job}) as waiting,
+      (select coalesce(sum(e.open), 0)::int from jobs.leases e where e.job = ${job}) as leased,
       (select count(*)::int from jobs.attempts a where a.job = ${job} and a.outcome = 'done') as done,
       (select count(*)::int from jobs.dead_items d where d.job = ${job}) as dead`;
   if (!row) throw new Error('no counts');

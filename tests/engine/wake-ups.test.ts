@@ -82,6 +82,7 @@ type Beginning = (typeof beginnings)[number];
 
 /** Brings one lane into a state; a batch that is out is returned. */
 async function begin(at: Scene, tenant: string, beginning: Beginning): Promise<void> {
+  await at.sql`delete from jobs.leases where job = ${at.job}`;
   await at.sql`delete from jobs.batches where job = ${at.job}`;
   await at.sql`delete from jobs.items where job = ${at.job}`;
   await at.sql`delete from jobs.lane_keys where job = ${at.job}`;
@@ -143,8 +144,8 @@ const closer = (at: Scene, outcome: 'done' | 'retry'): Step[] => [
   async (sql) => {
     await sql`begin`;
     const open = await sql<{ batch_id: number; items: number[] }[]>`
-      select b.batch_id::int, array_agg(u.item_id::int) as items
-      from jobs.batches b join jobs.leases e on e.batch_id = b.batch_id cross join lateral unnest(e.item_ids) u (item_id)
+      select b.batch_id::int, array_agg(i.item_id::int) as items
+      from jobs.batches b join jobs.leased_items i on i.batch_id = b.batch_id
       where b.job = ${at.job} group by b.batch_id`;
     for (const { batch_id, items } of open) {
       const batch = {

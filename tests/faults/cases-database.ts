@@ -91,7 +91,7 @@ export const databaseFaults: Fault[] = [
       await rig.pass();
       await rig.tick();
       trial.is(
-        (await rig.sql`select from jobs.items where batch_id is not null`).length,
+        (await rig.sql`select from jobs.leases`).length,
         0,
         'items still leased',
       );

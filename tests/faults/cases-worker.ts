@@ -103,7 +103,7 @@ export const workerFaults: Fault[] = [
       await until('all that it held to be taken back', async () => {
         await rig.pass();
         await rig.tick();
-        return (await rig.sql`select from jobs.items where batch_id is not null`).length === 0;
+        return (await rig.sql`select from jobs.leases`).length === 0;
       });
       rig.signal('SIGCONT');
       await until('the zombie to end', async () =>

@@ -294,6 +294,7 @@ export async function books(rig: Rig): Promise<string[]> {
   // I15: no secret in any record.
   const [text] = await admin<{ text: string }[]>`
     select concat_ws(' ', (select string_agg(a::text, ' ') from jobs.attempts a), (select string_agg(i::text, ' ') from jobs.items i),
+      (select string_agg(e::text, ' ') from jobs.leases e),
       (select string_agg(d::text, ' ') from jobs.drains d), (select string_agg(d::text, ' ') from jobs.dead_items d),
       (select string_agg(a::text, ' ') from jobs.alerts a), (select string_agg(r::text, ' ') from jobs.runs r),
       (select string_agg(q::text, ' ') from net.http_request_queue q), (select string_agg(j::text, ' ') from cron.job j)) as text`;

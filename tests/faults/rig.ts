@@ -389,7 +389,7 @@ export class Rig {
   async left(): Promise<number> {
     const [row] = await this.sql<
       { left: number }[]
-    >`select count(*)::int as left from jobs.items where job = ${job}`;
+    >`select ((select count(*) from jobs.items where job = ${job}) + (select count(*) from jobs.leased_items where job = ${job}))::int as left`;
     return row?.left ?? 0;
   }
 
@@ -403,7 +403,7 @@ export class Rig {
       }
       await this.turn();
       const [row] = await this.sql<{ items: number; drains: number }[]>`
-        select (select count(*)::int from jobs.items) as items,
+        select ((select count(*) from jobs.items) + (select count(*) from jobs.leased_items))::int as items,
           (select count(*)::int from jobs.drains where ended_at is null) as drains`;
       if (row?.items === 0 && row.drains === 0) break;
       if (Date.now() > deadline)

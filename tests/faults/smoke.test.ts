@@ -57,7 +57,7 @@ describe('control', () => {
 
   test('the same without the mark that a send had begun: the provider’s record shows that messages left twice', async () => {
     const found = await killedAfterSending(({ sql }) =>
-      rewrite(sql, 'reap', 'i.begun and v_definition.effects', 'false'),
+      rewrite(sql, 'reap', 'v_definition.effects and exists', 'false and exists'),
     );
     expect(found.some((finding) => /^I3: message \d+ left 2 times$/.test(finding))).toBe(true);
   });

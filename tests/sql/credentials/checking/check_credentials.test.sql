@@ -11,7 +11,7 @@ delete from jobs.alerts;
 delete from jobs.items;
 
 create function pg_temp.due(p_job text) returns text language sql as $$
-  select coalesce(string_agg(coalesce(t.slug, 'platform'), ' ' order by t.slug), 'nobody') from jobs.items i left join public.tenants t on t.id = i.tenant_id where i.job = p_job and i.batch_id is null
+  select coalesce(string_agg(coalesce(t.slug, 'platform'), ' ' order by t.slug), 'nobody') from jobs.items i left join public.tenants t on t.id = i.tenant_id where i.job = p_job
 $$;
 create function pg_temp.health(p_slug text, p_provider public.provider default 'meta') returns text language sql as $$
   select concat_ws(' ', c.health, c.state, c.health_reason) from public.credentials c where c.tenant_id = tests.id(p_slug) and c.provider = p_provider

@@ -24,7 +24,7 @@ select is(tests.lane('read', 'pizza'), 'asleep: breaker', 'and that of every oth
 select isnt(tests.lane('bake', 'pizza'), 'asleep: breaker', 'but not of jobs that need no credential');
 select isnt(tests.lane('read', 'gym'), 'asleep: breaker', 'nor of other tenants');
 select is((select max(attempts) from jobs.items where job = 'look' and tenant_id = tests.id('pizza')), 0::smallint, 'no attempt is counted');
-select is((select count(*) from jobs.items where job = 'look' and tenant_id = tests.id('pizza') and batch_id is null), 7::bigint, 'all items wait');
+select is((select count(*) from jobs.items where job = 'look' and tenant_id = tests.id('pizza')), 7::bigint, 'all items wait');
 select is((select string_agg(distinct outcome, ' ') from jobs.attempts where job = 'look' and tenant_id = tests.id('pizza')), 'credential broken', 'the history knows');
 select is((select health || ': ' || health_reason from public.credentials where tenant_id = tests.id('pizza')), 'broken: revoked', 'the credential says that it is broken');
 select is(pg_temp.alerts('pizza'), '1 open', 'there is one alert for the tenant');

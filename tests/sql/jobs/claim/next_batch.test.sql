@@ -20,7 +20,7 @@ select is(b -> 'tenants' -> n -> 'credential', 'null'::jsonb, 'a job without a p
 select is((select data ->> 'topping' from tests.items_of(b) where slug = 'pizza'), 'olives', 'without a load function the data is the payload') from pg_temp.batch;
 select matches((select i ->> 'trace_id' from jsonb_array_elements(b -> 'tenants' -> 0 -> 'items') i limit 1), '^[0-9a-f]{32}$', 'every item has a trace id') from pg_temp.batch;
 select is((b ->> 'lease_until')::timestamptz - l.leased_at, interval '60 seconds', 'the lease is the job''s') from pg_temp.batch, jobs.batches l where l.batch_id = (b ->> 'batch_id')::bigint;
-select is((select count(*) from jobs.items where job = 'bake' and batch_id = (b ->> 'batch_id')::bigint), 4::bigint, 'the items belong to the batch') from pg_temp.batch;
+select is((select count(*) from jobs.leased_items where job = 'bake' and batch_id = (b ->> 'batch_id')::bigint), 4::bigint, 'the items belong to the batch') from pg_temp.batch;
 select is(tests.claim('bake'), null, 'and to no other');
 
 -- Order and size

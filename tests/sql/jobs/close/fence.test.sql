@@ -18,7 +18,7 @@ select is(tests.served(b), 'pizza 3', 'and handed to another') from pg_temp.seco
 
 select is(tests.close(b, '{"outcome": "done"}') - 'next', '{"closed": 0, "stale": 3}', 'the first worker closes nothing any more') from pg_temp.first;
 select is((select count(*) from pg_temp.ended), 0::bigint, 'its results are not applied');
-select is((select count(*) from jobs.items where batch_id = (b ->> 'batch_id')::bigint), 3::bigint, 'the items are the second worker''s') from pg_temp.second;
+select is((select count(*) from jobs.leased_items where batch_id = (b ->> 'batch_id')::bigint), 3::bigint, 'the items are the second worker''s') from pg_temp.second;
 select is(jobs.extend_batch((b ->> 'batch_id')::bigint), false, 'the first worker''s heartbeat says that it is too late') from pg_temp.first;
 select is(jobs.begin_effects((b ->> 'batch_id')::bigint, array(select item_id from tests.items_of(b))), '{}', 'it may begin no effect') from pg_temp.first;
 select is(jobs.return_batch((b ->> 'batch_id')::bigint), 0, 'and has nothing to return') from pg_temp.first;

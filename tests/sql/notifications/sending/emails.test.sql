@@ -7,8 +7,14 @@ select is((select effects from jobs.definitions where job = 'send-emails'), fals
 insert into public.opt_ins (tenant_id, participant_id, channel, granted, source) values (tests.id('pizza'), tests.id('pizza/pizza participant'), 'email', true, 'opt_in');
 create table pg_temp.mail as select private.queue_message(tests.id('pizza'), 'congratulation', 'email', tests.id('pizza/pizza participant'), '{"task": "t", "spins": 2}', 'mail', tests.id('pizza campaign')) as id;
 create function pg_temp.outbox() returns public.notification_outbox language sql as $$ select o from public.notification_outbox o where o.dedupe_key = 'mail' $$;
+-- Waiting or running.
+create function pg_temp.items() returns table (tenant_id uuid, job text, item_id bigint, subject_id uuid) language sql as $$
+  select i.tenant_id, i.job, i.item_id, i.subject_id from jobs.items i
+  union all
+  select i.tenant_id, i.job, i.item_id, i.subject_id from jobs.leased_items i
+$$;
 create function pg_temp.load() returns jobs.loaded language sql as $$
-  select l from jobs.items i, private.load_emails(array[i.tenant_id], array[i.item_id], array[i.subject_id], null) l where i.job = 'send-emails' and i.subject_id = (pg_temp.outbox()).id
+  select l from pg_temp.items() i, private.load_emails(array[i.tenant_id], array[i.item_id], array[i.subject_id], null) l where i.job = 'send-emails' and i.subject_id = (pg_temp.outbox()).id
 $$;
 select is((pg_temp.outbox()).recipient || ': ' || (pg_temp.outbox()).subject, 'pizza participant@example.test: Congratulations, pizza participant!', 'an e-mail has its address and its subject from the start');
 select matches((pg_temp.outbox()).body, '2 bonus spins have been added', 'and its text');
@@ -18,7 +24,7 @@ update public.campaigns set time_zone = 'UTC', notify_from = (clock_timestamp() 
 select is((pg_temp.load()).reason, 'quiet hours', 'participants are not written to outside the campaign''s hours');
 select is((pg_temp.outbox()).reason || ' ' || coalesce((pg_temp.outbox()).first_tried_at::text, '-'), 'quiet hours -', 'a held e-mail was not tried');
 select private.queue_message(tests.id('pizza'), 'alert', 'email', null, '{"message": "x"}', 'member', tests.id('pizza campaign'), null, 'owner@example.test');
-select is((select l.hold_until from jobs.items i, private.load_emails(array[i.tenant_id], array[i.item_id], array[i.subject_id], null) l, public.notification_outbox o where o.id = i.subject_id and o.dedupe_key = 'member'), null, 'members are, at any time');
+select is((select l.hold_until from pg_temp.items() i, private.load_emails(array[i.tenant_id], array[i.item_id], array[i.subject_id], null) l, public.notification_outbox o where o.id = i.subject_id and o.dedupe_key = 'member'), null, 'members are, at any time');
 update public.campaigns set notify_from = '00:00', notify_until = '24:00';
 
 -- What the worker gets

@@ -26,7 +26,7 @@ select is(pg_temp.held(), '2', 'and held until the new ones');
 select pg_temp.hours('-1 hour', '1 hour');
 select is(tests.served(tests.claim('send-notifications')), 'pizza 1', 'when the hours are now it leaves now');
 select pg_temp.hours('3 hours', '4 hours');
-select is((select count(*) from jobs.items where job = 'send-notifications' and batch_id is not null), 1::bigint, 'one that is on its way stays in its batch');
+select is((select count(*) from jobs.leased_items where job = 'send-notifications'), 1::bigint, 'one that is on its way stays in its batch');
 
 select * from finish();
 rollback;
