@@ -329,6 +329,28 @@ export type Database = {
         };
         Relationships: [];
       };
+      dedupe_keys: {
+        Row: {
+          dedupe_key: string;
+          item_id: number;
+          job: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          dedupe_key: string;
+          item_id: number;
+          job: string;
+          tenant_id: string;
+        };
+        Update: {
+          dedupe_key?: string;
+          item_id?: number;
+          job?: string;
+          tenant_id?: string;
+        };
+        Relationships: [];
+      };
       definitions: {
         Row: {
           apply_function: string | null;
@@ -480,12 +502,36 @@ export type Database = {
           },
         ];
       };
+      effects: {
+        Row: {
+          batch_id: number;
+          item_id: number;
+          request: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id: number;
+          item_id: number;
+          request?: string | null;
+        };
+        Update: {
+          batch_id?: number;
+          item_id?: number;
+          request?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'effects_batch_fkey';
+            columns: ['batch_id'];
+            isOneToOne: false;
+            referencedRelation: 'batches';
+            referencedColumns: ['batch_id'];
+          },
+        ];
+      };
       items: {
         Row: {
           attempts: number;
-          batch_id: number | null;
-          begun: boolean;
-          begun_by: string | null;
           dedupe_key: string | null;
           enqueued_at: string;
           item_id: number;
@@ -503,9 +549,6 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           attempts?: number;
-          batch_id?: number | null;
-          begun?: boolean;
-          begun_by?: string | null;
           dedupe_key?: string | null;
           enqueued_at?: string;
           item_id?: never;
@@ -522,9 +565,6 @@ export type Database = {
         };
         Update: {
           attempts?: number;
-          batch_id?: number | null;
-          begun?: boolean;
-          begun_by?: string | null;
           dedupe_key?: string | null;
           enqueued_at?: string;
           item_id?: never;
@@ -619,7 +659,7 @@ export type Database = {
           batch_id: number;
           credential_fingerprint: string | null;
           credential_source: string | null;
-          item_ids: number[];
+          items: Database['jobs']['Tables']['items']['Row'][];
           job: string;
           open: number;
           tenant_id: string;
@@ -629,7 +669,7 @@ export type Database = {
           batch_id: number;
           credential_fingerprint?: string | null;
           credential_source?: string | null;
-          item_ids: number[];
+          items: Database['jobs']['Tables']['items']['Row'][];
           job: string;
           open: number;
           tenant_id: string;
@@ -638,7 +678,7 @@ export type Database = {
           batch_id?: number;
           credential_fingerprint?: string | null;
           credential_source?: string | null;
-          item_ids?: number[];
+          items?: Database['jobs']['Tables']['items']['Row'][];
           job?: string;
           open?: number;
           tenant_id?: string;
@@ -925,6 +965,37 @@ export type Database = {
       };
     };
     Views: {
+      leased_items: {
+        Row: {
+          attempts: number | null;
+          batch_id: number;
+          credential_fingerprint: string | null;
+          credential_source: string | null;
+          dedupe_key: string | null;
+          enqueued_at: string | null;
+          item_id: number | null;
+          job: string | null;
+          last_error: string | null;
+          payload: Json | null;
+          run_at: string | null;
+          run_id: number | null;
+          subject_id: string | null;
+          tenant_id: string | null;
+          trace_id: string | null;
+          tries: number | null;
+          waiting_for: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: 'leases_batch_fkey';
+            columns: ['batch_id'];
+            isOneToOne: false;
+            referencedRelation: 'batches';
+            referencedColumns: ['batch_id'];
+          },
+        ];
+      };
       plan_levels: {
         Row: {
           job: string | null;
@@ -1183,6 +1254,7 @@ export type Database = {
           p_not_before: string[];
           p_now: string;
           p_paused: boolean[];
+          p_refused: boolean[];
           p_tenant_ids: string[];
         };
         Returns: {
@@ -1259,7 +1331,6 @@ export type Database = {
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
-          p_items: Database['jobs']['Tables']['items']['Row'][];
           p_now: string;
         };
         Returns: Json;
@@ -1358,7 +1429,7 @@ export type Database = {
           p_room: number;
           p_width: number;
         };
-        Returns: Record<string, unknown>;
+        Returns: number;
       };
       platform_id: { Args: Record<PropertyKey, never>; Returns: string };
       provider_is_down: { Args: { p_provider: Database['public']['Enums']['provider'] }; Returns: boolean };
@@ -1603,7 +1674,7 @@ export type Database = {
         credential_source: string | null;
         run_id: number | null;
         cost: number | null;
-        place: unknown;
+        dedupe_key: string | null;
       };
     };
   };

@@ -197,7 +197,8 @@ comment on function jobs.wake_due_lanes(jobs.definitions, double precision, time
 
 -- Which lanes have nothing ready or may not be served, and until when they can sleep. See 50_enqueue.sql for why this cannot lose a wake-up.
 create function jobs.how_to_sleep(
-  p_definition jobs.definitions, p_clock jobs.clocks, p_tenant_ids uuid[], p_paused boolean[], p_not_before timestamptz[], p_now timestamptz)
+  p_definition jobs.definitions, p_clock jobs.clocks, p_tenant_ids uuid[], p_refused boolean[], p_paused boolean[], p_not_before timestamptz[],
+  p_now timestamptz)
 returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz, head_at timestamptz)
 language plpgsql
 set search_path = ''
@@ -227,7 +228,7 @@ begin
       else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
     s.head_at
   from (
-    select j.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
+    select l.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
         when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
         else coalesce(n.waiting_for, 'waiting') end) as reason,
@@ -238,12 +239,16 @@ begin
       -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
       case when j.reason is null then least(n.run_at, p_now) end as head_at
     from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
-    join jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
+    -- Those that may not be served are judged anew: what held them back may be over by now.
+    left join jobs.judge_lanes(p_definition,
+      array(select u.tenant_id from unnest(p_tenant_ids, p_refused) as u (tenant_id, is_refused) where u.is_refused),
+      array(select u.paused from unnest(p_paused, p_refused) as u (paused, is_refused) where u.is_refused),
+      (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
     left join lateral (
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
       from jobs.items i
-      where i.job = (p_definition).job and i.tenant_id = j.tenant_id
+      where i.job = (p_definition).job and i.tenant_id = l.tenant_id
       order by i.run_at, i.item_id
       limit 1
     ) n on true
@@ -253,7 +258,7 @@ begin
 end
 $$;
 
-comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamptz[], timestamptz) is
+comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamptz[], timestamptz) is
   'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. '
   'head_at: where the next claim may begin to look.';
 
@@ -282,9 +287,12 @@ declare
   v_head_ids bigint[];
   v_since timestamptz[];
   -- From here on one element for each lane, in the order of v_lanes.
+  v_rates integer[];
+  v_items integer[];
   v_costs double precision[];
   v_to_ats timestamptz[];
   v_to_ids bigint[];
+  v_refused boolean[];
   v_empty boolean[];
   v_reasons text[];
   v_details text[];
@@ -390,29 +398,30 @@ begin
     on conflict (tenant_id, job, batch_id) do update
       set items = e.items || excluded.items, open = e.open + excluded.open
   ),
-  rated as (
-    insert into jobs.rates as r (tenant_id, provider, free_at)
-    select served.tenant_id, (p_definition).provider, p_now + make_interval(secs => served.items * jobs.rate_interval(share.rate))
-    from served
-    join share on share.tenant_id = served.tenant_id
-    where share.rate is not null
-    order by served.tenant_id
-    on conflict (tenant_id, provider) do update
-      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
-  ),
   held as (
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
-    array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
+  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate), array_agg(lane.rate order by lane.n),
+    array_agg(served.items order by lane.n), array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
+    array_agg(lane.reason is not null order by lane.n),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)) order by lane.n)
-  into v_picked, v_tag, v_costs, v_to_ats, v_to_ids, v_empty
+  into v_picked, v_tag, v_rates, v_items, v_costs, v_to_ats, v_to_ids, v_refused, v_empty
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
   left join served on served.tenant_id = lane.tenant_id;
+
+  if (p_definition).provider is not null then
+    insert into jobs.rates as r (tenant_id, provider, free_at)
+    select u.tenant_id, (p_definition).provider, p_now + make_interval(secs => u.items * jobs.rate_interval(u.rate))
+    from unnest(v_lanes, v_items, v_rates) as u (tenant_id, items, rate)
+    where u.items is not null and u.rate is not null
+    order by u.tenant_id
+    on conflict (tenant_id, provider) do update
+      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now);
+  end if;
 
   if true = any (v_empty) then
     select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n)
@@ -421,11 +430,13 @@ begin
     left join (
       select h.*
       from (
-        select array_agg(e.tenant_id) as tenant_ids, array_agg(e.paused) as paused, array_agg(e.not_before) as not_before
-        from unnest(v_lanes, v_paused, v_not_before, v_empty) as e (tenant_id, paused, not_before, is_empty)
+        select array_agg(e.tenant_id) as tenant_ids, array_agg(e.is_refused) as refused, array_agg(e.paused) as paused,
+          array_agg(e.not_before) as not_before
+        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_empty) as e (tenant_id, is_refused, paused, not_before, is_empty)
         where e.is_empty
       ) closer
-      cross join lateral jobs.how_to_sleep(p_definition, p_clock, closer.tenant_ids, closer.paused, closer.not_before, p_now) h
+      cross join lateral jobs.how_to_sleep(
+        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
   update jobs.lanes l

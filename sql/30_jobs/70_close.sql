@@ -472,8 +472,10 @@ begin
     where l.job = (p_batch).job and l.reason = 'cap' and l.tenant_id = any (v_tenant_ids)
     order by l.tenant_id for no key update;
   end if;
-  update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
-  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+  if found then
+    update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
+    where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+  end if;
 
   if v_comes_back then
     for v_back in

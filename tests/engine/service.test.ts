@@ -377,9 +377,7 @@ describe('the tick', () => {
       expect(answer).not.toBeInstanceOf(Error);
       expect(answer).not.toHaveProperty('skipped');
       // The other tenant's item is back, whatever this client does.
-      expect(await sql`select tenant_id from jobs.items where job = ${job}`).not.toEqual(
-        [],
-      );
+      expect(await sql`select tenant_id from jobs.items where job = ${job}`).not.toEqual([]);
     });
     await until('the rest to come back', async () => {
       await sql`select jobs.tick()`;

@@ -90,11 +90,7 @@ export const databaseFaults: Fault[] = [
       // Its client gives up; the lease brings everything back to others.
       await rig.pass();
       await rig.tick();
-      trial.is(
-        (await rig.sql`select from jobs.leases`).length,
-        0,
-        'items still leased',
-      );
+      trial.is((await rig.sql`select from jobs.leases`).length, 0, 'items still leased');
       rig.proxy?.silence(false);
       await worker.end({ timeout: 0 });
       await silent;

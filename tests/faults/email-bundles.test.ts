@@ -229,8 +229,7 @@ async function withdrawn(given: Scene): Promise<void> {
   await given.rig.start();
   await calls(given, 1);
   await until('the mails to come back', async () => {
-    const [row] =
-      await sql`select count(*)::int as waiting from jobs.items where attempts = 1`;
+    const [row] = await sql`select count(*)::int as waiting from jobs.items where attempts = 1`;
     return row?.waiting === 4;
   });
   await consent(false);

@@ -79,7 +79,10 @@ async function mails(): Promise<{ to: string[]; subject: string; idempotency_key
 
 /** Waits until nothing is left of these jobs: whatever was to be sent is sent. */
 async function settled(...jobs: string[]): Promise<void> {
-  const left = () => sql`select from jobs.items where job = any (${jobs})`.then((rows) => rows.length);
+  const left = () =>
+    sql`select job from jobs.items where job = any (${jobs}) union all select job from jobs.leases where job = any (${jobs})`.then(
+      (rows) => rows.length,
+    );
   await expect.poll(left, { timeout: 30_000 }).toBe(0);
 }
 

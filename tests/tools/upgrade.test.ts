@@ -8,6 +8,8 @@ import { openScratch, type Scratch } from '../../scripts/dev/scratch.ts';
 const firstRelease = 'supabase/migrations/20261122200200_check_request.sql';
 /** The last one of the release after it. */
 const secondRelease = 'supabase/migrations/20261123015714_rows_of_before.sql';
+/** The last one of the third, whose items stayed in one table while they were out with a worker. */
+const thirdRelease = 'supabase/migrations/20261123051742_every_due_lane_rings.sql';
 const tenant = '10000000-0000-4000-8000-000000000001';
 const id = (n: number) => `20000000-0000-4000-8000-00000000000${n}`;
 
@@ -37,6 +39,19 @@ insert into public.opt_ins (tenant_id, id, participant_id, channel, granted, sou
   ('${tenant}', '${id(9)}', '${id(3)}', 'email', false, 'opt_out', null, null);
 `;
 
+/** A worker holds three mails, of which one may have left, and two wait. */
+const lifeOfLate = `
+select jobs.define('ring', '{"kind": "edge", "meaning": "x", "effects": true, "provider": "whatsapp", "platform_allowed": true}');
+select jobs.set_platform_credential('whatsapp', 'whatsapp_cloud', '{"access_token": "token"}', '{"phone_number_id": "1"}');
+select jobs.enqueue('ring', '${tenant}', dedupe_key => 'out ' || n, payload => jsonb_build_object('n', n)) from generate_series(1, 3) n;
+insert into jobs.drains (drain_id, job, run_id, answered_at, seen_at)
+values ('${id(0)}', 'ring', jobs.open_run('ring', 'queue'), clock_timestamp(), clock_timestamp());
+create table public.held as select jobs.next_batch('${id(0)}', 'ring')::jsonb as batch;
+select jobs.begin_effects((batch ->> 'batch_id')::bigint, array[(batch #>> '{tenants,0,items,0,item_id}')::bigint]) from public.held;
+select jobs.enqueue('ring', '${tenant}', dedupe_key => 'waits', payload => '{"n": 4}');
+select jobs.enqueue('ring', '${tenant}', payload => '{"n": 5}');
+`;
+
 let scratch: Scratch;
 let sql: postgres.Sql;
 
@@ -44,16 +59,19 @@ beforeAll(async () => {
   scratch = await openScratch();
   const url = await scratch.create('upgrade');
   const files = await migrationFiles();
-  const [first = -1, second = -1] = [firstRelease, secondRelease].map((release) =>
+  const [first = -1, second = -1, third = -1] = [firstRelease, secondRelease, thirdRelease].map((release) =>
     files.findIndex(({ path }) => path === release),
   );
   expect(first).toBeGreaterThan(0);
   expect(second).toBeGreaterThan(first);
+  expect(third).toBeGreaterThan(second);
   await applyFiles(url, files.slice(0, first + 1));
   await applyFiles(url, [{ path: 'the life before', text: lifeBefore }]);
   await applyFiles(url, files.slice(first + 1, second + 1));
   await applyFiles(url, [{ path: 'the life between', text: lifeBetween }]);
-  await applyFiles(url, files.slice(second + 1));
+  await applyFiles(url, files.slice(second + 1, third + 1));
+  await applyFiles(url, [{ path: 'the life of late', text: lifeOfLate }]);
+  await applyFiles(url, files.slice(third + 1));
   sql = postgres(url, { max: 1, onnotice: () => {} });
 });
 afterAll(async () => {
@@ -63,7 +81,7 @@ afterAll(async () => {
 
 it('keeps every row, and items and messages wait as they waited', async () => {
   const [counts] = await sql`
-    select (select count(*) from public.completions)::int as completions, (select count(*) from jobs.items)::int as items,
+    select (select count(*) from public.completions)::int as completions, (select count(*) from jobs.items where job <> 'ring')::int as items,
       (select count(*) from public.notification_outbox where status = 'queued')::int as queued, (select sum(processed) from jobs.runs)::int as processed`;
   expect(counts).toEqual({ completions: 2, items: 2, queued: 1, processed: 7 });
 });
@@ -117,4 +135,33 @@ it('keeps from where somebody agreed, where only the platform reads it', async (
 it('knows which parts a secret has', async () => {
   const [credential] = await sql`select secret_keys from public.credentials`;
   expect(credential).toEqual({ secret_keys: ['access_token', 'app_secret'] });
+});
+
+it('a worker goes on with what it holds: what it closes ends, what waited waits, and nothing is there twice', async () => {
+  const states = () => sql`
+    select (select string_agg(payload ->> 'n', ' ' order by item_id) from jobs.items where job = 'ring') as waiting,
+      (select string_agg(payload ->> 'n', ' ' order by item_id) from jobs.leased_items where job = 'ring') as out,
+      (select string_agg(dedupe_key, ', ' order by dedupe_key) from jobs.dedupe_keys) as keys,
+      (select open from jobs.leases where job = 'ring') as open`;
+  expect((await states())[0]).toEqual({
+    waiting: '4 5',
+    out: '1 2 3',
+    keys: 'out 1, out 2, out 3, waits',
+    open: 3,
+  });
+  const [again] = await sql`select jobs.enqueue('ring', ${tenant}, dedupe_key => 'out 2') as added`;
+  expect(again?.added).toBe(0);
+  const close = (n: number) => sql`
+    select jobs.close_batch((batch ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object(
+      'item_id', batch #> array['tenants', '0', 'items', ${`${n}`}, 'item_id'], 'outcome', 'done', 'result', '{}'::jsonb))) as answer
+    from public.held`;
+  expect((await close(1))[0]?.answer).toMatchObject({ closed: 1, stale: 0 });
+  expect((await close(1))[0]?.answer).toMatchObject({ closed: 0, stale: 1 });
+  expect((await states())[0]).toEqual({ waiting: '4 5', out: '1 3', keys: 'out 1, out 3, waits', open: 2 });
+  // Its lease runs out: what may have left is unknown, the other comes back.
+  await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second'`;
+  await sql`select jobs.tick()`;
+  expect((await states())[0]).toEqual({ waiting: '3 4 5', out: null, keys: 'out 3, waits', open: null });
+  const ends = await sql`select outcome from jobs.attempts where job = 'ring' order by item_id`;
+  expect(ends.map(({ outcome }) => outcome)).toEqual(['unknown', 'done', 'lost']);
 });

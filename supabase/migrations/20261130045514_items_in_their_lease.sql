@@ -1,63 +1,17 @@
--- items move into their lease: written by `npm run db:diff` from sql/.
+-- items in their lease: written by `npm run db:diff` from sql/.
 set local lock_timeout = '5s';
 set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
 
-drop index "jobs"."items_job_tenant_id_run_at_idx";
-
-drop index "jobs"."items_tenant_id_job_dedupe_key_idx";
-
-alter table "jobs"."leases"
-  drop constraint "leases_batch_fkey";
-
-alter table "jobs"."leases"
-  drop constraint "open_is_not_negative";
+drop function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamp
+  with time zone[], timestamp with time zone);
 
 drop function "jobs"."load_batch"(jobs.definitions, jobs.batches, jobs.items[], timestamp with time zone);
 
 drop function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone);
 
 alter type "jobs"."settled" drop attribute "place" cascade;
-
-alter table "jobs"."items"
-  drop column "batch_id";
-
-alter table "jobs"."items"
-  drop column "begun_by";
-
-alter table "jobs"."items"
-  drop column "begun";
-
-alter table "jobs"."leases"
-  drop column "item_ids";
-
-create table "jobs"."dedupe_keys" (
-  "tenant_id" uuid not null,
-  "job" text not null,
-  "dedupe_key" text not null,
-  "item_id" bigint not null,
-  constraint "dedupe_keys_pkey" primary key (tenant_id, job, dedupe_key)
-);
-
-alter table "jobs"."dedupe_keys"
-  enable row level security;
-
-create table "jobs"."effects" (
-  "batch_id" bigint not null,
-  "item_id" bigint not null,
-  "request" uuid,
-  constraint "effects_pkey" primary key (batch_id, item_id)
-);
-
-alter table "jobs"."effects"
-  enable row level security;
-
-alter table "jobs"."leases"
-  set (toast_tuple_target=8160);
-
-alter table "jobs"."leases"
-  add column "items" jobs.items[] not null;
 
 alter type "jobs"."settled" add attribute "dedupe_key" text cascade;
 
@@ -482,6 +436,7 @@ create or replace function jobs.how_to_sleep (
   p_definition jobs.definitions,
   p_clock jobs.clocks,
   p_tenant_ids uuid[],
+  p_refused boolean[],
   p_paused boolean[],
   p_not_before timestamp with time zone[],
   p_now timestamp with time zone
@@ -521,7 +476,7 @@ begin
       else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
     s.head_at
   from (
-    select j.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
+    select l.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
         when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
         else coalesce(n.waiting_for, 'waiting') end) as reason,
@@ -532,12 +487,16 @@ begin
       -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
       case when j.reason is null then least(n.run_at, p_now) end as head_at
     from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
-    join jobs.judge_lanes(p_definition, p_tenant_ids, p_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
+    -- Those that may not be served are judged anew: what held them back may be over by now.
+    left join jobs.judge_lanes(p_definition,
+      array(select u.tenant_id from unnest(p_tenant_ids, p_refused) as u (tenant_id, is_refused) where u.is_refused),
+      array(select u.paused from unnest(p_paused, p_refused) as u (paused, is_refused) where u.is_refused),
+      (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
     left join lateral (
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
       from jobs.items i
-      where i.job = (p_definition).job and i.tenant_id = j.tenant_id
+      where i.job = (p_definition).job and i.tenant_id = l.tenant_id
       order by i.run_at, i.item_id
       limit 1
     ) n on true
@@ -1005,9 +964,12 @@ declare
   v_head_ids bigint[];
   v_since timestamptz[];
   -- From here on one element for each lane, in the order of v_lanes.
+  v_rates integer[];
+  v_items integer[];
   v_costs double precision[];
   v_to_ats timestamptz[];
   v_to_ids bigint[];
+  v_refused boolean[];
   v_empty boolean[];
   v_reasons text[];
   v_details text[];
@@ -1113,29 +1075,30 @@ begin
     on conflict (tenant_id, job, batch_id) do update
       set items = e.items || excluded.items, open = e.open + excluded.open
   ),
-  rated as (
-    insert into jobs.rates as r (tenant_id, provider, free_at)
-    select served.tenant_id, (p_definition).provider, p_now + make_interval(secs => served.items * jobs.rate_interval(share.rate))
-    from served
-    join share on share.tenant_id = served.tenant_id
-    where share.rate is not null
-    order by served.tenant_id
-    on conflict (tenant_id, provider) do update
-      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now)
-  ),
   held as (
     select found.tenant_id, count(*) as items from found group by found.tenant_id
   )
-  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate),
-    array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
+  select coalesce(sum(served.items), 0), (select max(candidate.tag) from candidate), array_agg(lane.rate order by lane.n),
+    array_agg(served.items order by lane.n), array_agg(served.items / lane.weight order by lane.n), array_agg(served.head_at order by lane.n), array_agg(served.head_id order by lane.n),
+    array_agg(lane.reason is not null order by lane.n),
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)) order by lane.n)
-  into v_picked, v_tag, v_costs, v_to_ats, v_to_ids, v_empty
+  into v_picked, v_tag, v_rates, v_items, v_costs, v_to_ats, v_to_ids, v_refused, v_empty
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
   left join served on served.tenant_id = lane.tenant_id;
+
+  if (p_definition).provider is not null then
+    insert into jobs.rates as r (tenant_id, provider, free_at)
+    select u.tenant_id, (p_definition).provider, p_now + make_interval(secs => u.items * jobs.rate_interval(u.rate))
+    from unnest(v_lanes, v_items, v_rates) as u (tenant_id, items, rate)
+    where u.items is not null and u.rate is not null
+    order by u.tenant_id
+    on conflict (tenant_id, provider) do update
+      set free_at = greatest(r.free_at, p_now) + (excluded.free_at - p_now);
+  end if;
 
   if true = any (v_empty) then
     select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n)
@@ -1144,11 +1107,13 @@ begin
     left join (
       select h.*
       from (
-        select array_agg(e.tenant_id) as tenant_ids, array_agg(e.paused) as paused, array_agg(e.not_before) as not_before
-        from unnest(v_lanes, v_paused, v_not_before, v_empty) as e (tenant_id, paused, not_before, is_empty)
+        select array_agg(e.tenant_id) as tenant_ids, array_agg(e.is_refused) as refused, array_agg(e.paused) as paused,
+          array_agg(e.not_before) as not_before
+        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_empty) as e (tenant_id, is_refused, paused, not_before, is_empty)
         where e.is_empty
       ) closer
-      cross join lateral jobs.how_to_sleep(p_definition, p_clock, closer.tenant_ids, closer.paused, closer.not_before, p_now) h
+      cross join lateral jobs.how_to_sleep(
+        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
   update jobs.lanes l
@@ -1579,8 +1544,10 @@ begin
     where l.job = (p_batch).job and l.reason = 'cap' and l.tenant_id = any (v_tenant_ids)
     order by l.tenant_id for no key update;
   end if;
-  update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
-  where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+  if found then
+    update jobs.lanes l set wake_at = greatest(p_now, l.not_before), reason = 'waiting', detail = null
+    where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids) and l.reason = 'cap';
+  end if;
 
   if v_comes_back then
     for v_back in
@@ -2268,17 +2235,6 @@ begin
 end
 $function$;
 
-alter table "jobs"."effects"
-  -- squawk-ignore adding-serial-primary-key-field
-  add constraint "effects_batch_fkey" foreign key (batch_id) references jobs.batches(batch_id)
-    on delete cascade;
-
-alter table "jobs"."leases"
-  add constraint "leases_batch_fkey" foreign key (batch_id) references jobs.batches(batch_id);
-
-alter table "jobs"."leases"
-  add constraint "open_is_the_number_of_items" check (((open = cardinality(items)) AND (open > 0)));
-
 create view "jobs"."leased_items" with (security_invoker=true) AS  SELECT e.batch_id,
     e.credential_source,
     e.credential_fingerprint,
@@ -2299,11 +2255,13 @@ create view "jobs"."leased_items" with (security_invoker=true) AS  SELECT e.batc
    FROM (jobs.leases e
      CROSS JOIN LATERAL unnest(e.items) i(tenant_id, item_id, job, subject_id, run_id, run_at, enqueued_at, attempts, tries, waiting_for, last_error, dedupe_key, trace_id, payload));
 
-create index items_job_tenant_id_run_at_idx on jobs.items using btree (job, tenant_id, run_at, item_id);
-
 comment on column "jobs"."effects"."request" is 'The call of begin_effects that marked it, by the worker''s own id: made again, it is answered as the first time.';
 
 comment on column "jobs"."leases"."items" is 'The items as they were when they were handed out. They end from here, or go back to jobs.items.';
+
+comment on function
+  "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
+  with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look.';
 
 comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp
   with time zone) is 'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
@@ -2327,15 +2285,16 @@ comment on table "jobs"."leases" is 'What each lane has in flight, by batch; the
 comment on view "jobs"."leased_items" is 'The items that are out with workers, one row each.';
 
 revoke all
+  on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
+    with time zone[], timestamp with time zone)
+  from public;
+
+revoke all
   on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp with time zone)
   from public;
 
 revoke all
   on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone)
   from public;
-
-grant select on table "jobs"."dedupe_keys" to "service_role";
-
-grant select on table "jobs"."effects" to "service_role";
 
 grant select on table "jobs"."leased_items" to "service_role";
