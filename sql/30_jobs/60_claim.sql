@@ -336,11 +336,8 @@ begin
     select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
     from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
-    left join lateral (
-      select x.open from jobs.leases x
-      where x.tenant_id = u.tenant_id and x.job = (p_definition).job and x.batch_id = p_batch_id
-      offset 0
-    ) e on true
+    -- What it got in an earlier round of this batch.
+    left join (select x.tenant_id, x.open from jobs.leases x where x.batch_id = p_batch_id) e on e.tenant_id = u.tenant_id
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
