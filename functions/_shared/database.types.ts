@@ -923,6 +923,28 @@ export type Database = {
           },
         ];
       };
+      throttles: {
+        Row: {
+          provider: Database['public']['Enums']['provider'];
+          reason: string | null;
+          tenant_id: string;
+          until: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          provider: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          tenant_id: string;
+          until: string;
+        };
+        Update: {
+          provider?: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          tenant_id?: string;
+          until?: string;
+        };
+        Relationships: [];
+      };
     };
     Views: {
       plan_levels: {
@@ -1497,6 +1519,20 @@ export type Database = {
       stop_all: { Args: { stopped: boolean }; Returns: undefined };
       take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       take_request: { Args: { ip?: string; key: string; requests: number; seconds: number }; Returns: Json };
+      throttle_credentials: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
       throttle_lanes: {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
         Returns: undefined;

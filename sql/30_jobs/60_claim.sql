@@ -81,7 +81,7 @@ begin
       when lane.is_paused or not lane.is_served then 'paused'
       when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
       when lane.room <= 0 then 'cap'
-      when lane.rate_room <= 0 then 'rate limit'
+      when lane.rate_room <= 0 or lane.throttled_until is not null then 'rate limit'
     end,
     case
       when lane.is_paused then 'this lane is paused'
@@ -89,14 +89,15 @@ begin
       when lane.has_no_credential then format('no %s credential', (p_definition).provider)
       when lane.parked_because is not null then lane.parked_because
       when lane.open_until > p_now then lane.open_because
+      when lane.room > 0 then lane.throttled_because
     end,
     case
       when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
       when lane.open_until > p_now then lane.open_until
-      -- Wake for a turn's worth, not for every single item.
-      when lane.room > 0 and lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+      -- Wake for a turn's worth, not for every single item. (greatest skips nulls.)
+      when lane.room > 0 then greatest(lane.throttled_until, case when lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
         extract(epoch from greatest(lane.free_at, p_now) - p_now)
-          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate))) end)
     end
   from (
     select u.tenant_id, u.is_paused,
@@ -105,7 +106,10 @@ begin
       p.rate_per_minute as rate,
       r.free_at,
       jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
-      b.reason as parked_because, o.open_until, o.reason as open_because,
+      b.reason as parked_because, o.open_until, o.reason as open_because, w.until as throttled_until,
+      -- What a provider said of the platform's credential is about more than one tenant.
+      case when w.tenant_id = jobs.platform_id() then format('the platform''s %s credential is throttled', (p_definition).provider)
+        when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
       c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
       coalesce(p.batch_share, (p_definition).batch_size) as share,
       least(
@@ -122,6 +126,9 @@ begin
       on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
       and b.provider = (p_definition).provider and b.state = 'parked'
     left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join jobs.throttles w
+      on w.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
+      and w.provider = (p_definition).provider and w.until > p_now
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e

@@ -145,6 +145,30 @@ $$;
 comment on function jobs.park_broken(jobs.definitions, jobs.batches, jobs.settled[]) is
   'Parks what a broken credential concerns; an answer about a credential that was replaced meanwhile parks nothing.';
 
+-- A provider said "not now" of a credential: it is noted once for its owner, and every claim heeds it.
+create function jobs.throttle_credentials(p_definition jobs.definitions, p_batch jobs.batches, p_settled jobs.settled[])
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into jobs.throttles as w (tenant_id, provider, until, reason)
+  select o.tenant_id, (p_definition).provider, max(u.run_at), left(min(u.error), 200)
+  from unnest(p_settled) u
+  join jobs.leases e on e.batch_id = (p_batch).batch_id and e.tenant_id = u.tenant_id and e.job = (p_batch).job
+  cross join lateral (select case when e.credential_source = 'platform' then jobs.platform_id() else u.tenant_id end as tenant_id) o
+  where u.outcome = 'throttled'
+    -- One that was replaced meanwhile starts afresh.
+    and e.credential_fingerprint = coalesce(
+      (select c.fingerprint from public.credentials c where c.tenant_id = o.tenant_id and c.provider = (p_definition).provider),
+      (select c.fingerprint from private.platform_credentials c where o.tenant_id = jobs.platform_id() and c.provider = (p_definition).provider))
+  group by o.tenant_id
+  order by o.tenant_id
+  on conflict (tenant_id, provider) do update set until = excluded.until, reason = excluded.reason where excluded.until > w.until
+$$;
+
+comment on function jobs.throttle_credentials(jobs.definitions, jobs.batches, jobs.settled[]) is
+  'Notes for the owner of each throttled credential until when its provider wants to hear nothing: its lanes, of all jobs and all tenants that lean on it, wait.';
+
 -- Breakers by failures in a row: a tenant's servings count for its own breaker, all servings for the provider's.
 create function jobs.count_failures(p_definition jobs.definitions, p_settled jobs.settled[], p_now timestamptz)
 returns void
@@ -443,6 +467,7 @@ begin
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
   v_parked := '{}';
   if (p_definition).provider is not null then
+    perform jobs.throttle_credentials(p_definition, p_batch, v_settled);
     v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
     -- An item that could not be loaded says nothing about the provider.
     if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then

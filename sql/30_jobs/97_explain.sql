@@ -55,6 +55,8 @@ begin
       case when v_item.attempts > 0 then format(' (attempt %s of %s failed: %s)', v_item.attempts, v_definition.max_attempts, v_item.last_error) else '' end);
   elsif v_judged.reason = 'cap' then
     return format('Its tenant has as many items of %s in flight as its plan allows; it goes on when one of them ends.', v_item.job);
+  elsif v_judged.reason = 'rate limit' then
+    return format('It waits until %s for a rate limit: %s.', v_judged.wake_at, coalesce(v_judged.detail, 'that of its plan is used up for the moment'));
   elsif not v_lane.awake and v_lane.wake_at > clock_timestamp() then
     return format('Its lane is asleep until %s because of: %s%s.', v_lane.wake_at, v_lane.reason, coalesce(' (' || v_lane.detail || ')', ''));
   elsif v_definition.cap <= (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = v_item.job) then
