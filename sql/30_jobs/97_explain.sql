@@ -15,6 +15,7 @@ declare
   v_judged record;
   v_behind bigint;
   v_rate numeric;
+  v_stuck text;
 begin
   select i.* into v_item from jobs.items i where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
   if not found then
@@ -33,7 +34,10 @@ begin
 
   select d.* into v_definition from jobs.definitions d where d.job = v_item.job;
   if v_item.batch_id is not null then
-    return (select format('It is running: batch %s, lease until %s.', b.batch_id, b.lease_until) from jobs.batches b where b.batch_id = v_item.batch_id);
+    return (
+      select case when b.lease_until > clock_timestamp() then format('It is running: batch %s, lease until %s.', b.batch_id, b.lease_until)
+        else format('Its worker was lost: the lease of batch %s ended at %s. The next tick takes it back.', b.batch_id, b.lease_until) end
+      from jobs.batches b where b.batch_id = v_item.batch_id);
   elsif (select p.stopped from jobs.platform p) then
     return 'All background work is stopped by the platform''s switch.';
   elsif v_definition.paused then
@@ -48,11 +52,18 @@ begin
     return format('The breaker of its lane is open: %s%s.', v_judged.detail,
       case when v_judged.wake_at is not null then format(', next probe at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
   elsif jobs.provider_is_down(v_definition.provider) then
-    return format('The provider %s does not answer for anybody; it is probed from time to time.', v_definition.provider);
+    return (
+      select format('The provider %s does not answer for anybody. One item of one tenant probes it, %s; then the others go on.', v_definition.provider,
+        case when b.open_until > clock_timestamp() then format('not before %s', b.open_until) else 'now' end)
+      from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = v_definition.provider);
   elsif v_item.run_at > clock_timestamp() then
     return format('It is not due before %s%s%s.', v_item.run_at,
       case when v_item.waiting_for is not null then ' because of: ' || v_item.waiting_for else '' end,
       case when v_item.attempts > 0 then format(' (attempt %s of %s failed: %s)', v_item.attempts, v_definition.max_attempts, v_item.last_error) else '' end);
+  elsif v_judged.reason = 'cap' and exists (
+    select from jobs.breakers b where b.tenant_id = v_item.tenant_id and b.provider = v_definition.provider and b.state = 'open'
+  ) then
+    return 'The breaker of its lane is open, and another item probes the provider; it goes on when that one is answered.';
   elsif v_judged.reason = 'cap' then
     return format('Its tenant has as many items of %s in flight as its plan allows; it goes on when one of them ends.', v_item.job);
   elsif v_judged.reason = 'rate limit' then
@@ -79,13 +90,23 @@ begin
   -- What the lane got in the last five minutes tells what it will get.
   select count(*) / 300.0 into v_rate from jobs.attempts a
   where a.tenant_id = v_item.tenant_id and a.job = v_item.job and a.finished_at > clock_timestamp() - interval '5 minutes';
+  v_stuck := case
+    when coalesce((select p.last_tick_at < clock_timestamp() - make_interval(secs => 3 * p.tick_seconds + 5) from jobs.platform p), true)
+      then format('No tick has come%s: nothing starts before one does.', (select ' since ' || p.last_tick_at from jobs.platform p))
+    when (
+      select count(*) >= 3 and bool_and(d.error is not distinct from 'the doorbell was not answered') from jobs.drains d
+      where d.job = v_item.job and (d.ended_at > clock_timestamp() - interval '5 minutes' or (d.ended_at is null and d.answered_at is not null))
+    ) then 'No worker answers the doorbells of its job: it starts when one does.' end;
   return format('It is ready, behind %s items of its own tenant%s. %s', v_behind,
     -- How many other tenants there are, and how busy, is none of a tenant's business.
     case when private.is_platform() then format('; %s other lanes are awake',
       (select count(*) from (select from jobs.lanes l where l.job = v_item.job and l.awake and l.tenant_id <> v_item.tenant_id limit 1000) o)) end,
-    case when v_rate > 0
-      then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
-      else 'Expected start: with the next drain.' end);
+    case
+      when v_stuck is not null then v_stuck
+      when v_rate > 0
+        then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
+      when v_behind < least(v_judged.share, v_definition.batch_size) then 'Expected start: with the next drain.'
+      else 'Expected start: not known, nothing of its lane was served in the last five minutes.' end);
 end
 $$;
 
@@ -100,7 +121,7 @@ $$;
 
 grant execute on function jobs.why(bigint, uuid) to service_role;
 comment on function jobs.why(bigint, uuid) is
-  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), asleep until because, behind n items with the expected start, dead, or ended how. '
+  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), rate limited, asleep until because, behind n items with the expected start, no tick or worker comes, dead, or ended how. '
   'Definer: reads definitions and history without a grant on each.';
 comment on function jobs.provider_is_down(public.provider) is 'True while the breaker of the provider as a whole is open.';
 
