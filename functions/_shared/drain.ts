@@ -12,6 +12,7 @@ import type {
 import { EngineError } from './engine.ts';
 import { describeError, nameOfError } from './errors.ts';
 import type { Log } from './log.ts';
+import { createMeter, type Meter } from './meter.ts';
 import { cut, type ItemOutcome } from './outcome.ts';
 import { stringsIn } from './redact.ts';
 import { type BatchTelemetry, type DrainTelemetry, silentTelemetry, type Telemetry } from './telemetry.ts';
@@ -78,6 +79,8 @@ export interface DrainOptions {
   /** For every job of the kind `raw`, whatever its name. */
   rawHandler?: JobHandler;
   telemetry?: Telemetry;
+  /** Counts provider calls, for jobs that are charged by them. */
+  meter?: Meter;
   now: () => number;
   log: Log;
   /** 100 s by default: a hosted function lives 150 s on the free plan. */
@@ -109,6 +112,7 @@ export async function eachInPool<T>(
 export function createDrain(options: DrainOptions): Drain {
   const { engine, now } = options;
   const telemetry = options.telemetry ?? silentTelemetry;
+  const meter = options.meter ?? createMeter(now);
   const budgetMs = options.budgetMs ?? 100_000;
   const graceMs = options.graceMs ?? 20_000;
   const tenantConcurrency = options.tenantConcurrency ?? 8;
@@ -197,45 +201,46 @@ export function createDrain(options: DrainOptions): Drain {
           sink.report(handBack(work.items, 'the drain’s time was up'));
           return;
         }
-        try {
-          await handler(work, {
-            now: () => new Date(now() + databaseAhead),
-            leaseIsLost: heartbeat.isLost,
-            timeIsUp: around.timeIsUp,
-            leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
-            keepToken: (itemId, token, expiresAt) =>
-              engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
-            within: trace.within,
-            beginEffects: (itemIds) => {
-              for (const itemId of itemIds) begun.add(itemId);
-              return engine.beginEffects(batch.batch_id, itemIds);
-            },
-            bundleEmails: (itemIds, sender) => engine.bundleEmails(batch.batch_id, itemIds, sender),
-            settleEmails: (bundle, end) => engine.settleEmails(work.tenant_id, bundle, end),
-            recordComments: async (post) => {
-              try {
-                await engine.recordComments(batch.batch_id, work.tenant_id, post);
-              } catch (thrown) {
-                tenantLog.warn('record_comments failed', describeError(thrown));
-              }
-            },
-            report: (...outcomes) => sink.report(outcomes),
-            log: tenantLog,
-          });
-        } catch (thrown) {
-          tenantLog.error('tenant failed', describeError(thrown));
-          // Without the database nothing is known for sure: the lease brings the items back.
-          if (thrown instanceof EngineError) return;
-          // Where an effect may have begun, only the engine may say how it ended.
-          const untouched = work.items.filter((item) => !sink.has(item.item_id) && !begun.has(item.item_id));
-          sink.report(
-            untouched.map((item) => ({
-              item_id: item.item_id,
-              outcome: 'retry',
-              error: `The worker failed on this item: ${nameOfError(thrown)}.`,
-            })),
-          );
-        }
+        await meter.charging(batch.cost_unit, async (charge) => {
+          try {
+            await handler(work, {
+              now: () => new Date(now() + databaseAhead),
+              leaseIsLost: heartbeat.isLost,
+              timeIsUp: around.timeIsUp,
+              leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
+              keepToken: (itemId, token, expiresAt) =>
+                engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
+              within: trace.within,
+              beginEffects: (itemIds) => {
+                for (const itemId of itemIds) begun.add(itemId);
+                return engine.beginEffects(batch.batch_id, itemIds);
+              },
+              bundleEmails: (itemIds, sender) => engine.bundleEmails(batch.batch_id, itemIds, sender),
+              settleEmails: (bundle, end) => engine.settleEmails(work.tenant_id, bundle, end),
+              recordComments: async (post) => {
+                try {
+                  await engine.recordComments(batch.batch_id, work.tenant_id, post);
+                } catch (thrown) {
+                  tenantLog.warn('record_comments failed', describeError(thrown));
+                }
+              },
+              report: (...outcomes) => sink.report(charge(outcomes)),
+              log: tenantLog,
+            });
+          } catch (thrown) {
+            tenantLog.error('tenant failed', describeError(thrown));
+            // Without the database nothing is known for sure: the lease brings the items back.
+            if (thrown instanceof EngineError) return;
+            // Where an effect may have begun, only the engine may say how it ended.
+            const untouched = work.items.filter(
+              (item) => !sink.has(item.item_id) && !begun.has(item.item_id),
+            );
+            const error = `The worker failed on this item: ${nameOfError(thrown)}.`;
+            sink.report(
+              charge(untouched.map((item) => ({ item_id: item.item_id, outcome: 'retry', error }))),
+            );
+          }
+        });
       });
     } finally {
       heartbeat.stop();

@@ -42,6 +42,8 @@ export const batchSchema = z.object({
   now: timestamp,
   lease_until: timestamp,
   lease_seconds: z.number().positive(),
+  /** What the job's tenants are charged by. */
+  cost_unit: z.enum(['items', 'calls', 'milliseconds']).default('items'),
   tenants: z.array(tenantWorkSchema),
 });
 export type Batch = z.infer<typeof batchSchema>;

@@ -22,9 +22,9 @@ export type ProviderOutcome<T> =
 
 export type Failure = Exclude<ProviderOutcome<never>, { kind: 'ok' }>;
 
-/** What a job answers for one item: the argument of `jobs.close_batch`. */
-export type ItemOutcome = { item_id: number } & (
-  | { outcome: 'done'; result: Record<string, unknown>; cost?: number }
+/** What a job answers for one item: the argument of `jobs.close_batch`. `cost`, in the job's unit, is the drain's to measure. */
+export type ItemOutcome = { item_id: number; cost?: number } & (
+  | { outcome: 'done'; result: Record<string, unknown> }
   | { outcome: 'retry'; error: string; after_seconds?: number }
   | { outcome: 'refused'; error: string }
   | { outcome: 'snooze'; seconds: number; reason: string }

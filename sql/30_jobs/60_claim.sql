@@ -79,7 +79,7 @@ begin
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
-      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential or lane.is_probed then 'breaker'
       when lane.room <= 0 then 'cap'
       when lane.rate_room <= 0 or lane.throttled_until is not null then 'rate limit'
     end,
@@ -89,11 +89,14 @@ begin
       when lane.has_no_credential then format('no %s credential', (p_definition).provider)
       when lane.parked_because is not null then lane.parked_because
       when lane.open_until > p_now then lane.open_because
+      when lane.is_probed then 'an item of another job probes the provider'
       when lane.room > 0 then lane.throttled_because
     end,
     case
       when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
       when lane.open_until > p_now then lane.open_until
+      -- An answer wakes it at once; when there is none the breaker has a new time.
+      when lane.is_probed then p_now + interval '5 seconds'
       -- Wake for a turn's worth, not for every single item. (greatest skips nulls.)
       when lane.room > 0 then greatest(lane.throttled_until, case when lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
         extract(epoch from greatest(lane.free_at, p_now) - p_now)
@@ -112,9 +115,12 @@ begin
         when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
       c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
       coalesce(p.batch_share, (p_definition).batch_size) as share,
+      -- An open breaker whose time is over lets one probe through, of whichever job.
+      o.tenant_id is not null and exists (
+        select from jobs.leases e join jobs.definitions d on d.job = e.job
+        where e.tenant_id = u.tenant_id and d.provider = (p_definition).provider and e.job <> (p_definition).job) as is_probed,
       least(
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
-        -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
     from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
@@ -689,7 +695,7 @@ as $$
 begin
   return json_build_object(
     'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
-    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants);
+    'lease_seconds', (p_definition).lease_seconds, 'cost_unit', (p_definition).cost_unit, 'tenants', p_tenants);
 end
 $$;
 
@@ -853,7 +859,7 @@ $$;
 
 grant execute on function jobs.next_batch(uuid, text, integer, uuid) to service_role;
 comment on function jobs.next_batch(uuid, text, integer, uuid) is
-  'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":'
+  'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","cost_unit","tenants":[{"tenant_id","slug","credential","items":'
   '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: '
   'the batch of an answer that was lost is handed out again. The only place where secrets leave the database. '
   'Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';

@@ -10,6 +10,7 @@ declare
   v_item jobs.items;
   v_result jsonb;
   v_outcome jsonb;
+  v_began timestamptz := clock_timestamp();
 begin
   select i.* into v_item from jobs.items i
   where i.tenant_id = p_tenant_id and i.item_id = p_item_id and i.batch_id = p_batch_id;
@@ -26,6 +27,9 @@ begin
     when others then
       v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
+  if (p_definition).cost_unit = 'milliseconds' then
+    v_outcome := v_outcome || jsonb_build_object('cost', 1000 * extract(epoch from clock_timestamp() - v_began));
+  end if;
   perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
 end
 $$;

@@ -50,7 +50,7 @@ begin
     return format('Its lane is paused: %s.', v_judged.detail);
   elsif v_judged.reason = 'breaker' then
     return format('The breaker of its lane is open: %s%s.', v_judged.detail,
-      case when v_judged.wake_at is not null then format(', next probe at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
+      case when v_judged.wake_at is not null then format(', next look at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
   elsif jobs.provider_is_down(v_definition.provider) then
     return (
       select format('The provider %s does not answer for anybody. One item of one tenant probes it, %s; then the others go on.', v_definition.provider,

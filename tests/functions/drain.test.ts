@@ -6,6 +6,7 @@ import {
   type JobHandler,
 } from '../../functions/_shared/drain.ts';
 import { type Batch, EngineError, type TenantWork } from '../../functions/_shared/engine.ts';
+import { createMeter } from '../../functions/_shared/meter.ts';
 import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
 import {
   batch,
@@ -247,6 +248,40 @@ describe('drain', () => {
     );
     await run();
     expect(closed).toEqual([]);
+  });
+
+  test.each([
+    ['calls', { 1: 3, 2: 1, 3: 1, 4: 1 }],
+    ['milliseconds', { 1: 30, 2: 10, 3: 10, 4: 10 }],
+    ['items', {}],
+  ] as const)('a job that is charged by %s is told what each tenant took', async (cost_unit, costs) => {
+    const clock = { ms: nowMs };
+    const meter = createMeter(() => clock.ms);
+    const call = meter.counted(async () => ({ kind: 'failure', reason: 'timeout', sent: 'no' }));
+    const look = async () => {
+      clock.ms += 10;
+      await call({ method: 'GET', url: 'https://provider.example' });
+    };
+    const looking: JobHandler = async ({ items }, context) => {
+      const [first, ...others] = items.map((each) => each.item_id);
+      for (let n = 0; n < 3; n += 1) await look();
+      context.report(done(first ?? 0));
+      // One call for two of them; the last one fails with what it took.
+      await look();
+      await look();
+      context.report(...others.slice(0, 2).map(done));
+      await look();
+      throw new Error('boom');
+    };
+    const { run, closed } = draining([batch(1, [tenant('a', 1, 2, 3, 4)], { cost_unit })], looking, {
+      meter,
+      tenantConcurrency: 1,
+    });
+    await call({ method: 'GET', url: 'https://provider.example' });
+    await run();
+    const told = closed.flatMap(({ item_id, cost }) => (cost === undefined ? [] : [[item_id, cost]]));
+    expect(closed).toHaveLength(4);
+    expect(Object.fromEntries(told)).toEqual(costs);
   });
 
   test('what was read is told for the tenant and the batch, and failing at that costs no outcome', async () => {

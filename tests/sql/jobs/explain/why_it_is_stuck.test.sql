@@ -50,7 +50,7 @@ begin
 end
 $$;
 select pg_temp.fail();
-select matches(pg_temp.why('look'), '^The breaker of its lane is open: 3 servings in a row failed, next probe at ', 'a breaker that is open');
+select matches(pg_temp.why('look'), '^The breaker of its lane is open: 3 servings in a row failed, next look at ', 'a breaker that is open');
 select tests.pass('1 minute');
 create table pg_temp.probe as select i.item_id from tests.items_of(tests.claim('look')) i;
 select is((select count(*) from pg_temp.probe), 1::bigint, 'is probed by one item');
