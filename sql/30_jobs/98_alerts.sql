@@ -85,6 +85,8 @@ as $$
 declare
   v_found record;
   v_open text[] := '{}';
+  -- What somebody has stopped is late for a reason that is known.
+  v_stopped text[] := array(select d.job from jobs.definitions d where d.paused or (select p.stopped from jobs.platform p));
 begin
   perform jobs.look_at_backlogs(p_now);
   for v_found in
@@ -99,7 +101,7 @@ begin
     -- A scheduled run that should be over. One that waits for paused or parked lanes only is late for a reason that is known.
     select format('overdue %s', r.job), format('A run of %s started at %s and is not over.', r.job, r.started_at), '{}'
     from jobs.runs r
-    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour'
+    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour' and r.job <> all (v_stopped)
       and r.expected - (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id) > (
         select count(*)
         from jobs.lanes l
@@ -113,7 +115,7 @@ begin
         to_char(f.breach_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')),
       to_jsonb(f)
     from jobs.forecast(p_now) f
-    where f.breach_at <= p_now + interval '1 hour'
+    where f.breach_at <= p_now + interval '1 hour' and f.job <> all (v_stopped)
     union all
     -- Work waits longer than the plans promise.
     select format('backlog %s', b.job), format('%s: the oldest ready item waits since %s; the target of its plan is %s s. Drained per minute: %s.',
@@ -133,7 +135,7 @@ begin
         select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id and i.batch_id is null order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
-      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600))
+      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600)) and d.job <> all (v_stopped)
       group by l.job
     ) b
     union all
