@@ -204,8 +204,10 @@ as $$
 begin
   return query
   select a.job, g.tenant_id, t.plan_id, count(*), count(*) filter (where a.outcome = 'done'),
-    round(count(*) filter (where a.outcome = 'done')::numeric / count(*), 4),
-    round(count(*) / greatest(extract(epoch from now() - p_since) / 60, 1), 2),
+    -- Being put off (a throttle, a snooze, a broken credential) is neither success nor failure.
+    round(count(*) filter (where a.outcome = 'done')::numeric
+      / nullif(count(*) filter (where a.outcome in ('done', 'unknown', 'retry', 'refused', 'lost')), 0), 4),
+    round(count(*) / greatest(extract(epoch from now() - p_since) / 60, 1), 4),
     round(percentile_cont(0.5) within group (order by w.seconds)::numeric, 3),
     round(percentile_cont(0.95) within group (order by w.seconds)::numeric, 3),
     round(percentile_cont(0.99) within group (order by w.seconds)::numeric, 3),
