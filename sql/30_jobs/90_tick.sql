@@ -305,7 +305,8 @@ begin
   delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
   delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
-  delete from cron.job_run_details d where d.end_time < p_now - interval '1 day';
+  -- What a crash of the server cut off has no end.
+  delete from cron.job_run_details d where coalesce(d.end_time, d.start_time) < p_now - interval '1 day';
   -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
   delete from net._http_response r where r.created < p_now - interval '1 hour';
 end

@@ -43,7 +43,11 @@ as $$
   select coalesce(sum(rt.processed), 0)::bigint, coalesce(sum(rt.failed), 0)::bigint,
     (select coalesce(jsonb_agg(x.error), '[]')
      from (
-       select e - 'run_id' as error
+       select jsonb_build_object('drain_id', d.drain_id, 'error', d.error) as error
+       from jobs.drains d
+       where d.run_id = p_run_id and d.error is not null
+       union all
+       select e - 'run_id'
        from jobs.runs r
        join jobs.drains d on d.job = r.job and coalesce(d.ended_at, 'infinity') >= r.started_at
        cross join lateral jsonb_array_elements(d.errors) e
@@ -54,7 +58,7 @@ as $$
   where rt.run_id = p_run_id
 $$;
 
-comment on function jobs.run_counts(bigint) is 'Processed, failed and the first errors of a run so far.';
+comment on function jobs.run_counts(bigint) is 'Processed, failed and the first errors of a run so far, those of its drains before those of its items.';
 
 create function jobs.finish_run(p_run_id bigint)
 returns void
@@ -64,7 +68,7 @@ as $$
   delete from jobs.open_runs o where o.run_id = p_run_id;
   update jobs.runs r
   set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
-    status = case when c.failed > 0 and c.processed = 0 then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
+    status = case when c.processed = 0 and (c.failed > 0 or jsonb_path_exists(c.errors, '$[*].drain_id')) then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
     message = case
       when c.processed = 0 and c.failed = 0 and c.errors = '[]' then 'Nothing to do.'
       else format('%s done, %s failed.', c.processed, c.failed) end
@@ -72,7 +76,7 @@ as $$
   where r.run_id = p_run_id and r.finished_at is null
 $$;
 
-comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, warning when something did, else success.';
+comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, or its drain did and nothing was done; warning when something failed, else success.';
 
 create function jobs.answer_doorbell(ticket uuid)
 returns jsonb

@@ -92,7 +92,7 @@ begin
   for v_found in
     -- A run that ended in error.
     select format('failed %s', r.job) as incident,
-      format('The last run of %s failed: %s done, %s failed.', r.job, r.processed, r.failed) as message, '{}'::jsonb as details
+      format('The last run of %s failed: %s', r.job, coalesce(jsonb_path_query_first(r.errors, '$[*] ? (exists (@.drain_id)).error') #>> '{}', r.message)) as message, '{}'::jsonb as details
     from jobs.definitions d
     cross join lateral (
       select x.* from jobs.runs x where x.job = d.job and x.finished_at is not null order by x.started_at desc limit 1) r
