@@ -1095,7 +1095,6 @@ export type Database = {
         };
         Returns: undefined;
       };
-      day_begins: { Args: { p_day: string; p_time_zone: string }; Returns: string };
       define: {
         Args: { job: string; settings: Json };
         Returns: {
@@ -1178,6 +1177,8 @@ export type Database = {
       extend_batch: { Args: { batch_id: number }; Returns: boolean };
       finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
       finish_run: { Args: { p_run_id: number }; Returns: undefined };
+      first_moment: { Args: { p_local: string; p_time_zone: string }; Returns: string };
+      follow_clock: { Args: { p_now: string }; Returns: undefined };
       forecast: {
         Args: { p_now: string };
         Returns: {
