@@ -55,6 +55,8 @@ export type JobHandler = (work: TenantWork, context: JobContext) => Promise<void
 export interface DrainOrder {
   drainId: string;
   job: string;
+  /** The run that this is part of, for the log. */
+  runId?: number | null;
   /** After this, no new batch is taken. */
   budgetMs?: number;
 }
@@ -126,7 +128,7 @@ export function createDrain(options: DrainOptions): Drain {
     const mayTakeMore = () => !stopped() && now() - started < budget;
     const timeIsUp = () => stopped() || now() - started >= budget + graceMs;
     const leftMs = () => (stopped() ? 0 : started + budget + graceMs - now());
-    const log = options.log.with({ job: order.job, drain_id: order.drainId });
+    const log = options.log.with({ job: order.job, drain_id: order.drainId, run: order.runId ?? undefined });
     const trace = telemetry.startDrain(order);
     const report: DrainReport = { end: 'nothing_awake', batches: 0, items: 0, closed: 0, stale: 0 };
     let failure: string | null = null;

@@ -94,14 +94,16 @@ begin
   if not found then
     return null;
   end if;
-  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id;
-  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job);
+  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id returning d.run_id into v_drain.run_id;
+  -- For the log. The items of a scheduled job have runs of their own: mostly one is open.
+  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job, 'run_id', coalesce(v_drain.run_id,
+    (select max(r.run_id) from jobs.runs r where r.job = v_drain.job and r.finished_at is null)));
 end
 $$;
 
 grant execute on function jobs.answer_doorbell(uuid) to service_role;
 comment on function jobs.answer_doorbell(uuid) is
-  'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
+  'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.end_drain(drain_id uuid, error text default null)

@@ -82,7 +82,7 @@ function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainO
     clock,
     entries,
     lines,
-    run: (job = 'verify-social-tasks') => drain({ drainId, job }),
+    run: (job = 'verify-social-tasks', runId: number | null = 5) => drain({ drainId, job, runId }),
   };
 }
 const partial = (changes: Partial<DrainOptions['engine']>) => ({ engine: changes as DrainOptions['engine'] });
@@ -304,6 +304,24 @@ describe('drain', () => {
     expect(told).toEqual([[7, tenant('a', 1).tenant_id, post]]);
     expect(closed).toMatchObject([{ outcome: 'done' }]);
     expect(entries().map((entry) => entry.event)).toContain('record_comments failed');
+  });
+
+  test('every line leads to the run, the batch and the tenant that it is about', async () => {
+    const telling: JobHandler = async (given, context) => {
+      context.log.info('looked', { item: given.items[0]?.item_id });
+      await allDone(given, context);
+    };
+    const { run, entries } = draining([batch(7, [tenant('a', 1)])], telling);
+    await run();
+    const ids = { job: 'verify-social-tasks', run: 5, drain_id: drainId };
+    expect(entries()).toMatchObject([
+      { event: 'looked', ...ids, batch: 7, tenant: 'a', item: 1 },
+      { event: 'batch closed', ...ids, batch: 7 },
+      { event: 'drain ended', ...ids },
+    ]);
+    const { run: other, entries: without } = draining([], allDone);
+    await other(undefined, null);
+    expect(without()[0]).not.toHaveProperty('run');
   });
 
   test('a secret in an error reaches no log and no outcome', async () => {
