@@ -86,7 +86,7 @@ begin
     return null;
   end if;
   insert into jobs.drains (job, run_id, answered_at, seen_at)
-  values (p_job, null, clock_timestamp(), clock_timestamp())
+  values (p_job, jobs.open_run(p_job, 'queue'), clock_timestamp(), clock_timestamp())
   returning drain_id into v_drain_id;
   return v_drain_id;
 end
@@ -161,7 +161,9 @@ begin
     select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
   loop
     select d.drain_id into v_drain_id from jobs.drains d
-    where d.job = v_definition.job and d.ended_at is null and d.request_id is null and d.run_id is null
+    where d.job = v_definition.job and d.ended_at is null and d.request_id is null
+      -- Not one that was started by hand: that has a run of its own.
+      and d.run_id is not distinct from (select o.run_id from jobs.open_runs o where o.job = v_definition.job)
       and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
     limit 1;
     v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
