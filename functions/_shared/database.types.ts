@@ -1318,6 +1318,22 @@ export type Database = {
         Returns: string[];
       };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
+      note_throttles: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_outcomes: Json;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
       open_alert: {
         Args: { p_details?: Json; p_incident: string; p_message: string; p_tenant_id: string };
         Returns: undefined;
@@ -1520,20 +1536,6 @@ export type Database = {
       stop_all: { Args: { stopped: boolean }; Returns: undefined };
       take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       take_request: { Args: { ip?: string; key: string; requests: number; seconds: number }; Returns: Json };
-      throttle_credentials: {
-        Args: {
-          p_batch: Omit<
-            Database['jobs']['Tables']['batches']['Row'],
-            Database['jobs']['Tables']['batches']['ComputedFields']
-          >;
-          p_definition: Omit<
-            Database['jobs']['Tables']['definitions']['Row'],
-            Database['jobs']['Tables']['definitions']['ComputedFields']
-          >;
-          p_settled: Database['jobs']['CompositeTypes']['settled'][];
-        };
-        Returns: undefined;
-      };
       throttle_lanes: {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
         Returns: undefined;

@@ -132,9 +132,13 @@ begin
       on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
       and b.provider = (p_definition).provider and b.state = 'parked'
     left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
-    left join jobs.throttles w
-      on w.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
-      and w.provider = (p_definition).provider and w.until > p_now
+    left join lateral (
+      select x.* from jobs.throttles x
+      where x.tenant_id in (u.tenant_id, case when c.tenant_id is null then jobs.platform_id() end)
+        and x.provider = (p_definition).provider and x.until > p_now
+      order by x.until desc
+      limit 1
+    ) w on true
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e

@@ -1,7 +1,7 @@
 -- A provider that says "not now" says it of a credential: all lanes that use it wait until then, of all jobs and, where it is the
 -- platform's, of all tenants; who has another credential is not held; no attempt is burnt; it is over by itself.
 begin;
-select plan(31);
+select plan(41);
 select tests.tenant(slug, 'enterprise') from unnest(array['pizza', 'gym', 'salon', 'bar']) slug;
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "platform"}');
 select public.set_credential(tests.id('gym'), 'meta', 'facebook_login', '{"access_token": "own-gym"}');
@@ -84,6 +84,46 @@ select is(tests.claim('read'), null, 'the platform''s is throttled again');
 select is(tests.lane('read', 'salon'), 'asleep: rate limit, wakes', 'and holds');
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "second-platform"}');
 select is(tests.served(tests.claim('read')), 'salon 1', 'another of the platform''s starts afresh too');
+
+-- A limit of one tenant's account at the provider is no other tenant's
+select tests.enqueue(job, slug, 2) from unnest(array['look', 'read']) job, unnest(array['salon', 'pizza']) slug;
+create function pg_temp.say(p_slug text, p_outcome jsonb) returns void language plpgsql as $$
+declare
+  v_batch jsonb := tests.claim('look');
+begin
+  perform jobs.close_batch((v_batch ->> 'batch_id')::bigint, (select jsonb_agg(jsonb_build_object('item_id', i.item_id) || case slug
+      when p_slug then p_outcome else '{"outcome": "done"}' end)
+    from tests.items_of(v_batch) i));
+end
+$$;
+select pg_temp.say('salon', '{"outcome": "throttled", "seconds": 100, "error": "80002", "scope": "account"}');
+select is(tests.served(tests.claim('read')), 'pizza 2', 'a limit of an account that is read with the platform''s credential holds that tenant alone');
+select is((select tenant_id from jobs.throttles), tests.id('salon'), 'it is noted for the tenant');
+select is(tests.lane('read', 'salon'), 'asleep: rate limit, wakes', 'in all its jobs');
+delete from jobs.throttles;
+delete from jobs.items where job in ('look', 'read');
+
+-- A provider that is about to say so
+select tests.enqueue('look', 'pizza');
+select pg_temp.say('pizza', '{"outcome": "done", "hint": {"seconds": 50, "reason": "97 % used"}}');
+select is((select outcome from jobs.attempts where job = 'look' and tenant_id = tests.id('pizza') order by finished_at desc, item_id desc limit 1), 'done', 'a hint changes nothing for its item');
+select ok((select until between clock_timestamp() + interval '48 seconds' and clock_timestamp() + interval '50 seconds' from jobs.throttles where tenant_id = jobs.platform_id()), 'and holds what comes');
+select tests.enqueue('look', slug) from unnest(array['salon', 'bar']) slug;
+select is(tests.served(tests.claim('look')), 'bar 1', 'of all who share the limit');
+select tests.pass('101 seconds');
+select pg_temp.say('salon', '{"outcome": "snooze", "seconds": 500, "reason": "not found yet", "hint": {"seconds": 50, "reason": "97 % used", "scope": "account"}}');
+select is((select until < clock_timestamp() + interval '51 seconds' from jobs.throttles where tenant_id = tests.id('salon')), true, 'for as long as it says, not for as long as its item waits');
+delete from jobs.throttles;
+select tests.enqueue('look', 'pizza');
+select pg_temp.say('pizza', '{"outcome": "done", "hint": {"seconds": "soon"}}');
+select tests.enqueue('look', 'pizza');
+select pg_temp.say('pizza', '{"outcome": "done", "hint": 7}');
+select is((select count(*) from jobs.throttles), 0::bigint, 'what is no hint is none');
+select tests.enqueue('look', 'pizza');
+select pg_temp.say('pizza', '{"outcome": "done", "hint": {"seconds": 1e300, "reason": "x"}}');
+select ok((select until < clock_timestamp() + interval '31 days' from jobs.throttles), 'and none holds for ever');
+select is((select count(*) from jobs.items where job = 'look' and attempts > 0), 0::bigint, 'no attempt is burnt by any of it');
+delete from jobs.throttles;
 
 -- Who may look
 select is(tests.rows('service_role', 'select from jobs.throttles'), '0', 'the platform may look');
