@@ -1043,6 +1043,48 @@ export type Database = {
         };
         Returns: Json;
       };
+      begin_by_hand: {
+        Args: { p_job: string };
+        Returns: {
+          apply_function: string | null;
+          backoff_limit_seconds: number;
+          backoff_seconds: number;
+          batch_size: number;
+          breaker_after: number;
+          cap: number | null;
+          command: string | null;
+          condition_function: string | null;
+          cost_unit: string;
+          effects: boolean;
+          eligible_function: string | null;
+          has_cadence: boolean;
+          job: string;
+          kind: Database['jobs']['Enums']['kind'];
+          lease_seconds: number;
+          load_function: string | null;
+          max_attempts: number;
+          max_drains: number;
+          meaning: string;
+          misfire: Database['jobs']['Enums']['misfire'];
+          misfire_limit: number;
+          next_slot_at: string | null;
+          paused: boolean;
+          platform_allowed: boolean;
+          provider: Database['public']['Enums']['provider'] | null;
+          quantum: number;
+          schedule: string | null;
+          scope: Database['jobs']['Enums']['scope'];
+          start_delay_seconds: number;
+          time_zone: string | null;
+          work_function: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'definitions';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
       bundle_emails: {
@@ -1451,6 +1493,7 @@ export type Database = {
         Args: { p_job: string; p_now: string; p_secret: string; p_url: string };
         Returns: undefined;
       };
+      ring_soon: { Args: Record<PropertyKey, never>; Returns: undefined };
       run_counts: {
         Args: { p_run_id: number };
         Returns: {
@@ -1521,6 +1564,7 @@ export type Database = {
         Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string; p_time_zone: string };
         Returns: string[];
       };
+      start: { Args: { job: string }; Returns: number };
       start_slot: {
         Args: {
           p_definition: Omit<

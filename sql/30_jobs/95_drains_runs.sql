@@ -106,6 +106,24 @@ comment on function jobs.answer_doorbell(uuid) is
   'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
   'Definer: the engine''s tables are written by its functions only.';
 
+create function jobs.ring_soon()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    begin
+      perform jobs.ring(clock_timestamp());
+    exception when others then
+      null; -- the tick will ring, and says why when it cannot
+    end;
+  end if;
+end
+$$;
+
+comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick is just doing it.';
+
 create function jobs.end_drain(drain_id uuid, error text default null)
 returns void
 language plpgsql security definer
@@ -132,19 +150,67 @@ begin
   where r.job = v_drain.job and r.finished_at is null
     and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
   -- What this drain has made ready (a message for what it verified) need not wait for the tick.
-  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
-    begin
-      perform jobs.ring(clock_timestamp());
-    exception when others then
-      null; -- the tick will ring, and says why when it cannot
-    end;
-  end if;
+  perform jobs.ring_soon();
 end
 $$;
 
 grant execute on function jobs.end_drain(uuid, text) to service_role;
 comment on function jobs.end_drain(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits. '
   'Definer: the engine''s tables are written by its functions only.';
+
+-- What every start by hand begins with: it may start, and does not wait for the cadence.
+create function jobs.begin_by_hand(p_job text)
+returns jobs.definitions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_definition jobs.definitions;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = p_job;
+  if not found then
+    raise exception 'There is no job "%".', p_job using errcode = 'P0002';
+  end if;
+  if v_definition.paused then
+    raise exception 'The job "%" is paused. Resume it first.', p_job using errcode = '55000';
+  elsif (select p.stopped from jobs.platform p) then
+    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
+  end if;
+  update jobs.lanes l
+  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
+  from (
+    select s.tenant_id from jobs.lanes s where s.job = p_job and s.reason = 'cadence' order by s.tenant_id for no key update
+  ) resting
+  where l.job = p_job and l.tenant_id = resting.tenant_id;
+  return v_definition;
+end
+$$;
+
+comment on function jobs.begin_by_hand(text) is 'The definition of a job that may be started by hand; lanes that rest wake. Errors: P0002 no such job, 55000 paused, or everything stopped.';
+
+-- From the SQL editor, and for whoever does not drain.
+create function jobs.start(job text)
+returns bigint
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions := jobs.begin_by_hand(start.job);
+  v_run_id bigint;
+begin
+  if v_definition.schedule is not null then
+    v_run_id := jobs.start_slot(v_definition, clock_timestamp(), 'manual');
+  end if;
+  perform private.audit(null, 'job.started', jsonb_build_object('job', start.job, 'run_id', v_run_id));
+  perform jobs.ring_soon();
+  return v_run_id;
+end
+$$;
+
+grant execute on function jobs.start(text) to service_role;
+comment on function jobs.start(text) is 'Starts a job now, without waiting for it: a worker, or jobs.work after the next tick, does what there is. Returns the run of a scheduled job; null for a queue, whose work has a run of its own. '
+  'Errors: P0002 no such job, 55000 paused, or everything stopped. Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_now(job text)
 returns jsonb
@@ -153,26 +219,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_definition jobs.definitions;
+  v_definition jobs.definitions := jobs.begin_by_hand(run_now.job);
   v_run_id bigint;
   v_drain_id uuid;
 begin
-  select d.* into v_definition from jobs.definitions d where d.job = run_now.job;
-  if not found then
-    raise exception 'There is no job "%".', run_now.job using errcode = 'P0002';
-  end if;
-  if v_definition.paused then
-    raise exception 'The job "%" is paused. Resume it first.', run_now.job using errcode = '55000';
-  elsif (select p.stopped from jobs.platform p) then
-    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
-  end if;
-  -- A run by hand does not wait for the cadence.
-  update jobs.lanes l
-  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
-  from (
-    select s.tenant_id from jobs.lanes s where s.job = run_now.job and s.reason = 'cadence' order by s.tenant_id for no key update
-  ) resting
-  where l.job = run_now.job and l.tenant_id = resting.tenant_id;
   -- A scheduled job has nothing waiting between its slots: by hand it gets one of its own.
   v_run_id := case when v_definition.schedule is null then jobs.open_run(run_now.job, 'manual')
     else jobs.start_slot(v_definition, clock_timestamp(), 'manual') end;
@@ -184,7 +234,7 @@ end
 $$;
 
 grant execute on function jobs.run_now(text) to service_role;
-comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused, or everything stopped. '
+comment on function jobs.run_now(text) is 'For who drains the job: {"run_id","drain_id","kind"} (a SQL job by jobs.work_batch). Whoever does not calls jobs.start. Errors: P0002 no such job, 55000 paused, or everything stopped. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_result(run_id bigint)
