@@ -109,8 +109,10 @@ begin
       p.rate_per_minute as rate,
       r.free_at,
       jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
-      b.reason as parked_because, o.open_until, o.reason as open_because, w.until as throttled_until,
-      -- What a provider said of the platform's credential is about more than one tenant.
+      -- What a provider said of the platform's credential is not for each tenant's ears.
+      case when b.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        when b.tenant_id is not null then coalesce(b.reason, 'the credential does not work') end as parked_because,
+      o.open_until, o.reason as open_because, w.until as throttled_until,
       case when w.tenant_id = jobs.platform_id() then format('the platform''s %s credential is throttled', (p_definition).provider)
         when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
       c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,

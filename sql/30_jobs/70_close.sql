@@ -128,7 +128,9 @@ begin
     if jobs.park(v_owner.tenant_id, (p_definition).provider, v_owner.fingerprint, v_owner.error) then
       -- Tenants that lean on the platform's credential are parked one by one, as they come up.
       update jobs.lanes l
-      set awake = false, wake_at = null, reason = 'breaker', detail = left(v_owner.error, 200), head_at = null, head_id = null
+      set awake = false, wake_at = null, reason = 'breaker', head_at = null, head_id = null, detail = case
+        when v_owner.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        else left(v_owner.error, 200) end
       from (
         select x.tenant_id from jobs.lanes x
         where x.job = (p_batch).job and x.tenant_id = any (v_owner.tenants) and x.reason is distinct from 'paused'
