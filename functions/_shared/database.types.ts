@@ -963,6 +963,28 @@ export type Database = {
           },
         ];
       };
+      throttles: {
+        Row: {
+          provider: Database['public']['Enums']['provider'];
+          reason: string | null;
+          tenant_id: string;
+          until: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          provider: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          tenant_id: string;
+          until: string;
+        };
+        Update: {
+          provider?: Database['public']['Enums']['provider'];
+          reason?: string | null;
+          tenant_id?: string;
+          until?: string;
+        };
+        Relationships: [];
+      };
     };
     Views: {
       leased_items: {
@@ -1092,6 +1114,48 @@ export type Database = {
         };
         Returns: Json;
       };
+      begin_by_hand: {
+        Args: { p_job: string };
+        Returns: {
+          apply_function: string | null;
+          backoff_limit_seconds: number;
+          backoff_seconds: number;
+          batch_size: number;
+          breaker_after: number;
+          cap: number | null;
+          command: string | null;
+          condition_function: string | null;
+          cost_unit: string;
+          effects: boolean;
+          eligible_function: string | null;
+          has_cadence: boolean;
+          job: string;
+          kind: Database['jobs']['Enums']['kind'];
+          lease_seconds: number;
+          load_function: string | null;
+          max_attempts: number;
+          max_drains: number;
+          meaning: string;
+          misfire: Database['jobs']['Enums']['misfire'];
+          misfire_limit: number;
+          next_slot_at: string | null;
+          paused: boolean;
+          platform_allowed: boolean;
+          provider: Database['public']['Enums']['provider'] | null;
+          quantum: number;
+          schedule: string | null;
+          scope: Database['jobs']['Enums']['scope'];
+          start_delay_seconds: number;
+          time_zone: string | null;
+          work_function: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'definitions';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
       bundle_emails: {
@@ -1144,7 +1208,6 @@ export type Database = {
         };
         Returns: undefined;
       };
-      day_begins: { Args: { p_day: string; p_time_zone: string }; Returns: string };
       define: {
         Args: { job: string; settings: Json };
         Returns: {
@@ -1227,6 +1290,8 @@ export type Database = {
       extend_batch: { Args: { batch_id: number }; Returns: boolean };
       finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
       finish_run: { Args: { p_run_id: number }; Returns: undefined };
+      first_moment: { Args: { p_local: string; p_time_zone: string }; Returns: string };
+      follow_clock: { Args: { p_now: string }; Returns: undefined };
       forecast: {
         Args: { p_now: string };
         Returns: {
@@ -1366,6 +1431,22 @@ export type Database = {
         Returns: string[];
       };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
+      note_throttles: {
+        Args: {
+          p_batch: Omit<
+            Database['jobs']['Tables']['batches']['Row'],
+            Database['jobs']['Tables']['batches']['ComputedFields']
+          >;
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_now: string;
+          p_outcomes: Json;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
       open_alert: {
         Args: { p_details?: Json; p_incident: string; p_message: string; p_tenant_id: string };
         Returns: undefined;
@@ -1483,6 +1564,7 @@ export type Database = {
         Args: { p_job: string; p_now: string; p_secret: string; p_url: string };
         Returns: undefined;
       };
+      ring_soon: { Args: Record<PropertyKey, never>; Returns: undefined };
       run_counts: {
         Args: { p_run_id: number };
         Returns: {
@@ -1553,6 +1635,7 @@ export type Database = {
         Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string; p_time_zone: string };
         Returns: string[];
       };
+      start: { Args: { job: string }; Returns: number };
       start_slot: {
         Args: {
           p_definition: Omit<

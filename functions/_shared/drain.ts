@@ -12,6 +12,7 @@ import type {
 import { EngineError } from './engine.ts';
 import { describeError, nameOfError } from './errors.ts';
 import type { Log } from './log.ts';
+import { createMeter, type Meter } from './meter.ts';
 import { cut, type ItemOutcome } from './outcome.ts';
 import { stringsIn } from './redact.ts';
 import { type BatchTelemetry, type DrainTelemetry, silentTelemetry, type Telemetry } from './telemetry.ts';
@@ -54,6 +55,8 @@ export type JobHandler = (work: TenantWork, context: JobContext) => Promise<void
 export interface DrainOrder {
   drainId: string;
   job: string;
+  /** The run that this is part of, for the log. */
+  runId?: number | null;
   /** After this, no new batch is taken. */
   budgetMs?: number;
 }
@@ -78,6 +81,8 @@ export interface DrainOptions {
   /** For every job of the kind `raw`, whatever its name. */
   rawHandler?: JobHandler;
   telemetry?: Telemetry;
+  /** Counts provider calls, for jobs that are charged by them. */
+  meter?: Meter;
   now: () => number;
   log: Log;
   /** 100 s by default: a hosted function lives 150 s on the free plan. */
@@ -109,6 +114,7 @@ export async function eachInPool<T>(
 export function createDrain(options: DrainOptions): Drain {
   const { engine, now } = options;
   const telemetry = options.telemetry ?? silentTelemetry;
+  const meter = options.meter ?? createMeter(now);
   const budgetMs = options.budgetMs ?? 100_000;
   const graceMs = options.graceMs ?? 20_000;
   const tenantConcurrency = options.tenantConcurrency ?? 8;
@@ -122,7 +128,7 @@ export function createDrain(options: DrainOptions): Drain {
     const mayTakeMore = () => !stopped() && now() - started < budget;
     const timeIsUp = () => stopped() || now() - started >= budget + graceMs;
     const leftMs = () => (stopped() ? 0 : started + budget + graceMs - now());
-    const log = options.log.with({ job: order.job, drain_id: order.drainId });
+    const log = options.log.with({ job: order.job, drain_id: order.drainId, run: order.runId ?? undefined });
     const trace = telemetry.startDrain(order);
     const report: DrainReport = { end: 'nothing_awake', batches: 0, items: 0, closed: 0, stale: 0 };
     let failure: string | null = null;
@@ -197,45 +203,46 @@ export function createDrain(options: DrainOptions): Drain {
           sink.report(handBack(work.items, 'the drain’s time was up'));
           return;
         }
-        try {
-          await handler(work, {
-            now: () => new Date(now() + databaseAhead),
-            leaseIsLost: heartbeat.isLost,
-            timeIsUp: around.timeIsUp,
-            leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
-            keepToken: (itemId, token, expiresAt) =>
-              engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
-            within: trace.within,
-            beginEffects: (itemIds) => {
-              for (const itemId of itemIds) begun.add(itemId);
-              return engine.beginEffects(batch.batch_id, itemIds);
-            },
-            bundleEmails: (itemIds, sender) => engine.bundleEmails(batch.batch_id, itemIds, sender),
-            settleEmails: (bundle, end) => engine.settleEmails(work.tenant_id, bundle, end),
-            recordComments: async (post) => {
-              try {
-                await engine.recordComments(batch.batch_id, work.tenant_id, post);
-              } catch (thrown) {
-                tenantLog.warn('record_comments failed', describeError(thrown));
-              }
-            },
-            report: (...outcomes) => sink.report(outcomes),
-            log: tenantLog,
-          });
-        } catch (thrown) {
-          tenantLog.error('tenant failed', describeError(thrown));
-          // Without the database nothing is known for sure: the lease brings the items back.
-          if (thrown instanceof EngineError) return;
-          // Where an effect may have begun, only the engine may say how it ended.
-          const untouched = work.items.filter((item) => !sink.has(item.item_id) && !begun.has(item.item_id));
-          sink.report(
-            untouched.map((item) => ({
-              item_id: item.item_id,
-              outcome: 'retry',
-              error: `The worker failed on this item: ${nameOfError(thrown)}.`,
-            })),
-          );
-        }
+        await meter.charging(batch.cost_unit, async (charge) => {
+          try {
+            await handler(work, {
+              now: () => new Date(now() + databaseAhead),
+              leaseIsLost: heartbeat.isLost,
+              timeIsUp: around.timeIsUp,
+              leftMs: () => Math.min(around.leftMs(), heartbeat.leftMs()),
+              keepToken: (itemId, token, expiresAt) =>
+                engine.keepRefreshedToken(batch.batch_id, itemId, token, expiresAt),
+              within: trace.within,
+              beginEffects: (itemIds) => {
+                for (const itemId of itemIds) begun.add(itemId);
+                return engine.beginEffects(batch.batch_id, itemIds);
+              },
+              bundleEmails: (itemIds, sender) => engine.bundleEmails(batch.batch_id, itemIds, sender),
+              settleEmails: (bundle, end) => engine.settleEmails(work.tenant_id, bundle, end),
+              recordComments: async (post) => {
+                try {
+                  await engine.recordComments(batch.batch_id, work.tenant_id, post);
+                } catch (thrown) {
+                  tenantLog.warn('record_comments failed', describeError(thrown));
+                }
+              },
+              report: (...outcomes) => sink.report(charge(outcomes)),
+              log: tenantLog,
+            });
+          } catch (thrown) {
+            tenantLog.error('tenant failed', describeError(thrown));
+            // Without the database nothing is known for sure: the lease brings the items back.
+            if (thrown instanceof EngineError) return;
+            // Where an effect may have begun, only the engine may say how it ended.
+            const untouched = work.items.filter(
+              (item) => !sink.has(item.item_id) && !begun.has(item.item_id),
+            );
+            const error = `The worker failed on this item: ${nameOfError(thrown)}.`;
+            sink.report(
+              charge(untouched.map((item) => ({ item_id: item.item_id, outcome: 'retry', error }))),
+            );
+          }
+        });
       });
     } finally {
       heartbeat.stop();

@@ -42,11 +42,15 @@ export const batchSchema = z.object({
   now: timestamp,
   lease_until: timestamp,
   lease_seconds: z.number().positive(),
+  /** What the job's tenants are charged by. */
+  cost_unit: z.enum(['items', 'calls', 'milliseconds']).default('items'),
   tenants: z.array(tenantWorkSchema),
 });
 export type Batch = z.infer<typeof batchSchema>;
 
-const doorbellSchema = z.object({ drain_id: z.uuid(), job: z.string() }).nullable();
+const doorbellSchema = z
+  .object({ drain_id: z.uuid(), job: z.string(), run_id: id.nullable().default(null) })
+  .nullable();
 const closedSchema = z.object({ closed: id, stale: id, next: batchSchema.nullish() });
 const gateSchema = z.object({
   allowed: z.boolean(),
@@ -155,7 +159,7 @@ export type SettledBundle = z.infer<typeof settledSchema>;
 
 export interface Engine {
   /** Null: the ticket is unknown, used, or too old. */
-  answerDoorbell(ticket: string): Promise<{ drainId: string; job: string } | null>;
+  answerDoorbell(ticket: string): Promise<{ drainId: string; job: string; runId: number | null } | null>;
   /** Null: nothing to do now. */
   nextBatch(drainId: string, job: string): Promise<Batch | null>;
   /** The ids whose outside effect may happen now; never act for the others. */
@@ -267,7 +271,8 @@ export function createEngine(options: EngineOptions): Engine {
       // Once only: a repeated answer to a ticket is null. A lost answer costs one ring. pg_net waits 2 s for the 202.
       const data = await once('answer_doorbell', { ticket }, Math.min(timeoutMs, 1_800));
       const answered = read('answer_doorbell', doorbellSchema, data);
-      return answered === null ? null : { drainId: answered.drain_id, job: answered.job };
+      if (answered === null) return null;
+      return { drainId: answered.drain_id, job: answered.job, runId: answered.run_id };
     },
     async nextBatch(drainId, job) {
       const data = await repeated('next_batch', { drain_id: drainId, job, request: crypto.randomUUID() });

@@ -1,7 +1,12 @@
 // The two languages of results: what a provider's client tells a job, and what a job tells the engine.
 
-/** Calls of this tenant should pause: its usage of the provider's limit is near the end. */
-export interface ThrottleHint {
+/** Of one tenant's account at the provider, and not of all that use the same credential. */
+interface LimitScope {
+  scope?: 'account';
+}
+
+/** Calls should pause: the usage of the provider's limit is near the end. */
+export interface ThrottleHint extends LimitScope {
   seconds: number;
   reason: string;
 }
@@ -9,8 +14,8 @@ export interface ThrottleHint {
 /** What a provider's client answers. A job never sees a status code. */
 export type ProviderOutcome<T> =
   | { kind: 'ok'; value: T; hint?: ThrottleHint }
-  /** The provider's rate limit is reached for this credential. */
-  | { kind: 'throttled'; seconds: number; error: string }
+  /** The provider's rate limit is reached for this credential, or for the account. */
+  | ({ kind: 'throttled'; seconds: number; error: string } & LimitScope)
   /** Nothing works until somebody renews or repairs the credential. */
   | { kind: 'credentialBroken'; error: string }
   /** This request will never succeed. Nothing was carried out. */
@@ -22,13 +27,16 @@ export type ProviderOutcome<T> =
 
 export type Failure = Exclude<ProviderOutcome<never>, { kind: 'ok' }>;
 
-/** What a job answers for one item: the argument of `jobs.close_batch`. */
-export type ItemOutcome = { item_id: number } & (
-  | { outcome: 'done'; result: Record<string, unknown>; cost?: number }
+/**
+ * What a job answers for one item: the argument of `jobs.close_batch`. `cost`, in the job's unit, is the drain's to measure.
+ * With a `hint` whatever needs the same credential (or account) waits, however this item ended.
+ */
+export type ItemOutcome = { item_id: number; cost?: number; hint?: ThrottleHint } & (
+  | { outcome: 'done'; result: Record<string, unknown> }
   | { outcome: 'retry'; error: string; after_seconds?: number }
   | { outcome: 'refused'; error: string }
   | { outcome: 'snooze'; seconds: number; reason: string }
-  | { outcome: 'throttled'; seconds: number; error: string }
+  | ({ outcome: 'throttled'; seconds: number; error: string } & LimitScope)
   | { outcome: 'credential_broken'; error: string }
 );
 
@@ -47,8 +55,10 @@ export function outcomeOf(
 ): ItemOutcome {
   const error = cut(failure.error);
   switch (failure.kind) {
-    case 'throttled':
-      return { item_id: itemId, outcome: 'throttled', seconds: failure.seconds, error };
+    case 'throttled': {
+      const { seconds, scope } = failure;
+      return { item_id: itemId, outcome: 'throttled', seconds, error, ...(scope && { scope }) };
+    }
     case 'credentialBroken':
       return { item_id: itemId, outcome: 'credential_broken', error };
     case 'retry':

@@ -9,7 +9,7 @@ import type { Attributes, Metric, TelemetrySink } from './otlp.ts';
 import type { ItemOutcome } from './outcome.ts';
 
 export interface Telemetry {
-  startDrain(order: { drainId: string; job: string }): DrainTelemetry;
+  startDrain(order: { drainId: string; job: string; runId?: number | null }): DrainTelemetry;
   /** The same way out, with a span, a duration and, where that is allowed, a `traceparent` header for each call. */
   observe(provider: string, http: Http): Http;
 }
@@ -81,13 +81,18 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   const current = new AsyncLocalStorage<Scope>();
 
   return {
-    startDrain({ drainId, job }) {
+    startDrain({ drainId, job, runId }) {
       const drain: Place = { traceId: randomHex(16), spanId: randomHex(8) };
       const startMs = now();
       return {
         startBatch: (batch) => startBatch(batch, drain),
         end({ end, failed }) {
-          const attributes = { 'onecron.job': job, 'onecron.drain_id': drainId, 'onecron.end': end };
+          const attributes = {
+            'onecron.job': job,
+            'onecron.drain_id': drainId,
+            'onecron.run_id': runId,
+            'onecron.end': end,
+          };
           const times = { startMs, endMs: now() };
           sink?.span({ ...drain, ...times, name: `drain ${job}`, kind: 'consumer', attributes, failed });
           if (sink !== null) options.keepAlive(sink.flush());

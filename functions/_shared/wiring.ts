@@ -15,6 +15,7 @@ import { createEngine, type Engine, type Rpc } from './engine.ts';
 import type { Env } from './env.ts';
 import { createHttp, type Http, sendingOnce } from './http.ts';
 import { createLog, type Log } from './log.ts';
+import { createMeter } from './meter.ts';
 import { createOtlpSink } from './otlp.ts';
 import { createPinnedFetch } from './pinned.ts';
 import { createGateway } from './providers/gateway.ts';
@@ -137,15 +138,19 @@ export function assemble(env: Env, options: AssembleOptions): Parts {
   const { traceProviders } = env;
   const connectTls = createConnectTls();
   const telemetry = createTelemetry({ sink, traceProviders, now, randomHex, keepAlive });
+  const meter = createMeter(now);
   const handlers = createJobHandlers({
-    ...{ http, telemetry, urls: env.urls, outboundHosts: env.outboundHosts },
+    ...{ telemetry, urls: env.urls, outboundHosts: env.outboundHosts },
+    http: meter.counted(http),
     resolve: createResolve(),
     pinned: (addresses) =>
-      createHttp({ fetch: createPinnedFetch(connectTls, addresses), timeoutMs: env.providerTimeoutMs }),
+      meter.counted(
+        createHttp({ fetch: createPinnedFetch(connectTls, addresses), timeoutMs: env.providerTimeoutMs }),
+      ),
   });
   const run = env.databaseUrl === null ? null : createRunCommand(env.databaseUrl);
   const drain = createDrain({
-    ...{ engine, handlers, telemetry, now, log },
+    ...{ engine, handlers, telemetry, meter, now, log },
     rawHandler: createRawCommand({ run }),
     budgetMs: env.drainBudgetMs,
     ...(stop && { stop }),

@@ -131,7 +131,10 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
       throw thrown;
     }
     if (started.kind === 'sql') await workInDatabase(started.drainId, job);
-    else await options.drain({ drainId: started.drainId, job, budgetMs: foregroundMs });
+    else {
+      const { drainId, runId } = started;
+      await options.drain({ drainId, job, runId, budgetMs: foregroundMs });
+    }
     return answer(200, await engine.runResult(started.runId));
   }
 

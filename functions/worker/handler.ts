@@ -58,9 +58,11 @@ export function createWorker(options: WorkerOptions): (request: Request) => Prom
     if (answered === null) {
       return answer(200, { message: 'This doorbell was answered before, or is too old. Nothing to do.' });
     }
-    const { drainId, job } = answered;
+    const { drainId, job, runId } = answered;
     options.keepAlive(
-      options.drain({ drainId, job }).catch((thrown) => log.error('drain crashed', describeError(thrown))),
+      options
+        .drain({ drainId, job, runId })
+        .catch((thrown) => log.error('drain crashed', describeError(thrown))),
     );
     return answer(202, { message: 'Draining.', drain_id: drainId, job });
   }

@@ -44,6 +44,10 @@ begin
     if v_step = 0 then
       raise exception 'Cron field "%": a step of 0 in "%".', p_name, v_part using errcode = '22023';
     end if;
+    -- Every 90 minutes is not to be had this way: it would be every hour, without a word.
+    if v_step > p_high - p_low then
+      raise exception 'Cron field "%": the step of "%" is longer than from % to %.', p_name, v_part, p_low, p_high using errcode = '22023';
+    end if;
     if v_to < v_from then
       raise exception 'Cron field "%": the range "%" runs backwards.', p_name, v_part using errcode = '22023';
     end if;
@@ -120,20 +124,21 @@ comment on function jobs.parse_cron(text) is
 comment on function jobs.parse_cron_field(text, text, integer, integer, text[]) is 'The values of one cron field, sorted.';
 comment on function jobs.parse_cron_value(text, text, integer, integer, text[]) is 'One number or name of a cron field.';
 
--- The moment at which a local day begins: the first one, where the clock goes back over midnight and it comes twice.
-create function jobs.day_begins(p_day date, p_time_zone text)
+-- The moment of a local time. Of one that comes twice Postgres takes the second: look for the first. (Clocks went back by up to three hours.)
+create function jobs.first_moment(p_local timestamp, p_time_zone text)
 returns timestamptz
 language sql stable
 set search_path = ''
 as $$
   select coalesce(
     (select min(earlier.at)
-     from (select p_day::timestamp at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
-     where earlier.at at time zone p_time_zone = p_day::timestamp),
-    p_day::timestamp at time zone p_time_zone)
+     from (select p_local at time zone p_time_zone - d as at
+       from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours', interval '3 hours']) d) earlier
+     where earlier.at at time zone p_time_zone = p_local),
+    p_local at time zone p_time_zone)
 $$;
 
-comment on function jobs.day_begins(date, text) is 'The first moment of a local day.';
+comment on function jobs.first_moment(timestamp, text) is 'When a local time is: the first of two, or the moment to which one that the clock skips is moved.';
 
 -- The moments of one local day at which a schedule is due.
 create function jobs.slots_of_day(p_cron jobs.cron, p_time_zone text, p_day date)
@@ -142,7 +147,7 @@ language sql stable
 set search_path = ''
 as $$
   with midnight as (
-    select jobs.day_begins(p_day, p_time_zone) as starts, jobs.day_begins(p_day + 1, p_time_zone) as ends
+    select jobs.first_moment(p_day, p_time_zone) as starts, jobs.first_moment(p_day + 1, p_time_zone) as ends
   ),
   wanted as (
     select p_day + make_interval(hours => h, mins => m) as local
@@ -153,12 +158,8 @@ as $$
   from wanted w, midnight
   where midnight.ends - midnight.starts = interval '24 hours'
   union all
-  -- A day with a clock change and fixed hours: each local time once. Postgres takes the second of two equal times: look for the first.
-  select distinct coalesce(
-    (select min(earlier.at)
-     from (select w.local at time zone p_time_zone - d as at from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours']) d) earlier
-     where earlier.at at time zone p_time_zone = w.local),
-    w.local at time zone p_time_zone)
+  -- A day with a clock change and fixed hours: each local time once.
+  select distinct jobs.first_moment(w.local, p_time_zone)
   from wanted w, midnight
   where not (p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours'
   union all
@@ -212,12 +213,12 @@ begin
     from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
     where jobs.is_slot_day(v_cron, d::date)
       and (d::date >= (after at time zone time_zone)::date
-        or jobs.day_begins(d::date + 1, time_zone) - jobs.day_begins(d::date, time_zone) <> interval '24 hours')
+        or jobs.first_moment(d::date + 1, time_zone) - jobs.first_moment(d::date, time_zone) <> interval '24 hours')
   loop
     -- A time that the clock skips may be moved past midnight: it takes its turn among those of the next day.
     v_slots := array(
       select u from (select unnest(v_moved) as u union select s from jobs.slots_of_day(v_cron, time_zone, v_day) s) x where u > after order by u);
-    v_moved := array(select u from unnest(v_slots) u where u >= jobs.day_begins(v_day + 1, time_zone));
+    v_moved := array(select u from unnest(v_slots) u where u >= jobs.first_moment(v_day + 1, time_zone));
     foreach v_slot in array v_slots[:cardinality(v_slots) - cardinality(v_moved)] loop
       exit when v_found >= count;
       v_found := v_found + 1;

@@ -190,6 +190,22 @@ grant select on jobs.rates to service_role;
 comment on table jobs.rates is
   'Rate limits in force: a tenth of the per-minute limit as burst, nine tenths as flow, so that no window of 60 s exceeds the limit.';
 
+-- Throttles: until when a provider wants to hear nothing more with one credential, or about one tenant's account.
+create table jobs.throttles (
+  tenant_id uuid not null,
+  provider public.provider not null,
+  until timestamptz not null,
+  reason text,
+  primary key (tenant_id, provider)
+);
+
+alter table jobs.throttles enable row level security;
+grant select on jobs.throttles to service_role;
+
+comment on table jobs.throttles is
+  'What a provider said: not before `until`. A tenant''s row holds its lanes for the provider, that of jobs.platform_id() all lanes that would use '
+  'the platform''s credential, however many tenants lean on it. Over when its time is.';
+
 -- Limits of a provider for the platform as a whole.
 create table jobs.provider_limits (
   provider public.provider primary key,

@@ -79,9 +79,9 @@ begin
   select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
     case
       when lane.is_paused or not lane.is_served then 'paused'
-      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential then 'breaker'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential or lane.is_probed then 'breaker'
       when lane.room <= 0 then 'cap'
-      when lane.rate_room <= 0 then 'rate limit'
+      when lane.rate_room <= 0 or lane.throttled_until is not null then 'rate limit'
     end,
     case
       when lane.is_paused then 'this lane is paused'
@@ -89,14 +89,18 @@ begin
       when lane.has_no_credential then format('no %s credential', (p_definition).provider)
       when lane.parked_because is not null then lane.parked_because
       when lane.open_until > p_now then lane.open_because
+      when lane.is_probed then 'an item of another job probes the provider'
+      when lane.room > 0 then lane.throttled_because
     end,
     case
       when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
       when lane.open_until > p_now then lane.open_until
-      -- Wake for a turn's worth, not for every single item.
-      when lane.room > 0 and lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+      -- An answer wakes it at once; when there is none the breaker has a new time.
+      when lane.is_probed then p_now + interval '5 seconds'
+      -- Wake for a turn's worth, not for every single item. (greatest skips nulls.)
+      when lane.room > 0 then greatest(lane.throttled_until, case when lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
         extract(epoch from greatest(lane.free_at, p_now) - p_now)
-          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate)))
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate))) end)
     end
   from (
     select u.tenant_id, u.is_paused,
@@ -105,12 +109,20 @@ begin
       p.rate_per_minute as rate,
       r.free_at,
       jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
-      b.reason as parked_because, o.open_until, o.reason as open_because,
+      -- What a provider said of the platform's credential is not for each tenant's ears.
+      case when b.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        when b.tenant_id is not null then coalesce(b.reason, 'the credential does not work') end as parked_because,
+      o.open_until, o.reason as open_because, w.until as throttled_until,
+      case when w.tenant_id = jobs.platform_id() then format('the platform''s %s credential is throttled', (p_definition).provider)
+        when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
       c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
       coalesce(p.batch_share, (p_definition).batch_size) as share,
+      -- An open breaker whose time is over lets one probe through, of whichever job.
+      o.tenant_id is not null and exists (
+        select from jobs.leases e join jobs.definitions d on d.job = e.job
+        where e.tenant_id = u.tenant_id and d.provider = (p_definition).provider and e.job <> (p_definition).job) as is_probed,
       least(
         coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
-        -- An open breaker whose time is over lets one probe through.
         case when o.tenant_id is not null then 1 - f.in_flight end
       )::integer as room
     from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
@@ -122,6 +134,13 @@ begin
       on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
       and b.provider = (p_definition).provider and b.state = 'parked'
     left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join lateral (
+      select x.* from jobs.throttles x
+      where x.tenant_id in (u.tenant_id, case when c.tenant_id is null then jobs.platform_id() end)
+        and x.provider = (p_definition).provider and x.until > p_now
+      order by x.until desc
+      limit 1
+    ) w on true
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
@@ -685,7 +704,7 @@ as $$
 begin
   return json_build_object(
     'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
-    'lease_seconds', (p_definition).lease_seconds, 'tenants', p_tenants);
+    'lease_seconds', (p_definition).lease_seconds, 'cost_unit', (p_definition).cost_unit, 'tenants', p_tenants);
 end
 $$;
 
@@ -845,7 +864,7 @@ $$;
 
 grant execute on function jobs.next_batch(uuid, text, integer, uuid) to service_role;
 comment on function jobs.next_batch(uuid, text, integer, uuid) is
-  'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","tenants":[{"tenant_id","slug","credential","items":'
+  'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","cost_unit","tenants":[{"tenant_id","slug","credential","items":'
   '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: '
   'the batch of an answer that was lost is handed out again. The only place where secrets leave the database. '
   'Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';

@@ -128,7 +128,9 @@ begin
     if jobs.park(v_owner.tenant_id, (p_definition).provider, v_owner.fingerprint, v_owner.error) then
       -- Tenants that lean on the platform's credential are parked one by one, as they come up.
       update jobs.lanes l
-      set awake = false, wake_at = null, reason = 'breaker', detail = left(v_owner.error, 200), head_at = null, head_id = null
+      set awake = false, wake_at = null, reason = 'breaker', head_at = null, head_id = null, detail = case
+        when v_owner.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        else left(v_owner.error, 200) end
       from (
         select x.tenant_id from jobs.lanes x
         where x.job = (p_batch).job and x.tenant_id = any (v_owner.tenants) and x.reason is distinct from 'paused'
@@ -144,6 +146,40 @@ $$;
 
 comment on function jobs.park_broken(jobs.definitions, jobs.batches, jobs.settled[]) is
   'Parks what a broken credential concerns; an answer about a credential that was replaced meanwhile parks nothing.';
+
+-- A provider said "not now", or that it is about to: it is noted once for whom it concerns, and every claim heeds it. That is the
+-- owner of the credential, or the tenant alone where it is a limit of its account.
+create function jobs.note_throttles(
+  p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_settled jobs.settled[], p_now timestamptz)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into jobs.throttles as w (tenant_id, provider, until, reason)
+  select o.tenant_id, (p_definition).provider, max(said.until), left(min(said.reason), 200)
+  from unnest(p_settled) u
+  join jsonb_to_recordset(p_outcomes) as g (item_id bigint, scope text, hint jsonb) on g.item_id = u.item_id
+  join jobs.leases e on e.batch_id = (p_batch).batch_id and e.tenant_id = u.tenant_id and e.job = (p_batch).job
+  cross join lateral (
+    select u.run_at as until, u.error as reason, g.scope where u.outcome = 'throttled'
+    union all
+    select p_now + make_interval(secs => least(greatest((g.hint ->> 'seconds')::double precision, 0), 2592000)), g.hint ->> 'reason', g.hint ->> 'scope'
+    where jsonb_typeof(g.hint -> 'seconds') = 'number'
+  ) said
+  cross join lateral (
+    select case when e.credential_source = 'platform' and said.scope is distinct from 'account' then jobs.platform_id() else u.tenant_id end as tenant_id
+  ) o
+  -- One that was replaced meanwhile starts afresh.
+  where e.credential_fingerprint = case e.credential_source
+    when 'platform' then (select c.fingerprint from private.platform_credentials c where c.provider = (p_definition).provider)
+    else (select c.fingerprint from public.credentials c where c.tenant_id = u.tenant_id and c.provider = (p_definition).provider) end
+  group by o.tenant_id
+  order by o.tenant_id
+  on conflict (tenant_id, provider) do update set until = excluded.until, reason = excluded.reason where excluded.until > w.until
+$$;
+
+comment on function jobs.note_throttles(jobs.definitions, jobs.batches, jsonb, jobs.settled[], timestamptz) is
+  'Notes until when a provider wants to hear nothing with a credential, or of a tenant: lanes of all jobs, and of all tenants that lean on it, wait.';
 
 -- Breakers by failures in a row: a tenant's servings count for its own breaker, all servings for the provider's.
 create function jobs.count_failures(p_definition jobs.definitions, p_settled jobs.settled[], p_now timestamptz)
@@ -447,6 +483,9 @@ begin
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
   v_parked := '{}';
   if (p_definition).provider is not null then
+    if jsonb_path_exists(p_outcomes, '$[*] ? (@.outcome == "throttled" || exists (@.hint))') then
+      perform jobs.note_throttles(p_definition, p_batch, p_outcomes, v_settled, p_now);
+    end if;
     v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
     -- An item that could not be loaded says nothing about the provider.
     if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then
@@ -649,7 +688,8 @@ $$;
 grant execute on function jobs.close_batch(bigint, jsonb, boolean, uuid) to service_role;
 comment on function jobs.close_batch(bigint, jsonb, boolean, uuid) is
   'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | '
-  '{"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error"} | {"outcome":"credential_broken","error"}]. '
+  '{"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error","scope"?: "account"} | {"outcome":"credential_broken","error"}], '
+  'each with "hint"?: {"seconds","reason","scope"?} when the provider''s limit is nearly used up, and "cost"? in the job''s unit. '
   'Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. '
   'Safe to repeat; with the same request (the caller''s own id of this call) the next batch of a lost answer is handed out again. '
   'Definer: the engine''s tables are written by its functions only.';

@@ -14,7 +14,8 @@ begin
     perform jobs.take_guards(p_job, p_tenant_ids);
   end if;
   update jobs.lanes l
-  set wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
+  set wake_at = case p_reason when 'rate limit' then clock_timestamp() else greatest(clock_timestamp(), l.not_before) end,
+    not_before = case p_reason when 'rate limit' then '-infinity' else l.not_before end, reason = 'waiting', detail = null
   from (
     select s.tenant_id from jobs.lanes s
     where s.job = p_job and s.reason = p_reason and not s.paused and (p_tenant_ids is null or s.tenant_id = any (p_tenant_ids))
@@ -76,13 +77,16 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  v_tenant_ids uuid[] := case when p_tenant_id <> jobs.platform_id() then array[p_tenant_id] end;
   v_job text;
 begin
+  delete from jobs.throttles w where w.tenant_id = p_tenant_id and w.provider = p_provider;
   delete from jobs.breakers b where b.tenant_id = p_tenant_id and b.provider = p_provider;
   perform jobs.close_alert(nullif(p_tenant_id, jobs.platform_id()), format('credential %s', p_provider));
   -- The platform's credential serves many tenants.
   for v_job in select d.job from jobs.definitions d where d.provider = p_provider order by d.job loop
-    perform jobs.wake_blocked(v_job, case when p_tenant_id <> jobs.platform_id() then array[p_tenant_id] end, 'breaker');
+    perform jobs.wake_blocked(v_job, v_tenant_ids, 'breaker');
+    perform jobs.wake_blocked(v_job, v_tenant_ids, 'rate limit');
     -- What takes a credential of the tenant's own, and was held for want of one, is looked at now.
     if p_tenant_id <> jobs.platform_id() then
       perform jobs.hurry(v_job, p_tenant_id, array(
@@ -93,7 +97,7 @@ begin
 end
 $$;
 
-comment on function jobs.unpark(uuid, public.provider) is 'The credential of this owner changed: its breaker closes and the lanes parked by it wake.';
+comment on function jobs.unpark(uuid, public.provider) is 'The credential of this owner changed: its breaker closes, its throttle is over, and the lanes held by them wake.';
 
 -- A plan or a status that changed takes effect at the next tick, also for lanes that sleep because of the old one.
 create function private.wake_tenant()
@@ -224,6 +228,7 @@ begin
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;
   delete from jobs.rates r where r.tenant_id = old.id;
+  delete from jobs.throttles w where w.tenant_id = old.id;
   return null;
 end
 $$;

@@ -183,6 +183,42 @@ $$;
 
 comment on function jobs.ring_once(text, text, text, timestamptz) is 'Sends one signed doorbell. It may get lost: then nobody answers, and a later tick rings again.';
 
+-- The server's clock was set back: what was written down under the later time must not stand still until it has come again.
+-- Slots that have had their run are known, so none is opened twice.
+create function jobs.follow_clock(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- Worked out anew when it is written.
+  update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.next_slot_at > p_now;
+  update jobs.platform p set last_tick_at = p_now, watched_at = '-infinity', cleaned_at = '-infinity';
+  delete from jobs.backlogs;
+  update jobs.drains d
+  set rung_at = least(d.rung_at, p_now), answered_at = case when d.answered_at is not null then least(d.answered_at, p_now) end,
+    seen_at = case when d.seen_at is not null then least(d.seen_at, p_now) end
+  where d.ended_at is null;
+  update jobs.batches b set lease_until = p_now + make_interval(secs => d.lease_seconds)
+  from jobs.definitions d
+  where d.job = b.job and b.lease_until > p_now + make_interval(secs => d.lease_seconds);
+  update jobs.breakers b set since = least(b.since, p_now), open_until = case when b.state = 'open' then p_now end
+  where b.since > p_now or b.open_until > p_now + interval '20 minutes';
+  update jobs.rates r set free_at = p_now + interval '1 minute' where r.free_at > p_now + interval '1 minute';
+  -- What was enqueued under the later time waits for as long as it was meant to, and no longer.
+  update jobs.items i set run_at = i.run_at - (i.enqueued_at - p_now), enqueued_at = p_now where i.enqueued_at > p_now;
+  -- All that sleep until a time are looked at; those that still have a reason sleep on.
+  update jobs.lanes l set wake_at = p_now, not_before = '-infinity', head_at = null, head_id = null
+  from (
+    select x.tenant_id, x.job from jobs.lanes x where x.wake_at > p_now order by x.job, x.tenant_id for no key update
+  ) asleep
+  where l.tenant_id = asleep.tenant_id and l.job = asleep.job;
+end
+$$;
+
+comment on function jobs.follow_clock(timestamptz) is
+  'After the server''s clock was set back: schedules, sleeping lanes, leases, drains and watches go by the new time. Called by the tick that sees it.';
+
 create function jobs.tick()
 returns jsonb
 language plpgsql security definer
@@ -207,6 +243,10 @@ begin
     return jsonb_build_object('skipped', 'another tick is running');
   end if;
   perform jobs.require_read_committed();
+  if (select p.last_tick_at > v_now + interval '10 seconds' from jobs.platform p) then
+    perform jobs.follow_clock(v_now);
+    return jsonb_build_object('skipped', 'the clock was set back');
+  end if;
   v_reaped := jobs.reap(v_now);
   perform jobs.finish_lost_drains(v_now);
   if not (select p.stopped from jobs.platform p) then
@@ -260,7 +300,8 @@ begin
   delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
   delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
-  delete from cron.job_run_details d where d.end_time < p_now - interval '1 day';
+  -- What a crash of the server cut off has no end.
+  delete from cron.job_run_details d where coalesce(d.end_time, d.start_time) < p_now - interval '1 day';
   -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
   delete from net._http_response r where r.created < p_now - interval '1 hour';
 end

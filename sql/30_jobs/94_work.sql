@@ -10,6 +10,7 @@ declare
   v_item record;
   v_result jsonb;
   v_outcome jsonb;
+  v_began timestamptz := clock_timestamp();
 begin
   select i.subject_id, i.payload into v_item from jobs.leased_items i where i.batch_id = p_batch_id and i.item_id = p_item_id;
   if not found then
@@ -25,6 +26,9 @@ begin
     when others then
       v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
+  if (p_definition).cost_unit = 'milliseconds' then
+    v_outcome := v_outcome || jsonb_build_object('cost', 1000 * extract(epoch from clock_timestamp() - v_began));
+  end if;
   perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
 end
 $$;
@@ -81,7 +85,7 @@ begin
     return null;
   end if;
   insert into jobs.drains (job, run_id, answered_at, seen_at)
-  values (p_job, null, clock_timestamp(), clock_timestamp())
+  values (p_job, jobs.open_run(p_job, 'queue'), clock_timestamp(), clock_timestamp())
   returning drain_id into v_drain_id;
   return v_drain_id;
 end
@@ -155,7 +159,9 @@ begin
     select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
   loop
     select d.drain_id into v_drain_id from jobs.drains d
-    where d.job = v_definition.job and d.ended_at is null and d.request_id is null and d.run_id is null
+    where d.job = v_definition.job and d.ended_at is null and d.request_id is null
+      -- Not one that was started by hand: that has a run of its own.
+      and d.run_id is not distinct from (select o.run_id from jobs.open_runs o where o.job = v_definition.job)
       and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
     limit 1;
     v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));

@@ -43,7 +43,11 @@ as $$
   select coalesce(sum(rt.processed), 0)::bigint, coalesce(sum(rt.failed), 0)::bigint,
     (select coalesce(jsonb_agg(x.error), '[]')
      from (
-       select e - 'run_id' as error
+       select jsonb_build_object('drain_id', d.drain_id, 'error', d.error) as error
+       from jobs.drains d
+       where d.run_id = p_run_id and d.error is not null
+       union all
+       select e - 'run_id'
        from jobs.runs r
        join jobs.drains d on d.job = r.job and coalesce(d.ended_at, 'infinity') >= r.started_at
        cross join lateral jsonb_array_elements(d.errors) e
@@ -54,7 +58,7 @@ as $$
   where rt.run_id = p_run_id
 $$;
 
-comment on function jobs.run_counts(bigint) is 'Processed, failed and the first errors of a run so far.';
+comment on function jobs.run_counts(bigint) is 'Processed, failed and the first errors of a run so far, those of its drains before those of its items.';
 
 create function jobs.finish_run(p_run_id bigint)
 returns void
@@ -64,7 +68,7 @@ as $$
   delete from jobs.open_runs o where o.run_id = p_run_id;
   update jobs.runs r
   set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
-    status = case when c.failed > 0 and c.processed = 0 then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
+    status = case when c.processed = 0 and (c.failed > 0 or jsonb_path_exists(c.errors, '$[*].drain_id')) then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
     message = case
       when c.processed = 0 and c.failed = 0 and c.errors = '[]' then 'Nothing to do.'
       else format('%s done, %s failed.', c.processed, c.failed) end
@@ -72,7 +76,7 @@ as $$
   where r.run_id = p_run_id and r.finished_at is null
 $$;
 
-comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, warning when something did, else success.';
+comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, or its drain did and nothing was done; warning when something failed, else success.';
 
 create function jobs.answer_doorbell(ticket uuid)
 returns jsonb
@@ -90,15 +94,35 @@ begin
   if not found then
     return null;
   end if;
-  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id;
-  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job);
+  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id returning d.run_id into v_drain.run_id;
+  -- For the log. The items of a scheduled job have runs of their own: mostly one is open.
+  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job, 'run_id', coalesce(v_drain.run_id,
+    (select max(r.run_id) from jobs.runs r where r.job = v_drain.job and r.finished_at is null)));
 end
 $$;
 
 grant execute on function jobs.answer_doorbell(uuid) to service_role;
 comment on function jobs.answer_doorbell(uuid) is
-  'A worker answers a doorbell: {"drain_id","job"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
+  'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
   'Definer: the engine''s tables are written by its functions only.';
+
+create function jobs.ring_soon()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    begin
+      perform jobs.ring(clock_timestamp());
+    exception when others then
+      null; -- the tick will ring, and says why when it cannot
+    end;
+  end if;
+end
+$$;
+
+comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick is just doing it.';
 
 create function jobs.end_drain(drain_id uuid, error text default null)
 returns void
@@ -126,19 +150,67 @@ begin
   where r.job = v_drain.job and r.finished_at is null
     and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
   -- What this drain has made ready (a message for what it verified) need not wait for the tick.
-  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
-    begin
-      perform jobs.ring(clock_timestamp());
-    exception when others then
-      null; -- the tick will ring, and says why when it cannot
-    end;
-  end if;
+  perform jobs.ring_soon();
 end
 $$;
 
 grant execute on function jobs.end_drain(uuid, text) to service_role;
 comment on function jobs.end_drain(uuid, text) is 'A drain is over; the last one ends its run. Rings for other work that waits. '
   'Definer: the engine''s tables are written by its functions only.';
+
+-- What every start by hand begins with: it may start, and does not wait for the cadence.
+create function jobs.begin_by_hand(p_job text)
+returns jobs.definitions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_definition jobs.definitions;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = p_job;
+  if not found then
+    raise exception 'There is no job "%".', p_job using errcode = 'P0002';
+  end if;
+  if v_definition.paused then
+    raise exception 'The job "%" is paused. Resume it first.', p_job using errcode = '55000';
+  elsif (select p.stopped from jobs.platform p) then
+    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
+  end if;
+  update jobs.lanes l
+  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
+  from (
+    select s.tenant_id from jobs.lanes s where s.job = p_job and s.reason = 'cadence' order by s.tenant_id for no key update
+  ) resting
+  where l.job = p_job and l.tenant_id = resting.tenant_id;
+  return v_definition;
+end
+$$;
+
+comment on function jobs.begin_by_hand(text) is 'The definition of a job that may be started by hand; lanes that rest wake. Errors: P0002 no such job, 55000 paused, or everything stopped.';
+
+-- From the SQL editor, and for whoever does not drain.
+create function jobs.start(job text)
+returns bigint
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions := jobs.begin_by_hand(start.job);
+  v_run_id bigint;
+begin
+  if v_definition.schedule is not null then
+    v_run_id := jobs.start_slot(v_definition, clock_timestamp(), 'manual');
+  end if;
+  perform private.audit(null, 'job.started', jsonb_build_object('job', start.job, 'run_id', v_run_id));
+  perform jobs.ring_soon();
+  return v_run_id;
+end
+$$;
+
+grant execute on function jobs.start(text) to service_role;
+comment on function jobs.start(text) is 'Starts a job now, without waiting for it: a worker, or jobs.work after the next tick, does what there is. Returns the run of a scheduled job; null for a queue, whose work has a run of its own. '
+  'Errors: P0002 no such job, 55000 paused, or everything stopped. Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_now(job text)
 returns jsonb
@@ -147,26 +219,10 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_definition jobs.definitions;
+  v_definition jobs.definitions := jobs.begin_by_hand(run_now.job);
   v_run_id bigint;
   v_drain_id uuid;
 begin
-  select d.* into v_definition from jobs.definitions d where d.job = run_now.job;
-  if not found then
-    raise exception 'There is no job "%".', run_now.job using errcode = 'P0002';
-  end if;
-  if v_definition.paused then
-    raise exception 'The job "%" is paused. Resume it first.', run_now.job using errcode = '55000';
-  elsif (select p.stopped from jobs.platform p) then
-    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
-  end if;
-  -- A run by hand does not wait for the cadence.
-  update jobs.lanes l
-  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
-  from (
-    select s.tenant_id from jobs.lanes s where s.job = run_now.job and s.reason = 'cadence' order by s.tenant_id for no key update
-  ) resting
-  where l.job = run_now.job and l.tenant_id = resting.tenant_id;
   -- A scheduled job has nothing waiting between its slots: by hand it gets one of its own.
   v_run_id := case when v_definition.schedule is null then jobs.open_run(run_now.job, 'manual')
     else jobs.start_slot(v_definition, clock_timestamp(), 'manual') end;
@@ -178,7 +234,7 @@ end
 $$;
 
 grant execute on function jobs.run_now(text) to service_role;
-comment on function jobs.run_now(text) is 'Starts a job by hand: {"run_id","drain_id","kind"}; the caller drains it (a SQL job by jobs.work_batch). Errors: P0002 no such job, 55000 paused, or everything stopped. '
+comment on function jobs.run_now(text) is 'For who drains the job: {"run_id","drain_id","kind"} (a SQL job by jobs.work_batch). Whoever does not calls jobs.start. Errors: P0002 no such job, 55000 paused, or everything stopped. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.run_result(run_id bigint)

@@ -88,7 +88,8 @@ begin
   if not found then
     raise exception 'There is no job "%".', cancel.job using errcode = 'P0002';
   end if;
-  if cancel.dry_run then
+  -- Only a clear no is one.
+  if cancel.dry_run is not false then
     return (
       select count(*) from jobs.items i
       where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
@@ -143,7 +144,7 @@ begin
   if not exists (select from jobs.definitions d where d.job = replay.job) then
     raise exception 'There is no job "%".', replay.job using errcode = 'P0002';
   end if;
-  if replay.dry_run then
+  if replay.dry_run is not false then
     return (
       select count(*) from jobs.dead_items d
       where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
@@ -216,6 +217,11 @@ begin
   select k into v_unknown from jsonb_object_keys(settings) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
     raise exception 'A job has no setting "%". Known: %.', v_unknown, array_to_string(v_known, ', ') using errcode = '22023';
+  end if;
+  select s.value into v_unknown from jsonb_each_text(settings) s
+  where s.key like '%\_function' and s.value ~ '^[a-z_]+\.[a-z0-9_]+$' and to_regproc(s.value) is null limit 1;
+  if v_unknown is not null then
+    raise exception 'There is no function "%", or more than one.', v_unknown using errcode = '22023';
   end if;
   select string_agg(format('%I', k), ', ' order by k) into v_columns from jsonb_object_keys(settings) k;
   if v_columns is null then

@@ -16,6 +16,7 @@ declare
   v_judged record;
   v_behind bigint;
   v_rate numeric;
+  v_stuck text;
 begin
   select i.* into v_item from jobs.items i where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
   if not found then
@@ -23,7 +24,9 @@ begin
     from jobs.leased_items i join jobs.batches b on b.batch_id = i.batch_id
     where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
     if found then
-      return format('It is running: batch %s, lease until %s.', v_batch.batch_id, v_batch.lease_until);
+      return case when v_batch.lease_until > clock_timestamp()
+        then format('It is running: batch %s, lease until %s.', v_batch.batch_id, v_batch.lease_until)
+        else format('Its worker was lost: the lease of batch %s ended at %s. The next tick takes it back.', v_batch.batch_id, v_batch.lease_until) end;
     end if;
     select d.* into v_dead from jobs.dead_items d where d.item_id = why.item_id and (why.tenant_id is null or d.tenant_id = why.tenant_id);
     if found then
@@ -51,15 +54,24 @@ begin
     return format('Its lane is paused: %s.', v_judged.detail);
   elsif v_judged.reason = 'breaker' then
     return format('The breaker of its lane is open: %s%s.', v_judged.detail,
-      case when v_judged.wake_at is not null then format(', next probe at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
+      case when v_judged.wake_at is not null then format(', next look at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
   elsif jobs.provider_is_down(v_definition.provider) then
-    return format('The provider %s does not answer for anybody; it is probed from time to time.', v_definition.provider);
+    return (
+      select format('The provider %s does not answer for anybody. One item of one tenant probes it, %s; then the others go on.', v_definition.provider,
+        case when b.open_until > clock_timestamp() then format('not before %s', b.open_until) else 'now' end)
+      from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = v_definition.provider);
   elsif v_item.run_at > clock_timestamp() then
     return format('It is not due before %s%s%s.', v_item.run_at,
       case when v_item.waiting_for is not null then ' because of: ' || v_item.waiting_for else '' end,
       case when v_item.attempts > 0 then format(' (attempt %s of %s failed: %s)', v_item.attempts, v_definition.max_attempts, v_item.last_error) else '' end);
+  elsif v_judged.reason = 'cap' and exists (
+    select from jobs.breakers b where b.tenant_id = v_item.tenant_id and b.provider = v_definition.provider and b.state = 'open'
+  ) then
+    return 'The breaker of its lane is open, and another item probes the provider; it goes on when that one is answered.';
   elsif v_judged.reason = 'cap' then
     return format('Its tenant has as many items of %s in flight as its plan allows; it goes on when one of them ends.', v_item.job);
+  elsif v_judged.reason = 'rate limit' then
+    return format('It waits until %s for a rate limit: %s.', v_judged.wake_at, coalesce(v_judged.detail, 'that of its plan is used up for the moment'));
   elsif not v_lane.awake and v_lane.wake_at > clock_timestamp() then
     return format('Its lane is asleep until %s because of: %s%s.', v_lane.wake_at, v_lane.reason, coalesce(' (' || v_lane.detail || ')', ''));
   elsif v_definition.cap <= (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = v_item.job) then
@@ -82,13 +94,23 @@ begin
   -- What the lane got in the last five minutes tells what it will get.
   select count(*) / 300.0 into v_rate from jobs.attempts a
   where a.tenant_id = v_item.tenant_id and a.job = v_item.job and a.finished_at > clock_timestamp() - interval '5 minutes';
+  v_stuck := case
+    when coalesce((select p.last_tick_at < clock_timestamp() - make_interval(secs => 3 * p.tick_seconds + 5) from jobs.platform p), true)
+      then format('No tick has come%s: nothing starts before one does.', (select ' since ' || p.last_tick_at from jobs.platform p))
+    when (
+      select count(*) >= 3 and bool_and(d.error is not distinct from 'the doorbell was not answered') from jobs.drains d
+      where d.job = v_item.job and (d.ended_at > clock_timestamp() - interval '5 minutes' or (d.ended_at is null and d.answered_at is not null))
+    ) then 'No worker answers the doorbells of its job: it starts when one does.' end;
   return format('It is ready, behind %s items of its own tenant%s. %s', v_behind,
     -- How many other tenants there are, and how busy, is none of a tenant's business.
     case when private.is_platform() then format('; %s other lanes are awake',
       (select count(*) from (select from jobs.lanes l where l.job = v_item.job and l.awake and l.tenant_id <> v_item.tenant_id limit 1000) o)) end,
-    case when v_rate > 0
-      then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
-      else 'Expected start: with the next drain.' end);
+    case
+      when v_stuck is not null then v_stuck
+      when v_rate > 0
+        then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
+      when v_behind < least(v_judged.share, v_definition.batch_size) then 'Expected start: with the next drain.'
+      else 'Expected start: not known, nothing of its lane was served in the last five minutes.' end);
 end
 $$;
 
@@ -103,7 +125,7 @@ $$;
 
 grant execute on function jobs.why(bigint, uuid) to service_role;
 comment on function jobs.why(bigint, uuid) is
-  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), asleep until because, behind n items with the expected start, dead, or ended how. '
+  'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), rate limited, asleep until because, behind n items with the expected start, no tick or worker comes, dead, or ended how. '
   'Definer: reads definitions and history without a grant on each.';
 comment on function jobs.provider_is_down(public.provider) is 'True while the breaker of the provider as a whole is open.';
 
@@ -186,8 +208,10 @@ as $$
 begin
   return query
   select a.job, g.tenant_id, t.plan_id, count(*), count(*) filter (where a.outcome = 'done'),
-    round(count(*) filter (where a.outcome = 'done')::numeric / count(*), 4),
-    round(count(*) / greatest(extract(epoch from now() - p_since) / 60, 1), 2),
+    -- Being put off (a throttle, a snooze, a broken credential) is neither success nor failure.
+    round(count(*) filter (where a.outcome = 'done')::numeric
+      / nullif(count(*) filter (where a.outcome in ('done', 'unknown', 'retry', 'refused', 'lost')), 0), 4),
+    round(count(*) / greatest(extract(epoch from now() - p_since) / 60, 1), 4),
     round(percentile_cont(0.5) within group (order by w.seconds)::numeric, 3),
     round(percentile_cont(0.95) within group (order by w.seconds)::numeric, 3),
     round(percentile_cont(0.99) within group (order by w.seconds)::numeric, 3),

@@ -85,12 +85,14 @@ as $$
 declare
   v_found record;
   v_open text[] := '{}';
+  -- What somebody has stopped is late for a reason that is known.
+  v_stopped text[] := array(select d.job from jobs.definitions d where d.paused or (select p.stopped from jobs.platform p));
 begin
   perform jobs.look_at_backlogs(p_now);
   for v_found in
     -- A run that ended in error.
     select format('failed %s', r.job) as incident,
-      format('The last run of %s failed: %s done, %s failed.', r.job, r.processed, r.failed) as message, '{}'::jsonb as details
+      format('The last run of %s failed: %s', r.job, coalesce(jsonb_path_query_first(r.errors, '$[*] ? (exists (@.drain_id)).error') #>> '{}', r.message)) as message, '{}'::jsonb as details
     from jobs.definitions d
     cross join lateral (
       select x.* from jobs.runs x where x.job = d.job and x.finished_at is not null order by x.started_at desc limit 1) r
@@ -99,7 +101,7 @@ begin
     -- A scheduled run that should be over. One that waits for paused or parked lanes only is late for a reason that is known.
     select format('overdue %s', r.job), format('A run of %s started at %s and is not over.', r.job, r.started_at), '{}'
     from jobs.runs r
-    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour'
+    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour' and r.job <> all (v_stopped)
       and r.expected - (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id) > (
         select count(*)
         from jobs.lanes l
@@ -113,7 +115,7 @@ begin
         to_char(f.breach_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')),
       to_jsonb(f)
     from jobs.forecast(p_now) f
-    where f.breach_at <= p_now + interval '1 hour'
+    where f.breach_at <= p_now + interval '1 hour' and f.job <> all (v_stopped)
     union all
     -- Work waits longer than the plans promise.
     select format('backlog %s', b.job), format('%s: the oldest ready item waits since %s; the target of its plan is %s s. Drained per minute: %s.',
@@ -133,7 +135,7 @@ begin
         select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
-      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600))
+      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600)) and d.job <> all (v_stopped)
       group by l.job
     ) b
     union all

@@ -209,6 +209,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
   await sql`
     insert into jobs.breakers (tenant_id, provider, state, reason) values (${tenant}, 'stripe', 'parked', ${word})`;
   await sql`insert into jobs.rates (tenant_id, provider, free_at) values (${tenant}, 'stripe', now())`;
+  await sql`insert into jobs.throttles (tenant_id, provider, until, reason) values (${tenant}, 'stripe', now(), ${word})`;
   // What people ask for in a control is not worked off in the middle of another attack: attack 91 has tenants of its own.
   await sql`
     select jobs.pause(d.job, ${tenant}) from jobs.definitions d

@@ -154,6 +154,7 @@ async function claim(world: World): Promise<boolean> {
   const { sql, steps } = world;
   await sql`update jobs.definitions set batch_size = ${1 + world.random.below(6)} where job = ${job}`;
   await sql`update jobs.items set run_at = clock_timestamp() - interval '1 minute'`;
+  await sql`delete from jobs.throttles`;
   await sql`
     update jobs.lanes set awake = true, wake_at = null, reason = null, head_at = null, head_id = null, not_before = '-infinity'`;
   const drain = await openDrain(sql, job);

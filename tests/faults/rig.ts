@@ -382,6 +382,7 @@ export class Rig {
         seen_at = seen_at - interval '1 hour'
       where ended_at is null`;
     await this.sql`update jobs.breakers set open_until = clock_timestamp() where state = 'open'`;
+    await this.sql`delete from jobs.throttles`;
     await this.sql`
       update jobs.lanes set wake_at = least(wake_at, clock_timestamp()), not_before = '-infinity' where wake_at is not null`;
   }

@@ -6,6 +6,7 @@ import {
   type JobHandler,
 } from '../../functions/_shared/drain.ts';
 import { type Batch, EngineError, type TenantWork } from '../../functions/_shared/engine.ts';
+import { createMeter } from '../../functions/_shared/meter.ts';
 import type { ItemOutcome } from '../../functions/_shared/outcome.ts';
 import {
   batch,
@@ -81,7 +82,7 @@ function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainO
     clock,
     entries,
     lines,
-    run: (job = 'verify-social-tasks') => drain({ drainId, job }),
+    run: (job = 'verify-social-tasks', runId: number | null = 5) => drain({ drainId, job, runId }),
   };
 }
 const partial = (changes: Partial<DrainOptions['engine']>) => ({ engine: changes as DrainOptions['engine'] });
@@ -249,6 +250,40 @@ describe('drain', () => {
     expect(closed).toEqual([]);
   });
 
+  test.each([
+    ['calls', { 1: 3, 2: 1, 3: 1, 4: 1 }],
+    ['milliseconds', { 1: 30, 2: 10, 3: 10, 4: 10 }],
+    ['items', {}],
+  ] as const)('a job that is charged by %s is told what each tenant took', async (cost_unit, costs) => {
+    const clock = { ms: nowMs };
+    const meter = createMeter(() => clock.ms);
+    const call = meter.counted(async () => ({ kind: 'failure', reason: 'timeout', sent: 'no' }));
+    const look = async () => {
+      clock.ms += 10;
+      await call({ method: 'GET', url: 'https://provider.example' });
+    };
+    const looking: JobHandler = async ({ items }, context) => {
+      const [first, ...others] = items.map((each) => each.item_id);
+      for (let n = 0; n < 3; n += 1) await look();
+      context.report(done(first ?? 0));
+      // One call for two of them; the last one fails with what it took.
+      await look();
+      await look();
+      context.report(...others.slice(0, 2).map(done));
+      await look();
+      throw new Error('boom');
+    };
+    const { run, closed } = draining([batch(1, [tenant('a', 1, 2, 3, 4)], { cost_unit })], looking, {
+      meter,
+      tenantConcurrency: 1,
+    });
+    await call({ method: 'GET', url: 'https://provider.example' });
+    await run();
+    const told = closed.flatMap(({ item_id, cost }) => (cost === undefined ? [] : [[item_id, cost]]));
+    expect(closed).toHaveLength(4);
+    expect(Object.fromEntries(told)).toEqual(costs);
+  });
+
   test('what was read is told for the tenant and the batch, and failing at that costs no outcome', async () => {
     const told: unknown[] = [];
     const post = { surface: 'facebook' as const, post_id: '1_2', comments: [], newest: null, complete: true };
@@ -269,6 +304,24 @@ describe('drain', () => {
     expect(told).toEqual([[7, tenant('a', 1).tenant_id, post]]);
     expect(closed).toMatchObject([{ outcome: 'done' }]);
     expect(entries().map((entry) => entry.event)).toContain('record_comments failed');
+  });
+
+  test('every line leads to the run, the batch and the tenant that it is about', async () => {
+    const telling: JobHandler = async (given, context) => {
+      context.log.info('looked', { item: given.items[0]?.item_id });
+      await allDone(given, context);
+    };
+    const { run, entries } = draining([batch(7, [tenant('a', 1)])], telling);
+    await run();
+    const ids = { job: 'verify-social-tasks', run: 5, drain_id: drainId };
+    expect(entries()).toMatchObject([
+      { event: 'looked', ...ids, batch: 7, tenant: 'a', item: 1 },
+      { event: 'batch closed', ...ids, batch: 7 },
+      { event: 'drain ended', ...ids },
+    ]);
+    const { run: other, entries: without } = draining([], allDone);
+    await other(undefined, null);
+    expect(without()[0]).not.toHaveProperty('run');
   });
 
   test('a secret in an error reaches no log and no outcome', async () => {

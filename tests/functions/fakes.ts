@@ -71,6 +71,7 @@ export function batch(batchId: number, tenants: TenantWork[], changes: Partial<B
     now: databaseNow,
     lease_until: '2026-11-22T12:01:00.000Z',
     lease_seconds: 60,
+    cost_unit: 'items',
     tenants,
     ...changes,
   };

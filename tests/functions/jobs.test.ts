@@ -69,7 +69,7 @@ describe('running a job by hand', () => {
     const response = await call('POST', path);
     expect(response.status).toBe(200);
     expect(await response.json()).toEqual(result);
-    expect(drained).toEqual([{ drainId, job: 'verify-social-tasks', budgetMs: 50_000 }]);
+    expect(drained).toEqual([{ drainId, job: 'verify-social-tasks', runId: 5, budgetMs: 50_000 }]);
   });
 
   test.each(['/functions/v1/jobs', '/jobs'])('POST %s takes the job from the body', async (path) => {

@@ -363,6 +363,22 @@ describe('Meta: usage headers', () => {
     expect(usageHint(new Headers(headers))?.seconds).toBe(seconds);
   });
 
+  test.each([
+    ['an app', { 'x-app-usage': '{"call_count":97}' }, undefined],
+    ['one account', business({ call_count: 97 }), 'account'],
+  ])('the usage of %s concerns whoever shares it', (_name, headers, scope) => {
+    expect(usageHint(new Headers(headers))?.scope).toBe(scope);
+  });
+
+  test.each([
+    [4, undefined],
+    [80001, 'account'],
+    [80002, 'account'],
+  ])('so does the limit that code %i names', async (code, scope) => {
+    const outcome = await metaOver(() => json(400, graphError(code))).page();
+    expect(outcome.kind === 'throttled' && outcome.scope).toBe(scope);
+  });
+
   test('a good answer near the limit carries the hint', async () => {
     const { page } = metaOver(() => json(200, empty, business({ call_count: 97 })));
     expect(await page()).toMatchObject({

@@ -121,7 +121,7 @@ function batchesOf(job: Job, firstId: number, count: number, random: () => numbe
     }));
     const now = new Date();
     const lease_until = new Date(now.getTime() + 60_000).toISOString();
-    const times = { now: now.toISOString(), lease_until, lease_seconds: 60 };
+    const times = { now: now.toISOString(), lease_until, lease_seconds: 60, cost_unit: 'items' as const };
     batches.push({ batch_id: batches.length + firstId, job, ...times, tenants });
   }
   return batches;

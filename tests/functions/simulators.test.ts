@@ -246,12 +246,13 @@ test('a foreign post is unknown, not failed', async () => {
   ]);
 });
 
-test('near the limit the lane sleeps', async () => {
+test('near the limit the engine is told', async () => {
   const id = await post(demo.gym.meta.ig_user_id, '17890000000000008', [{ text: 'CODE-1Q', by: 'a' }]);
   await world('meta', { usage: [{ token: demo.gym.meta.access_token, percent: 97 }] });
   const outcomes = await run('verify-social-tasks', [claim(1, id), claim(2, id)], gym);
   await world('meta', { usage: [{ token: demo.gym.meta.access_token, percent: 0 }] });
-  expect(outcomes).toMatchObject([{ outcome: 'done' }, { outcome: 'throttled' }]);
+  const hint = { seconds: 60, reason: 'Meta reports 97 % of a call limit used' };
+  expect(outcomes).toMatchObject([{ outcome: 'done' }, { outcome: 'snooze', hint }]);
 });
 
 test('WhatsApp and the gateway accept our messages, each once', async () => {

@@ -395,6 +395,7 @@ describe('reading', () => {
       kind: 'throttled',
       seconds: 600,
       error: 'Meta 80002: too many',
+      scope: 'account',
     }));
     const platform: Credential = { ...metaCredential, credential_id: null, source: 'platform' };
     await job(work([claim(1)], platform), jobContext());
@@ -430,8 +431,8 @@ describe('reading', () => {
     expect(outcomes.map((each) => each.outcome)).toEqual(['retry', 'retry', 'snooze', 'snooze']);
   });
 
-  test('near the limit the reading is used, and then the lane sleeps', async () => {
-    const hint = { seconds: 600, reason: 'Meta reports 97 %' };
+  test('near the limit the reading is used, and then nothing more is asked, by nobody', async () => {
+    const hint = { seconds: 600, reason: 'Meta reports 97 %', scope: 'account' as const };
     const { requests, outcomes } = await verify(
       () => ({
         kind: 'ok',
@@ -443,9 +444,10 @@ describe('reading', () => {
     expect(requests).toHaveLength(1);
     expect(outcomes).toMatchObject([
       { item_id: 1, outcome: 'done', result: { verdict: 'verified' } },
-      { item_id: 2, outcome: 'throttled', seconds: 600 },
-      { item_id: 3, outcome: 'done', result: { verdict: 'failed' } },
-      { item_id: 4, outcome: 'throttled', seconds: 600 },
+      // It was looked for: it is not the limit that it waits for. The engine is told of that all the same.
+      { item_id: 2, outcome: 'snooze', hint },
+      { item_id: 3, outcome: 'done', result: { verdict: 'failed' }, hint },
+      { item_id: 4, outcome: 'throttled', seconds: 600, scope: 'account' },
     ]);
   });
 

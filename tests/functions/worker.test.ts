@@ -18,7 +18,7 @@ function worker(changes: Partial<WorkerOptions> = {}) {
     engine: engine({
       async answerDoorbell(given) {
         tickets.push(given);
-        return tickets.length === 1 ? { drainId, job: 'verify-social-tasks' } : null;
+        return tickets.length === 1 ? { drainId, job: 'verify-social-tasks', runId: 5 } : null;
       },
     }),
     drain: async (order) => {
@@ -70,7 +70,7 @@ describe('worker', () => {
     const response = await handle(await ring());
     expect(response.status).toBe(202);
     expect(await response.json()).toMatchObject({ drain_id: drainId, job: 'verify-social-tasks' });
-    expect(drained).toEqual([{ drainId, job: 'verify-social-tasks' }]);
+    expect(drained).toEqual([{ drainId, job: 'verify-social-tasks', runId: 5 }]);
     expect(kept).toHaveLength(1);
   });
 

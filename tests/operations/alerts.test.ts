@@ -212,7 +212,13 @@ test('log lines of items carry the trace id, and no secret is in a log, a span o
   });
   const about = entries.filter((entry) => entry.item !== undefined);
   expect(about.length).toBeGreaterThanOrEqual(5);
-  for (const entry of about) expect(entry.trace_id).toMatch(/^[0-9a-f]{32}$/);
+  for (const entry of about) {
+    expect(entry).toMatchObject({
+      run: expect.any(Number),
+      batch: expect.any(Number),
+      trace_id: expect.stringMatching(/^[0-9a-f]{32}$/),
+    });
+  }
 
   const password = new URL(stack.info.db_url).password;
   const hidden = ['canary-webhook', 'canary-of-the-collector', demo.platform.resend.api_key, password];

@@ -118,6 +118,9 @@ const usage = z.looseObject({
 });
 const businessUsage = z.record(z.string(), z.array(usage));
 
+/** Limits of a business use case are those of one Page, Instagram or WhatsApp account; all others are the app's or the token's. */
+const isAccountLimit = (code: number) => code >= 80_000 && code < 81_000;
+
 /** Limits of things that are not done here; the header tells of them, too. */
 const foreignLimits = /^(ads_|custom_audience|leadgen)/;
 
@@ -125,10 +128,8 @@ const foreignLimits = /^(ads_|custom_audience|leadgen)/;
 export function usageHint(headers: Headers): ThrottleHint | undefined {
   const app = usage.safeParse(parseJson(headers.get('x-app-usage') ?? ''));
   const business = businessUsage.safeParse(parseJson(headers.get('x-business-use-case-usage') ?? ''));
-  const all = [
-    ...(app.success ? [app.data] : []),
-    ...(business.success ? Object.values(business.data).flat() : []),
-  ];
+  const ofAccounts = business.success ? Object.values(business.data).flat() : [];
+  const all = [...(app.success ? [app.data] : []), ...ofAccounts];
   let hint: ThrottleHint | undefined;
   for (const one of all) {
     if (foreignLimits.test(one.type ?? '')) continue;
@@ -141,6 +142,7 @@ export function usageHint(headers: Headers): ThrottleHint | undefined {
     );
     if (hint === undefined || seconds > hint.seconds) {
       hint = { seconds, reason: `Meta reports ${percent} % of a call limit used` };
+      if (ofAccounts.includes(one)) hint.scope = 'account';
     }
   }
   return hint;
@@ -187,7 +189,10 @@ export function failureOf(request: FailedRequest): Failure {
   );
   switch (row?.class) {
     case 'throttled':
-      return { kind: 'throttled', seconds: pause(row.seconds ?? 300), error: words };
+      return {
+        ...{ kind: 'throttled', seconds: pause(row.seconds ?? 300), error: words },
+        ...(isAccountLimit(error.code) && { scope: 'account' }),
+      };
     case 'credentialBroken':
       return { kind: 'credentialBroken', error: words };
     case 'capability':

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { handBack, type JobContext, type JobHandler } from '../../_shared/drain.ts';
 import type { Credential, Item } from '../../_shared/engine.ts';
-import { cut, type ItemOutcome, outcomeOf } from '../../_shared/outcome.ts';
+import { cut, type ItemOutcome, outcomeOf, type ThrottleHint } from '../../_shared/outcome.ts';
 import type { Meta } from '../../_shared/providers/meta.ts';
 
 const measureSchema = z.object({
@@ -53,6 +53,7 @@ async function measure(meta: Meta, { item, credential, context }: Measuring): Pr
   const about = { item: item.item_id, trace_id: item.trace_id };
   const counts: Record<string, unknown>[] = [];
   const unread: Record<string, unknown>[] = [];
+  let hint: ThrottleHint | undefined;
   for (const [index, account] of accounts.entries()) {
     const { platform, account_id: accountId } = account;
     const nowMs = context.now().getTime();
@@ -67,9 +68,9 @@ async function measure(meta: Meta, { item, credential, context }: Measuring): Pr
         if (followers === null) leaveOut('Meta did not say how many follow');
         else counts.push({ ...account, followers });
         // Near the limit nothing more is asked; both are read again later.
+        hint = outcome.hint;
         if (outcome.hint !== undefined && index < accounts.length - 1) {
-          const { seconds, reason: error } = outcome.hint;
-          return outcomeOf(item.item_id, { kind: 'throttled', seconds, error });
+          return outcomeOf(item.item_id, { ...outcome.hint, kind: 'throttled', error: outcome.hint.reason });
         }
         break;
       }
@@ -92,5 +93,6 @@ async function measure(meta: Meta, { item, credential, context }: Measuring): Pr
     }
   }
   context.log.info('followers measured', { ...about, accounts: counts.length });
-  return { item_id: item.item_id, outcome: 'done', result: { fingerprint, counts, unread } };
+  const result = { fingerprint, counts, unread };
+  return { item_id: item.item_id, outcome: 'done', result, ...(hint && { hint }) };
 }

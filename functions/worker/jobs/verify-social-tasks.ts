@@ -33,15 +33,16 @@ const missingSeconds = 60;
 
 type Stop = (itemId: number) => ItemOutcome;
 
-/** Limits of the app or of the token. With the platform's credential they are one limit for all who lean on it. */
-const sharedLimit = /^Meta (4|17|32|341|613)\b/;
 /** Not for longer: by then the platform may have another credential. */
 const longestRestSeconds = 300;
 
 export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
   const { meta } = options;
   const maximumPages = options.maximumPages ?? 20;
-  /** Until when the platform's credential is left alone by this worker, for all tenants: each more call moves the end away. */
+  /**
+   * Until when the platform's credential is left alone by this worker: each more call moves the end away. The engine hands out
+   * nothing more that needs it; this is for what was handed out before.
+   */
   let platformRests = { untilMs: 0, error: '' };
 
   return async (work, context) => {
@@ -79,7 +80,8 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
       if (end === null) return;
       const { findings, hint } = end;
       logTrouble(step, findings, context);
-      context.report(...Array.from(findings, ([claim, finding]) => outcomeFor(claim, finding, hint)));
+      const told = Array.from(findings, ([claim, finding]) => outcomeFor(claim, finding));
+      context.report(...told.map((outcome) => (hint === undefined ? outcome : { ...outcome, hint })));
 
       const kindsOfEnd = [...findings.values()];
       const blocked = kindsOfEnd.find(
@@ -87,11 +89,7 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
       );
       const isDown = kindsOfEnd.length > 0 && kindsOfEnd.every((finding) => finding.kind === 'retry');
       failures = isDown ? failures + 1 : 0;
-      if (
-        blocked?.kind === 'throttled' &&
-        credential.source === 'platform' &&
-        sharedLimit.test(blocked.error)
-      ) {
+      if (blocked?.kind === 'throttled' && credential.source === 'platform' && blocked.scope !== 'account') {
         platformRests = {
           untilMs: context.now().getTime() + Math.min(blocked.seconds, longestRestSeconds) * 1000,
           error: blocked.error,
@@ -100,8 +98,7 @@ export function createVerifySocialTasks(options: VerifyOptions): JobHandler {
       if (blocked?.kind === 'credentialBroken' || blocked?.kind === 'throttled') {
         stop = (itemId) => outcomeOf(itemId, blocked);
       } else if (hint !== undefined) {
-        stop = (itemId) =>
-          outcomeOf(itemId, { kind: 'throttled', seconds: hint.seconds, error: hint.reason });
+        stop = (itemId) => outcomeOf(itemId, { ...hint, kind: 'throttled', error: hint.reason });
       } else if (failures >= failuresInARow) {
         const reason = cut(`paused: ${errorIn(kindsOfEnd[0])}`);
         stop = (itemId) => ({ item_id: itemId, outcome: 'snooze', seconds: pauseAfterFailures, reason });

@@ -217,7 +217,7 @@ export function allAre(claims: Iterable<Claim>, finding: Finding): Map<Claim, Fi
 const askedAgainSeconds = 900;
 
 /** The outcome for a claim that was not proven. */
-export function outcomeFor(claim: Claim, finding: Finding, hint: ThrottleHint | undefined): ItemOutcome {
+export function outcomeFor(claim: Claim, finding: Finding): ItemOutcome {
   const item_id = claim.item.item_id;
   switch (finding.kind) {
     case 'throttled':
@@ -241,10 +241,6 @@ export function outcomeFor(claim: Claim, finding: Finding, hint: ThrottleHint | 
   if (claim.isLate) {
     const verdict = finding.kind === 'absent' ? 'failed' : 'unknown';
     return { item_id, outcome: 'done', result: { verdict, reason: cut(finding.reason, 300) } };
-  }
-  if (hint !== undefined) {
-    const seconds = Math.max(hint.seconds, claim.recheckSeconds);
-    return outcomeOf(item_id, { kind: 'throttled', seconds, error: hint.reason });
   }
   const reason = finding.kind === 'unknown' ? cut(`unknown: ${finding.reason}`, 300) : 'not found yet';
   return { item_id, outcome: 'snooze', seconds: claim.recheckSeconds, reason };

@@ -1,6 +1,6 @@
 -- One alert per incident, opened when it is seen, closed when it is over.
 begin;
-select plan(24);
+select plan(28);
 select tests.tenant('pizza', 'pro');
 select tests.job('bake', '{"max_attempts": 1}');
 delete from jobs.alerts;
@@ -93,6 +93,21 @@ select jobs.pause('daily', tests.id('pizza'));
 select is(pg_temp.late(), 0::bigint, 'is late for a known reason when it waits for paused lanes only');
 select jobs.resume('daily', tests.id('pizza'));
 select is(pg_temp.late(), 1::bigint, 'and not when they could be served');
+
+select jobs.pause('daily');
+select is(pg_temp.late(), 0::bigint, 'nor is it an incident while the job is paused');
+select jobs.resume('daily');
+
+-- Work that waits because somebody said so
+select jobs.enqueue('bake', tests.id('pizza'), run_at => now() - interval '10 minutes');
+update jobs.lanes set awake = true, reason = null, wake_at = null, detail = null where job = 'bake';
+select jobs.stop_all(true);
+select is(pg_temp.open(), 'none', 'while everything is stopped a backlog is no incident');
+select jobs.stop_all(false);
+select is(pg_temp.open(), 'backlog bake', 'when it goes on, it is');
+select jobs.pause('bake');
+select is(pg_temp.open(), 'none', 'and not while its job is paused');
+select jobs.resume('bake');
 
 -- A batch that could not be taken back
 select jobs.open_alert(null, 'reap bake', 'x', '{"batch_id": -1}');

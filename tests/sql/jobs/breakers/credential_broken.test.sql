@@ -1,6 +1,6 @@
 -- A broken credential parks all lanes of its owner for that provider at once, burns no attempt, alerts once; a new one wakes them.
 begin;
-select plan(34);
+select plan(38);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym', 'salon', 'bar']) slug;
 select public.set_credential(tests.id(slug), 'meta', 'facebook_login', jsonb_build_object('access_token', 'first-' || slug)) from unnest(array['pizza', 'gym']) slug;
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "first-platform"}');
@@ -61,6 +61,9 @@ select is(pg_temp.alerts(), '1 open', 'there is one alert for the platform');
 select is(tests.claim('look'), null, 'tenants that lean on it are not served');
 select is(tests.lane('look', 'salon'), 'asleep: breaker', 'their lanes are parked');
 select is(tests.lane('look', 'bar'), 'asleep: breaker', 'all of them');
+select is((select string_agg(distinct detail, ', ') from jobs.lanes where job = 'look' and tenant_id in (tests.id('salon'), tests.id('bar'))),
+  'the platform''s meta credential does not work', 'and say why, without what the provider said of the platform');
+select matches((select message from jobs.alerts where incident = 'credential meta' and tenant_id is null and closed_at is null), 'expired', 'which the platform is told');
 select tests.enqueue('look', 'gym');
 select is(tests.served(tests.claim('look')), 'gym 1', 'who has an own credential goes on');
 select is((select health::text from public.credentials where tenant_id = tests.id('gym')), 'unchecked', 'which is not touched');
@@ -69,6 +72,19 @@ select is(tests.served(tests.claim('look')), 'bar 1', 'who brings an own credent
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "second-platform"}');
 select is(pg_temp.alerts(), '0 open', 'a new credential of the platform closes the alert');
 select is(tests.served(tests.claim('look')), 'salon 1', 'and wakes the others, whose items were never lost');
+
+-- A worker that does not say why
+select tests.enqueue('look', slug) from unnest(array['salon', 'pizza']) slug;
+create table pg_temp.wordless as select tests.claim('look', 1) as b;
+select tests.close(b, '{"outcome": "credential_broken"}') from pg_temp.wordless;
+select is((select count(*) from jobs.breakers where state = 'parked'), 1::bigint, 'a credential that is broken for no reason given is parked, too');
+select tests.enqueue('read', slug) from pg_temp.wordless, unnest(array[b -> 'tenants' -> 0 ->> 'slug']) slug;
+select is((select count(*) from jobs.lanes l join pg_temp.wordless w on l.tenant_id = (w.b -> 'tenants' -> 0 ->> 'tenant_id')::uuid
+  cross join lateral jobs.judge((select d from jobs.definitions d where d.job = 'read'), array[l.tenant_id], clock_timestamp()) j
+  where l.job = 'read' and j.reason = 'breaker'), 1::bigint, 'and its lanes are not served');
+select public.set_credential(tests.id('pizza'), 'meta', 'facebook_login', '{"access_token": "fourth-pizza"}');
+select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "third-platform"}');
+delete from jobs.items where job in ('look', 'read');
 
 -- Removing a credential
 select tests.enqueue('look', 'gym');

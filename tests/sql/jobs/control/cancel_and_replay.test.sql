@@ -1,5 +1,5 @@
 begin;
-select plan(26);
+select plan(29);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 create table pg_temp.ended (item_id bigint, outcome text);
 create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
@@ -12,6 +12,8 @@ create table pg_temp.batch as select tests.claim('bake', 1) as b;
 -- Cancel
 select is(jobs.cancel('bake'), 5, 'a dry run, the default, says how many it would be: what waits, not what runs');
 select is((select count(*) from jobs.items where job = 'bake'), 5::bigint, 'and changes nothing');
+select is(jobs.cancel('bake', dry_run => null), 5, 'whether it is one or not left open, it is one');
+select is((select count(*) from jobs.items where job = 'bake'), 5::bigint, 'which changes nothing either');
 select is(jobs.cancel('bake', tests.id('gym'), older_than => interval '1 hour', dry_run => false), 0, 'only what matches is cancelled');
 create table pg_temp.cancelled as select jobs.cancel('bake', tests.id('gym'), dry_run => false) as n;
 select ok(n in (2, 3), 'the waiting items of one tenant') from pg_temp.cancelled;
@@ -26,6 +28,7 @@ select tests.close(tests.claim('bake'), '{"outcome": "refused", "error": "closed
 create table pg_temp.dead as select * from jobs.dead_items;
 select ok(count(*) in (2, 3), 'some items died') from pg_temp.dead;
 select is(jobs.replay('bake')::bigint, count(*), 'a dry run, the default, says how many could be replayed') from pg_temp.dead;
+select is(jobs.replay('bake', dry_run => null)::bigint, count(*), 'also when that is left open') from pg_temp.dead;
 select is((select count(*) from jobs.items where job = 'bake'), 0::bigint, 'and changes nothing');
 select is(jobs.replay('bake', reason => 'attempts used up', dry_run => false), 0, 'only those with the reason');
 select is(jobs.replay('bake', tests.id('gym'), dry_run => false), 0, 'or of the tenant');

@@ -10,6 +10,7 @@ select tests.job('own', '{"provider": "meta"}');
 create function pg_temp.why(p_job text default 'bake') returns text language sql as $$
   select jobs.why((select max(i.item_id) from jobs.items i where i.job = p_job))
 $$;
+select tests.tick();
 select tests.enqueue('bake', 'pizza', 3);
 select matches(pg_temp.why(), '^It is ready, behind 2 items of its own tenant', 'ready, and behind whom');
 create table pg_temp.batch as select tests.claim('bake') as b;
@@ -64,6 +65,7 @@ select tests.member('pizza', 'pizza owner', 'owner');
 select is(tests.answer('pizza owner', 'select jobs.why(-1)'), '42501', 'users ask through public.why, for their own tenant');
 
 -- What concerns all tenants together, and what is told to whom.
+select tests.tick();
 delete from jobs.items; delete from jobs.leases;
 select tests.job('fry', '{"cap": 1}');
 select tests.enqueue('fry', slug, 2) from unnest(array['pizza', 'gym']) slug;

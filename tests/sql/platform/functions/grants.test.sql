@@ -59,7 +59,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f lik
   -- server code that has work for tenants
   'jobs.enqueue', 'jobs.enqueue_many',
   -- functions/jobs
-  'jobs.health', 'jobs.list', 'jobs.next_slots', 'jobs.next_times', 'jobs.run_now', 'jobs.run_result', 'jobs.take_request', 'jobs.why',
+  'jobs.health', 'jobs.list', 'jobs.next_slots', 'jobs.next_times', 'jobs.run_now', 'jobs.run_result', 'jobs.start', 'jobs.take_request', 'jobs.why',
   -- functions/webhooks
   'jobs.deletion_status', 'jobs.receive_deletion', 'jobs.receive_webhook', 'jobs.record_visit', 'jobs.webhook_secrets',
   -- views over the queues

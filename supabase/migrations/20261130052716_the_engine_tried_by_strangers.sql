@@ -1,8 +1,10 @@
--- items in their lease: written by `npm run db:diff` from sql/.
+-- the engine tried by strangers: written by `npm run db:diff` from sql/.
 set local lock_timeout = '5s';
 set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
+
+drop function "jobs"."day_begins"(date, text);
 
 drop function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], timestamp
   with time zone[], timestamp with time zone);
@@ -13,7 +15,44 @@ drop function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, inte
 
 alter type "jobs"."settled" drop attribute "place" cascade;
 
+create table "jobs"."throttles" (
+  "tenant_id" uuid not null,
+  "provider" public.provider not null,
+  "until" timestamp with time zone not null,
+  "reason" text,
+  constraint "throttles_pkey" primary key (tenant_id, provider)
+);
+
+alter table "jobs"."throttles"
+  enable row level security;
+
 alter type "jobs"."settled" add attribute "dedupe_key" text cascade;
+
+create or replace function jobs.answer_doorbell (
+  ticket uuid
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_drain jobs.drains;
+begin
+  update jobs.drains d
+  set answered_at = clock_timestamp(), seen_at = clock_timestamp()
+  where d.drain_id = answer_doorbell.ticket and d.answered_at is null and d.ended_at is null
+    and d.rung_at > clock_timestamp() - interval '300 seconds'
+  returning * into v_drain;
+  if not found then
+    return null;
+  end if;
+  update jobs.drains d set run_id = jobs.open_run(v_drain.job, 'queue') where d.drain_id = v_drain.drain_id returning d.run_id into v_drain.run_id;
+  -- For the log. The items of a scheduled job have runs of their own: mostly one is open.
+  return jsonb_build_object('drain_id', v_drain.drain_id, 'job', v_drain.job, 'run_id', coalesce(v_drain.run_id,
+    (select max(r.run_id) from jobs.runs r where r.job = v_drain.job and r.finished_at is null)));
+end
+$function$;
 
 create or replace function jobs.batch_again (
   p_request uuid
@@ -39,6 +78,72 @@ begin
     return null;
   end if;
   return jobs.batch_answer(v_definition, v_batch, v_tenants);
+end
+$function$;
+
+create or replace function jobs.batch_answer (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_tenants json
+)
+  returns json
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  return json_build_object(
+    'batch_id', (p_batch).batch_id, 'job', (p_batch).job, 'now', clock_timestamp(), 'lease_until', (p_batch).lease_until,
+    'lease_seconds', (p_definition).lease_seconds, 'cost_unit', (p_definition).cost_unit, 'tenants', p_tenants);
+end
+$function$;
+
+create or replace function jobs.begin_by_hand (
+  p_job text
+)
+  returns jobs.definitions
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_definition jobs.definitions;
+begin
+  select d.* into v_definition from jobs.definitions d where d.job = p_job;
+  if not found then
+    raise exception 'There is no job "%".', p_job using errcode = 'P0002';
+  end if;
+  if v_definition.paused then
+    raise exception 'The job "%" is paused. Resume it first.', p_job using errcode = '55000';
+  elsif (select p.stopped from jobs.platform p) then
+    raise exception 'All background work is stopped by the platform''s switch. Start it first.' using errcode = '55000';
+  end if;
+  update jobs.lanes l
+  set wake_at = now(), not_before = '-infinity', reason = 'waiting'
+  from (
+    select s.tenant_id from jobs.lanes s where s.job = p_job and s.reason = 'cadence' order by s.tenant_id for no key update
+  ) resting
+  where l.job = p_job and l.tenant_id = resting.tenant_id;
+  return v_definition;
+end
+$function$;
+
+create or replace function jobs.begin_drain (
+  p_job text
+)
+  returns uuid
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_drain_id uuid;
+begin
+  if not exists (select from jobs.lanes l where l.job = p_job and l.awake)
+    and not exists (select from jobs.lanes l where l.job = p_job and l.wake_at <= clock_timestamp()) then
+    return null;
+  end if;
+  insert into jobs.drains (job, run_id, answered_at, seen_at)
+  values (p_job, jobs.open_run(p_job, 'queue'), clock_timestamp(), clock_timestamp())
+  returning drain_id into v_drain_id;
+  return v_drain_id;
 end
 $function$;
 
@@ -228,7 +333,8 @@ begin
   if not found then
     raise exception 'There is no job "%".', cancel.job using errcode = 'P0002';
   end if;
-  if cancel.dry_run then
+  -- Only a clear no is one.
+  if cancel.dry_run is not false then
     return (
       select count(*) from jobs.items i
       where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
@@ -258,6 +364,34 @@ begin
   perform private.audit(cancel.tenant_id, 'items.cancelled', jsonb_build_object(
     'job', cancel.job, 'tenant_id', cancel.tenant_id, 'older_than', cancel.older_than, 'items', v_count));
   return v_count;
+end
+$function$;
+
+create or replace function jobs.clean (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  update jobs.platform p set cleaned_at = p_now where p.cleaned_at < p_now - interval '1 hour';
+  if not found then
+    return;
+  end if;
+  perform jobs.make_partitions(p_now);
+  perform private.learn_time_zones();
+  delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
+  delete from jobs.slots s where s.slot < p_now - interval '90 days';
+  -- What came before its partition was made; nearly always nothing.
+  delete from jobs.runs_default r where r.finished_at < p_now - interval '90 days';
+  delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
+  delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
+  delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
+  -- What a crash of the server cut off has no end.
+  delete from cron.job_run_details d where coalesce(d.end_time, d.start_time) < p_now - interval '1 day';
+  -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
+  delete from net._http_response r where r.created < p_now - interval '1 hour';
 end
 $function$;
 
@@ -363,6 +497,87 @@ begin
 end
 $function$;
 
+create or replace function jobs.define (
+  job text,
+  settings jsonb
+)
+  returns jobs.definitions
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions;
+  v_known text[] := array(
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = 'jobs.definitions'::regclass and a.attnum > 0 and not a.attisdropped and a.attname not in ('job', 'next_slot_at'));
+  v_unknown text;
+  v_columns text;
+begin
+  select k into v_unknown from jsonb_object_keys(settings) k where k <> all (v_known) limit 1;
+  if v_unknown is not null then
+    raise exception 'A job has no setting "%". Known: %.', v_unknown, array_to_string(v_known, ', ') using errcode = '22023';
+  end if;
+  select s.value into v_unknown from jsonb_each_text(settings) s
+  where s.key like '%\_function' and s.value ~ '^[a-z_]+\.[a-z0-9_]+$' and to_regproc(s.value) is null limit 1;
+  if v_unknown is not null then
+    raise exception 'There is no function "%", or more than one.', v_unknown using errcode = '22023';
+  end if;
+  select string_agg(format('%I', k), ', ' order by k) into v_columns from jsonb_object_keys(settings) k;
+  if v_columns is null then
+    raise exception 'Nothing is set. A job needs at least kind and meaning.' using errcode = '22023';
+  end if;
+  execute format(
+    'update jobs.definitions d set (%1$s) = (select %2$s from jsonb_populate_record(null::jobs.definitions, $2) s) where d.job = $1 returning d.*',
+    v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+    into v_definition using define.job, settings;
+  if v_definition.job is null then
+    execute format(
+      'insert into jobs.definitions as d (job, %1$s) select $1, %2$s from jsonb_populate_record(null::jobs.definitions, $2) s returning d.*',
+      v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
+      into v_definition using define.job, settings;
+  end if;
+  insert into jobs.clocks (job) values (define.job) on conflict do nothing;
+  perform private.audit(null, 'job.defined', jsonb_build_object('job', define.job, 'settings', settings));
+  return v_definition;
+end
+$function$;
+
+create or replace function jobs.end_drain (
+  drain_id uuid,
+  error text default null::text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+declare
+  v_drain jobs.drains;
+begin
+  update jobs.drains d
+  set ended_at = clock_timestamp(), error = left(end_drain.error, 500)
+  where d.drain_id = end_drain.drain_id and d.ended_at is null
+  returning * into v_drain;
+  if not found then
+    return;
+  end if;
+  -- The last one of a run ends it. The run is locked, so that of two that end at once one sees the other gone.
+  perform from jobs.runs r where r.run_id = v_drain.run_id and r.expected is null for update;
+  if found and not exists (select from jobs.drains d where d.run_id = v_drain.run_id and d.ended_at is null) then
+    perform jobs.finish_run(v_drain.run_id);
+  end if;
+  perform jobs.finish_run(r.run_id)
+  from jobs.runs r
+  where r.job = v_drain.job and r.finished_at is null
+    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
+  -- What this drain has made ready (a message for what it verified) need not wait for the tick.
+  perform jobs.ring_soon();
+end
+$function$;
+
 create or replace function jobs.enqueue_many (
   job text,
   tenant_ids uuid[],
@@ -429,6 +644,74 @@ begin
 
   perform jobs.wake_lanes(enqueue_many.job, tenant_ids, array(select v_run_at from unnest(tenant_ids)), 'delay');
   return v_count;
+end
+$function$;
+
+create or replace function jobs.finish_run (
+  p_run_id bigint
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  delete from jobs.open_runs o where o.run_id = p_run_id;
+  update jobs.runs r
+  set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
+    status = case when c.processed = 0 and (c.failed > 0 or jsonb_path_exists(c.errors, '$[*].drain_id')) then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
+    message = case
+      when c.processed = 0 and c.failed = 0 and c.errors = '[]' then 'Nothing to do.'
+      else format('%s done, %s failed.', c.processed, c.failed) end
+  from jobs.run_counts(p_run_id) c
+  where r.run_id = p_run_id and r.finished_at is null
+$function$;
+
+create or replace function jobs.first_moment (
+  p_local timestamp without time zone,
+  p_time_zone text
+)
+  returns timestamp with time zone
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  select coalesce(
+    (select min(earlier.at)
+     from (select p_local at time zone p_time_zone - d as at
+       from unnest(array[interval '30 minutes', interval '1 hour', interval '2 hours', interval '3 hours']) d) earlier
+     where earlier.at at time zone p_time_zone = p_local),
+    p_local at time zone p_time_zone)
+$function$;
+
+create or replace function jobs.follow_clock (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  -- Worked out anew when it is written.
+  update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.next_slot_at > p_now;
+  update jobs.platform p set last_tick_at = p_now, watched_at = '-infinity', cleaned_at = '-infinity';
+  delete from jobs.backlogs;
+  update jobs.drains d
+  set rung_at = least(d.rung_at, p_now), answered_at = case when d.answered_at is not null then least(d.answered_at, p_now) end,
+    seen_at = case when d.seen_at is not null then least(d.seen_at, p_now) end
+  where d.ended_at is null;
+  update jobs.batches b set lease_until = p_now + make_interval(secs => d.lease_seconds)
+  from jobs.definitions d
+  where d.job = b.job and b.lease_until > p_now + make_interval(secs => d.lease_seconds);
+  update jobs.breakers b set since = least(b.since, p_now), open_until = case when b.state = 'open' then p_now end
+  where b.since > p_now or b.open_until > p_now + interval '20 minutes';
+  update jobs.rates r set free_at = p_now + interval '1 minute' where r.free_at > p_now + interval '1 minute';
+  -- What was enqueued under the later time waits for as long as it was meant to, and no longer.
+  update jobs.items i set run_at = i.run_at - (i.enqueued_at - p_now), enqueued_at = p_now where i.enqueued_at > p_now;
+  -- All that sleep until a time are looked at; those that still have a reason sleep on.
+  update jobs.lanes l set wake_at = p_now, not_before = '-infinity', head_at = null, head_id = null
+  from (
+    select x.tenant_id, x.job from jobs.lanes x where x.wake_at > p_now order by x.job, x.tenant_id for no key update
+  ) asleep
+  where l.tenant_id = asleep.tenant_id and l.job = asleep.job;
 end
 $function$;
 
@@ -527,6 +810,136 @@ begin
     perform jobs.wake_lanes(p_job, array[p_tenant_id], array[now()]);
   end if;
   return v_count;
+end
+$function$;
+
+create or replace function jobs.judge_lanes (
+  p_definition jobs.definitions,
+  p_tenant_ids uuid[],
+  p_paused boolean[],
+  p_oldest_batch bigint,
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    weight double precision,
+    room integer,
+    share integer,
+    rate integer,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone
+  )
+  language plpgsql
+  stable
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+begin
+  -- Most of what follows is about providers. A job without one has no use for it.
+  if (p_definition).provider is null then
+    return query
+    select lane.tenant_id, lane.weight, lane.room, lane.share, null::integer,
+      case when lane.is_paused or not lane.is_served then 'paused' when lane.room <= 0 then 'cap' end,
+      case when lane.is_paused then 'this lane is paused' when not lane.is_served then 'the tenant is not active' end,
+      null::timestamptz
+    from (
+      select u.tenant_id, u.is_paused,
+        u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+        coalesce(p.weight, 1)::double precision as weight,
+        coalesce(p.batch_share, (p_definition).batch_size) as share,
+        (coalesce(p.cap, (p_definition).batch_size) - f.in_flight)::integer as room
+      from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+      left join public.tenants t on t.id = u.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      cross join lateral (
+        -- Compared as a row, which only the primary key can answer: by batch alone all lanes would be read for each lane.
+        select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+        where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+          and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+      ) f
+    ) lane;
+    return;
+  end if;
+
+  return query
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
+    case
+      when lane.is_paused or not lane.is_served then 'paused'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential or lane.is_probed then 'breaker'
+      when lane.room <= 0 then 'cap'
+      when lane.rate_room <= 0 or lane.throttled_until is not null then 'rate limit'
+    end,
+    case
+      when lane.is_paused then 'this lane is paused'
+      when not lane.is_served then 'the tenant is not active'
+      when lane.has_no_credential then format('no %s credential', (p_definition).provider)
+      when lane.parked_because is not null then lane.parked_because
+      when lane.open_until > p_now then lane.open_because
+      when lane.is_probed then 'an item of another job probes the provider'
+      when lane.room > 0 then lane.throttled_because
+    end,
+    case
+      when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
+      when lane.open_until > p_now then lane.open_until
+      -- An answer wakes it at once; when there is none the breaker has a new time.
+      when lane.is_probed then p_now + interval '5 seconds'
+      -- Wake for a turn's worth, not for every single item. (greatest skips nulls.)
+      when lane.room > 0 then greatest(lane.throttled_until, case when lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+        extract(epoch from greatest(lane.free_at, p_now) - p_now)
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate))) end)
+    end
+  from (
+    select u.tenant_id, u.is_paused,
+      u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+      coalesce(p.weight, 1)::double precision as weight,
+      p.rate_per_minute as rate,
+      r.free_at,
+      jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
+      -- What a provider said of the platform's credential is not for each tenant's ears.
+      case when b.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        when b.tenant_id is not null then coalesce(b.reason, 'the credential does not work') end as parked_because,
+      o.open_until, o.reason as open_because, w.until as throttled_until,
+      case when w.tenant_id = jobs.platform_id() then format('the platform''s %s credential is throttled', (p_definition).provider)
+        when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
+      c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      coalesce(p.batch_share, (p_definition).batch_size) as share,
+      -- An open breaker whose time is over lets one probe through, of whichever job.
+      o.tenant_id is not null and exists (
+        select from jobs.leases e join jobs.definitions d on d.job = e.job
+        where e.tenant_id = u.tenant_id and d.provider = (p_definition).provider and e.job <> (p_definition).job) as is_probed,
+      least(
+        coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
+        case when o.tenant_id is not null then 1 - f.in_flight end
+      )::integer as room
+    from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+    left join public.tenants t on t.id = u.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
+    left join private.platform_credentials pc on pc.provider = (p_definition).provider
+    left join jobs.breakers b
+      on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
+      and b.provider = (p_definition).provider and b.state = 'parked'
+    left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join lateral (
+      select x.* from jobs.throttles x
+      where x.tenant_id in (u.tenant_id, case when c.tenant_id is null then jobs.platform_id() end)
+        and x.provider = (p_definition).provider and x.until > p_now
+      order by x.until desc
+      limit 1
+    ) w on true
+    left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
+    cross join lateral (
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+      where e.tenant_id = u.tenant_id and e.job = (p_definition).job
+        and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+    ) f
+  ) lane;
 end
 $function$;
 
@@ -935,6 +1348,178 @@ begin
 end
 $function$;
 
+create or replace function jobs.next_slots (
+  schedule text,
+  time_zone text default 'UTC'::text,
+  after timestamp with time zone default now(),
+  count integer default 5
+)
+  returns SETOF timestamp with time zone
+  language plpgsql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_variable
+declare
+  v_cron jobs.cron := jobs.parse_cron(schedule);
+  v_day date;
+  v_slot timestamptz;
+  v_slots timestamptz[] := '{}';
+  v_moved timestamptz[] := '{}';
+  v_found integer := 0;
+begin
+  if not isfinite(after) then
+    raise exception 'after must be a time, not infinity.' using errcode = '22008';
+  end if;
+  if time_zone is null or not private.is_time_zone(time_zone) then
+    raise exception '"%" is not an IANA time zone. Use a name like Europe/Berlin.', time_zone using errcode = '22023';
+  end if;
+  -- A slot that a clock change moved may belong to the day before. February 29 is at most eight years away.
+  for v_day in
+    select d::date
+    from generate_series((after at time zone time_zone)::date - 1, (after at time zone time_zone)::date + 2930, interval '1 day') d
+    where jobs.is_slot_day(v_cron, d::date)
+      and (d::date >= (after at time zone time_zone)::date
+        or jobs.first_moment(d::date + 1, time_zone) - jobs.first_moment(d::date, time_zone) <> interval '24 hours')
+  loop
+    -- A time that the clock skips may be moved past midnight: it takes its turn among those of the next day.
+    v_slots := array(
+      select u from (select unnest(v_moved) as u union select s from jobs.slots_of_day(v_cron, time_zone, v_day) s) x where u > after order by u);
+    v_moved := array(select u from unnest(v_slots) u where u >= jobs.first_moment(v_day + 1, time_zone));
+    foreach v_slot in array v_slots[:cardinality(v_slots) - cardinality(v_moved)] loop
+      exit when v_found >= count;
+      v_found := v_found + 1;
+      return next v_slot;
+    end loop;
+    exit when v_found >= count;
+  end loop;
+end
+$function$;
+
+create or replace function jobs.note_throttles (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_outcomes jsonb,
+  p_settled jobs.settled[],
+  p_now timestamp with time zone
+)
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  insert into jobs.throttles as w (tenant_id, provider, until, reason)
+  select o.tenant_id, (p_definition).provider, max(said.until), left(min(said.reason), 200)
+  from unnest(p_settled) u
+  join jsonb_to_recordset(p_outcomes) as g (item_id bigint, scope text, hint jsonb) on g.item_id = u.item_id
+  join jobs.leases e on e.batch_id = (p_batch).batch_id and e.tenant_id = u.tenant_id and e.job = (p_batch).job
+  cross join lateral (
+    select u.run_at as until, u.error as reason, g.scope where u.outcome = 'throttled'
+    union all
+    select p_now + make_interval(secs => least(greatest((g.hint ->> 'seconds')::double precision, 0), 2592000)), g.hint ->> 'reason', g.hint ->> 'scope'
+    where jsonb_typeof(g.hint -> 'seconds') = 'number'
+  ) said
+  cross join lateral (
+    select case when e.credential_source = 'platform' and said.scope is distinct from 'account' then jobs.platform_id() else u.tenant_id end as tenant_id
+  ) o
+  -- One that was replaced meanwhile starts afresh.
+  where e.credential_fingerprint = case e.credential_source
+    when 'platform' then (select c.fingerprint from private.platform_credentials c where c.provider = (p_definition).provider)
+    else (select c.fingerprint from public.credentials c where c.tenant_id = u.tenant_id and c.provider = (p_definition).provider) end
+  group by o.tenant_id
+  order by o.tenant_id
+  on conflict (tenant_id, provider) do update set until = excluded.until, reason = excluded.reason where excluded.until > w.until
+$function$;
+
+create or replace function jobs.park_broken (
+  p_definition jobs.definitions,
+  p_batch jobs.batches,
+  p_settled jobs.settled[]
+)
+  returns uuid[]
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_owner record;
+  v_tenants uuid[] := '{}';
+begin
+  for v_owner in
+    select case when e.credential_source = 'platform' then jobs.platform_id() else u.tenant_id end as tenant_id,
+      min(e.credential_fingerprint) as fingerprint, min(u.error) as error, array_agg(distinct u.tenant_id) as tenants
+    from unnest(p_settled) u
+    join jobs.leases e on e.batch_id = (p_batch).batch_id and e.tenant_id = u.tenant_id and e.job = (p_batch).job
+    where u.outcome = 'credential broken'
+    group by 1
+    order by 1
+  loop
+    if jobs.park(v_owner.tenant_id, (p_definition).provider, v_owner.fingerprint, v_owner.error) then
+      -- Tenants that lean on the platform's credential are parked one by one, as they come up.
+      update jobs.lanes l
+      set awake = false, wake_at = null, reason = 'breaker', head_at = null, head_id = null, detail = case
+        when v_owner.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        else left(v_owner.error, 200) end
+      from (
+        select x.tenant_id from jobs.lanes x
+        where x.job = (p_batch).job and x.tenant_id = any (v_owner.tenants) and x.reason is distinct from 'paused'
+        order by x.tenant_id for no key update
+      ) mine
+      where l.job = (p_batch).job and l.tenant_id = mine.tenant_id;
+      v_tenants := v_tenants || v_owner.tenants;
+    end if;
+  end loop;
+  return v_tenants;
+end
+$function$;
+
+create or replace function jobs.parse_cron_field (
+  p_field text,
+  p_name text,
+  p_low integer,
+  p_high integer,
+  p_names text[]
+)
+  returns integer[]
+  language plpgsql
+  immutable
+  set search_path to ''
+  AS $function$
+declare
+  v_part text;
+  v_match text[];
+  v_from integer;
+  v_to integer;
+  v_step integer;
+  v_values integer[] := '{}';
+begin
+  foreach v_part in array string_to_array(lower(p_field), ',') loop
+    v_match := regexp_match(v_part, '^(\*|([0-9a-z]+)(-([0-9a-z]+))?)(/([0-9]{1,4}))?$');
+    if v_match is null then
+      raise exception 'Cron field "%": "%" is not *, a number, a range a-b or one of these with /step.', p_name, v_part using errcode = '22023';
+    end if;
+    v_from := case when v_match[1] = '*' then p_low else jobs.parse_cron_value(v_match[2], p_name, p_low, p_high, p_names) end;
+    v_to := case
+      when v_match[1] = '*' then p_high
+      when v_match[4] is not null then jobs.parse_cron_value(v_match[4], p_name, p_low, p_high, p_names)
+      when v_match[6] is not null then p_high
+      else v_from end;
+    v_step := coalesce(v_match[6]::integer, 1);
+    if v_step = 0 then
+      raise exception 'Cron field "%": a step of 0 in "%".', p_name, v_part using errcode = '22023';
+    end if;
+    -- Every 90 minutes is not to be had this way: it would be every hour, without a word.
+    if v_step > p_high - p_low then
+      raise exception 'Cron field "%": the step of "%" is longer than from % to %.', p_name, v_part, p_low, p_high using errcode = '22023';
+    end if;
+    if v_to < v_from then
+      raise exception 'Cron field "%": the range "%" runs backwards.', p_name, v_part using errcode = '22023';
+    end if;
+    v_values := v_values || array(select generate_series(v_from, v_to, v_step));
+  end loop;
+  return array(select distinct u from unnest(v_values) u order by u);
+end
+$function$;
+
 create or replace function jobs.pick (
   p_definition jobs.definitions,
   p_clock jobs.clocks,
@@ -1321,7 +1906,7 @@ begin
   if not exists (select from jobs.definitions d where d.job = replay.job) then
     raise exception 'There is no job "%".', replay.job using errcode = 'P0002';
   end if;
-  if replay.dry_run then
+  if replay.dry_run is not false then
     return (
       select count(*) from jobs.dead_items d
       where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
@@ -1473,6 +2058,123 @@ begin
 end
 $function$;
 
+create or replace function jobs.ring_soon()
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    begin
+      perform jobs.ring(clock_timestamp());
+    exception when others then
+      null; -- the tick will ring, and says why when it cannot
+    end;
+  end if;
+end
+$function$;
+
+create or replace function jobs.run_counts (
+  p_run_id bigint
+)
+  returns table (
+    processed bigint,
+    failed bigint,
+    errors jsonb
+  )
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  select coalesce(sum(rt.processed), 0)::bigint, coalesce(sum(rt.failed), 0)::bigint,
+    (select coalesce(jsonb_agg(x.error), '[]')
+     from (
+       select jsonb_build_object('drain_id', d.drain_id, 'error', d.error) as error
+       from jobs.drains d
+       where d.run_id = p_run_id and d.error is not null
+       union all
+       select e - 'run_id'
+       from jobs.runs r
+       join jobs.drains d on d.job = r.job and coalesce(d.ended_at, 'infinity') >= r.started_at
+       cross join lateral jsonb_array_elements(d.errors) e
+       where r.run_id = p_run_id and (e ->> 'run_id')::bigint = p_run_id
+       limit 20
+     ) x)
+  from jobs.run_tenants rt
+  where rt.run_id = p_run_id
+$function$;
+
+create or replace function jobs.run_now (
+  job text
+)
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions := jobs.begin_by_hand(run_now.job);
+  v_run_id bigint;
+  v_drain_id uuid;
+begin
+  -- A scheduled job has nothing waiting between its slots: by hand it gets one of its own.
+  v_run_id := case when v_definition.schedule is null then jobs.open_run(run_now.job, 'manual')
+    else jobs.start_slot(v_definition, clock_timestamp(), 'manual') end;
+  insert into jobs.drains (job, run_id, answered_at, seen_at) values (run_now.job, v_run_id, clock_timestamp(), clock_timestamp())
+  returning drains.drain_id into v_drain_id;
+  perform private.audit(null, 'job.run_now', jsonb_build_object('job', run_now.job, 'run_id', v_run_id));
+  return jsonb_build_object('run_id', v_run_id, 'drain_id', v_drain_id, 'kind', v_definition.kind);
+end
+$function$;
+
+create or replace function jobs.service_report (
+  p_since timestamp with time zone,
+  p_tenant_ids uuid[] default null::uuid[],
+  p_by_tenant boolean default true
+)
+  returns table (
+    job text,
+    tenant_id uuid,
+    plan_id text,
+    tries bigint,
+    succeeded bigint,
+    success_rate numeric,
+    per_minute numeric,
+    wait_p50_seconds numeric,
+    wait_p95_seconds numeric,
+    wait_p99_seconds numeric,
+    target_seconds integer,
+    within_target numeric
+  )
+  language plpgsql
+  stable
+  set search_path to ''
+  set plan_cache_mode to 'force_custom_plan'
+  AS $function$
+#variable_conflict use_column
+begin
+  return query
+  select a.job, g.tenant_id, t.plan_id, count(*), count(*) filter (where a.outcome = 'done'),
+    -- Being put off (a throttle, a snooze, a broken credential) is neither success nor failure.
+    round(count(*) filter (where a.outcome = 'done')::numeric
+      / nullif(count(*) filter (where a.outcome in ('done', 'unknown', 'retry', 'refused', 'lost')), 0), 4),
+    round(count(*) / greatest(extract(epoch from now() - p_since) / 60, 1), 4),
+    round(percentile_cont(0.5) within group (order by w.seconds)::numeric, 3),
+    round(percentile_cont(0.95) within group (order by w.seconds)::numeric, 3),
+    round(percentile_cont(0.99) within group (order by w.seconds)::numeric, 3),
+    p.target_seconds,
+    round(count(*) filter (where w.seconds <= p.target_seconds)::numeric / count(*), 4)
+  from jobs.attempts a
+  left join public.tenants t on t.id = a.tenant_id
+  left join public.plans p on p.plan_id = t.plan_id
+  cross join lateral (select greatest(extract(epoch from a.started_at - a.due_at), 0)::double precision as seconds) w
+  cross join lateral (select case when p_by_tenant then a.tenant_id end as tenant_id) g
+  where a.finished_at >= p_since and a.outcome <> 'cancelled' and (p_tenant_ids is null or a.tenant_id = any (p_tenant_ids))
+  group by a.job, g.tenant_id, t.plan_id, p.target_seconds;
+end
+$function$;
+
 create or replace function jobs.settle (
   p_definition jobs.definitions,
   p_batch jobs.batches,
@@ -1516,6 +2218,9 @@ begin
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
   v_parked := '{}';
   if (p_definition).provider is not null then
+    if jsonb_path_exists(p_outcomes, '$[*] ? (@.outcome == "throttled" || exists (@.hint))') then
+      perform jobs.note_throttles(p_definition, p_batch, p_outcomes, v_settled, p_now);
+    end if;
     v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
     -- An item that could not be loaded says nothing about the provider.
     if exists (select from jobs.batches b where b.batch_id = (p_batch).batch_id and b.loaded) then
@@ -1588,6 +2293,120 @@ begin
 end
 $function$;
 
+create or replace function jobs.slots_of_day (
+  p_cron jobs.cron,
+  p_time_zone text,
+  p_day date
+)
+  returns SETOF timestamp with time zone
+  language sql
+  stable
+  set search_path to ''
+  AS $function$
+  with midnight as (
+    select jobs.first_moment(p_day, p_time_zone) as starts, jobs.first_moment(p_day + 1, p_time_zone) as ends
+  ),
+  wanted as (
+    select p_day + make_interval(hours => h, mins => m) as local
+    from unnest((p_cron).hours) h, unnest((p_cron).minutes) m
+  )
+  -- A plain day, as nearly all are: each local time is once.
+  select w.local at time zone p_time_zone
+  from wanted w, midnight
+  where midnight.ends - midnight.starts = interval '24 hours'
+  union all
+  -- A day with a clock change and fixed hours: each local time once.
+  select distinct jobs.first_moment(w.local, p_time_zone)
+  from wanted w, midnight
+  where not (p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours'
+  union all
+  -- A day with a clock change and a schedule for every hour: every minute that the wall clock shows.
+  select t.at
+  from midnight, generate_series(midnight.starts, midnight.ends - interval '1 minute', interval '1 minute') as t (at)
+  where (p_cron).any_hour and midnight.ends - midnight.starts <> interval '24 hours'
+    and extract(minute from t.at at time zone p_time_zone)::integer = any ((p_cron).minutes)
+$function$;
+
+create or replace function jobs.start (
+  job text
+)
+  returns bigint
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+declare
+  v_definition jobs.definitions := jobs.begin_by_hand(start.job);
+  v_run_id bigint;
+begin
+  if v_definition.schedule is not null then
+    v_run_id := jobs.start_slot(v_definition, clock_timestamp(), 'manual');
+  end if;
+  perform private.audit(null, 'job.started', jsonb_build_object('job', start.job, 'run_id', v_run_id));
+  perform jobs.ring_soon();
+  return v_run_id;
+end
+$function$;
+
+create or replace function jobs.tick()
+  returns jsonb
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
+  set lock_timeout to '2s'
+  AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_reaped integer;
+  v_opened integer := 0;
+  v_rung integer := 0;
+begin
+  -- An overlapping tick leaves at once.
+  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    return jsonb_build_object('skipped', 'another tick is running');
+  end if;
+  perform jobs.require_read_committed();
+  if (select p.last_tick_at > v_now + interval '10 seconds' from jobs.platform p) then
+    perform jobs.follow_clock(v_now);
+    return jsonb_build_object('skipped', 'the clock was set back');
+  end if;
+  v_reaped := jobs.reap(v_now);
+  perform jobs.finish_lost_drains(v_now);
+  if not (select p.stopped from jobs.platform p) then
+    v_opened := jobs.open_due_slots(v_now);
+    begin
+      v_rung := jobs.ring(v_now);
+      perform jobs.close_alert(null, 'doorbell') where v_rung > 0;
+    exception when others then
+      perform jobs.open_alert(null, 'doorbell', 'No doorbell could be rung: ' || sqlerrm);
+    end;
+  end if;
+  -- Looking after things may fail (somebody holds a partition that is to be dropped); the doorbells above are rung all the same.
+  begin
+    update jobs.platform p set watched_at = v_now where p.watched_at < v_now - interval '1 minute';
+    if found then
+      perform jobs.watch(v_now);
+      delete from jobs.breakers b where b.state = 'recovering' and b.since < v_now - interval '1 minute';
+    end if;
+    perform jobs.clean(v_now);
+    perform jobs.close_alert(null, 'housekeeping');
+  exception when others then
+    perform jobs.open_alert(null, 'housekeeping', 'The tick could not look after its history: ' || sqlerrm);
+  end;
+  update jobs.platform p
+  set last_tick_at = v_now, last_tick_ms = round(extract(epoch from clock_timestamp() - v_now) * 1000, 3);
+  return jsonb_build_object('reaped', v_reaped, 'opened', v_opened, 'rung', v_rung);
+end
+$function$;
+
 create or replace function jobs.unpark (
   p_tenant_id uuid,
   p_provider public.provider
@@ -1597,13 +2416,16 @@ create or replace function jobs.unpark (
   set search_path to ''
   AS $function$
 declare
+  v_tenant_ids uuid[] := case when p_tenant_id <> jobs.platform_id() then array[p_tenant_id] end;
   v_job text;
 begin
+  delete from jobs.throttles w where w.tenant_id = p_tenant_id and w.provider = p_provider;
   delete from jobs.breakers b where b.tenant_id = p_tenant_id and b.provider = p_provider;
   perform jobs.close_alert(nullif(p_tenant_id, jobs.platform_id()), format('credential %s', p_provider));
   -- The platform's credential serves many tenants.
   for v_job in select d.job from jobs.definitions d where d.provider = p_provider order by d.job loop
-    perform jobs.wake_blocked(v_job, case when p_tenant_id <> jobs.platform_id() then array[p_tenant_id] end, 'breaker');
+    perform jobs.wake_blocked(v_job, v_tenant_ids, 'breaker');
+    perform jobs.wake_blocked(v_job, v_tenant_ids, 'rate limit');
     -- What takes a credential of the tenant's own, and was held for want of one, is looked at now.
     if p_tenant_id <> jobs.platform_id() then
       perform jobs.hurry(v_job, p_tenant_id, array(
@@ -1611,6 +2433,35 @@ begin
         where i.job = v_job and i.tenant_id = p_tenant_id and i.waiting_for = 'waiting for a credential of the tenant''s own'));
     end if;
   end loop;
+end
+$function$;
+
+create or replace function jobs.wake_blocked (
+  p_job text,
+  p_tenant_ids uuid[],
+  p_reason text
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  -- All tenants (null): all guards of the job.
+  if p_tenant_ids is null then
+    perform pg_advisory_xact_lock_shared(jobs.guard_class(p_job), g) from generate_series(0, 255) g;
+  else
+    perform jobs.take_guards(p_job, p_tenant_ids);
+  end if;
+  update jobs.lanes l
+  set wake_at = case p_reason when 'rate limit' then clock_timestamp() else greatest(clock_timestamp(), l.not_before) end,
+    not_before = case p_reason when 'rate limit' then '-infinity' else l.not_before end, reason = 'waiting', detail = null
+  from (
+    select s.tenant_id from jobs.lanes s
+    where s.job = p_job and s.reason = p_reason and not s.paused and (p_tenant_ids is null or s.tenant_id = any (p_tenant_ids))
+    order by s.tenant_id
+    for no key update
+  ) blocked
+  where l.job = p_job and l.tenant_id = blocked.tenant_id;
 end
 $function$;
 
@@ -1625,12 +2476,14 @@ create or replace function jobs.watch (
 declare
   v_found record;
   v_open text[] := '{}';
+  -- What somebody has stopped is late for a reason that is known.
+  v_stopped text[] := array(select d.job from jobs.definitions d where d.paused or (select p.stopped from jobs.platform p));
 begin
   perform jobs.look_at_backlogs(p_now);
   for v_found in
     -- A run that ended in error.
     select format('failed %s', r.job) as incident,
-      format('The last run of %s failed: %s done, %s failed.', r.job, r.processed, r.failed) as message, '{}'::jsonb as details
+      format('The last run of %s failed: %s', r.job, coalesce(jsonb_path_query_first(r.errors, '$[*] ? (exists (@.drain_id)).error') #>> '{}', r.message)) as message, '{}'::jsonb as details
     from jobs.definitions d
     cross join lateral (
       select x.* from jobs.runs x where x.job = d.job and x.finished_at is not null order by x.started_at desc limit 1) r
@@ -1639,7 +2492,7 @@ begin
     -- A scheduled run that should be over. One that waits for paused or parked lanes only is late for a reason that is known.
     select format('overdue %s', r.job), format('A run of %s started at %s and is not over.', r.job, r.started_at), '{}'
     from jobs.runs r
-    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour'
+    where r.finished_at is null and r.trigger = 'schedule' and r.started_at < p_now - interval '1 hour' and r.job <> all (v_stopped)
       and r.expected - (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id) > (
         select count(*)
         from jobs.lanes l
@@ -1653,7 +2506,7 @@ begin
         to_char(f.breach_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI')),
       to_jsonb(f)
     from jobs.forecast(p_now) f
-    where f.breach_at <= p_now + interval '1 hour'
+    where f.breach_at <= p_now + interval '1 hour' and f.job <> all (v_stopped)
     union all
     -- Work waits longer than the plans promise.
     select format('backlog %s', b.job), format('%s: the oldest ready item waits since %s; the target of its plan is %s s. Drained per minute: %s.',
@@ -1673,7 +2526,7 @@ begin
         select i.run_at from jobs.items i where i.job = l.job and i.tenant_id = l.tenant_id order by i.run_at, i.item_id limit 1) n on true
       left join public.tenants t on t.id = l.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
-      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600))
+      where n.run_at < p_now - make_interval(secs => coalesce(p.target_seconds, 600)) and d.job <> all (v_stopped)
       group by l.job
     ) b
     union all
@@ -1728,6 +2581,7 @@ declare
   v_judged record;
   v_behind bigint;
   v_rate numeric;
+  v_stuck text;
 begin
   select i.* into v_item from jobs.items i where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
   if not found then
@@ -1735,7 +2589,9 @@ begin
     from jobs.leased_items i join jobs.batches b on b.batch_id = i.batch_id
     where i.item_id = why.item_id and (why.tenant_id is null or i.tenant_id = why.tenant_id);
     if found then
-      return format('It is running: batch %s, lease until %s.', v_batch.batch_id, v_batch.lease_until);
+      return case when v_batch.lease_until > clock_timestamp()
+        then format('It is running: batch %s, lease until %s.', v_batch.batch_id, v_batch.lease_until)
+        else format('Its worker was lost: the lease of batch %s ended at %s. The next tick takes it back.', v_batch.batch_id, v_batch.lease_until) end;
     end if;
     select d.* into v_dead from jobs.dead_items d where d.item_id = why.item_id and (why.tenant_id is null or d.tenant_id = why.tenant_id);
     if found then
@@ -1763,15 +2619,24 @@ begin
     return format('Its lane is paused: %s.', v_judged.detail);
   elsif v_judged.reason = 'breaker' then
     return format('The breaker of its lane is open: %s%s.', v_judged.detail,
-      case when v_judged.wake_at is not null then format(', next probe at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
+      case when v_judged.wake_at is not null then format(', next look at %s', v_judged.wake_at) else '; it waits until the credential changes' end);
   elsif jobs.provider_is_down(v_definition.provider) then
-    return format('The provider %s does not answer for anybody; it is probed from time to time.', v_definition.provider);
+    return (
+      select format('The provider %s does not answer for anybody. One item of one tenant probes it, %s; then the others go on.', v_definition.provider,
+        case when b.open_until > clock_timestamp() then format('not before %s', b.open_until) else 'now' end)
+      from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = v_definition.provider);
   elsif v_item.run_at > clock_timestamp() then
     return format('It is not due before %s%s%s.', v_item.run_at,
       case when v_item.waiting_for is not null then ' because of: ' || v_item.waiting_for else '' end,
       case when v_item.attempts > 0 then format(' (attempt %s of %s failed: %s)', v_item.attempts, v_definition.max_attempts, v_item.last_error) else '' end);
+  elsif v_judged.reason = 'cap' and exists (
+    select from jobs.breakers b where b.tenant_id = v_item.tenant_id and b.provider = v_definition.provider and b.state = 'open'
+  ) then
+    return 'The breaker of its lane is open, and another item probes the provider; it goes on when that one is answered.';
   elsif v_judged.reason = 'cap' then
     return format('Its tenant has as many items of %s in flight as its plan allows; it goes on when one of them ends.', v_item.job);
+  elsif v_judged.reason = 'rate limit' then
+    return format('It waits until %s for a rate limit: %s.', v_judged.wake_at, coalesce(v_judged.detail, 'that of its plan is used up for the moment'));
   elsif not v_lane.awake and v_lane.wake_at > clock_timestamp() then
     return format('Its lane is asleep until %s because of: %s%s.', v_lane.wake_at, v_lane.reason, coalesce(' (' || v_lane.detail || ')', ''));
   elsif v_definition.cap <= (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = v_item.job) then
@@ -1794,13 +2659,64 @@ begin
   -- What the lane got in the last five minutes tells what it will get.
   select count(*) / 300.0 into v_rate from jobs.attempts a
   where a.tenant_id = v_item.tenant_id and a.job = v_item.job and a.finished_at > clock_timestamp() - interval '5 minutes';
+  v_stuck := case
+    when coalesce((select p.last_tick_at < clock_timestamp() - make_interval(secs => 3 * p.tick_seconds + 5) from jobs.platform p), true)
+      then format('No tick has come%s: nothing starts before one does.', (select ' since ' || p.last_tick_at from jobs.platform p))
+    when (
+      select count(*) >= 3 and bool_and(d.error is not distinct from 'the doorbell was not answered') from jobs.drains d
+      where d.job = v_item.job and (d.ended_at > clock_timestamp() - interval '5 minutes' or (d.ended_at is null and d.answered_at is not null))
+    ) then 'No worker answers the doorbells of its job: it starts when one does.' end;
   return format('It is ready, behind %s items of its own tenant%s. %s', v_behind,
     -- How many other tenants there are, and how busy, is none of a tenant's business.
     case when private.is_platform() then format('; %s other lanes are awake',
       (select count(*) from (select from jobs.lanes l where l.job = v_item.job and l.awake and l.tenant_id <> v_item.tenant_id limit 1000) o)) end,
-    case when v_rate > 0
-      then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
-      else 'Expected start: with the next drain.' end);
+    case
+      when v_stuck is not null then v_stuck
+      when v_rate > 0
+        then format('Expected start: about %s.', date_trunc('second', clock_timestamp() + make_interval(secs => (v_behind / v_rate)::double precision)))
+      when v_behind < least(v_judged.share, v_definition.batch_size) then 'Expected start: with the next drain.'
+      else 'Expected start: not known, nothing of its lane was served in the last five minutes.' end);
+end
+$function$;
+
+create or replace function jobs.work()
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
+  AS $function$
+declare
+  v_definition jobs.definitions;
+  v_drain_id uuid;
+  v_batch jsonb;
+begin
+  for v_definition in
+    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
+  loop
+    select d.drain_id into v_drain_id from jobs.drains d
+    where d.job = v_definition.job and d.ended_at is null and d.request_id is null
+      -- Not one that was started by hand: that has a run of its own.
+      and d.run_id is not distinct from (select o.run_id from jobs.open_runs o where o.job = v_definition.job)
+      and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
+    limit 1;
+    v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
+    continue when v_drain_id is null;
+    v_batch := jobs.next_batch(v_drain_id, v_definition.job, 1);
+    if v_batch is not null then
+      perform jobs.work_item(v_definition, (v_batch ->> 'batch_id')::bigint,
+        (v_batch -> 'tenants' -> 0 ->> 'tenant_id')::uuid, (v_batch -> 'tenants' -> 0 -> 'items' -> 0 ->> 'item_id')::bigint);
+      return true;
+    end if;
+    perform jobs.end_drain(v_drain_id);
+  end loop;
+  return false;
 end
 $function$;
 
@@ -1818,6 +2734,7 @@ declare
   v_item record;
   v_result jsonb;
   v_outcome jsonb;
+  v_began timestamptz := clock_timestamp();
 begin
   select i.subject_id, i.payload into v_item from jobs.leased_items i where i.batch_id = p_batch_id and i.item_id = p_item_id;
   if not found then
@@ -1833,6 +2750,9 @@ begin
     when others then
       v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
+  if (p_definition).cost_unit = 'milliseconds' then
+    v_outcome := v_outcome || jsonb_build_object('cost', 1000 * extract(epoch from clock_timestamp() - v_began));
+  end if;
   perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
 end
 $function$;
@@ -2030,6 +2950,7 @@ begin
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;
   delete from jobs.rates r where r.tenant_id = old.id;
+  delete from jobs.throttles w where w.tenant_id = old.id;
   return null;
 end
 $function$;
@@ -2256,6 +3177,18 @@ comment on column "jobs"."effects"."request" is 'The call of begin_effects that 
 
 comment on column "jobs"."leases"."items" is 'The items as they were when they were handed out. They end from here, or go back to jobs.items.';
 
+comment on function "jobs"."answer_doorbell"(uuid) is 'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. Definer: the engine''s tables are written by its functions only.';
+
+comment on function "jobs"."begin_by_hand"(text) is 'The definition of a job that may be started by hand; lanes that rest wake. Errors: P0002 no such job, 55000 paused, or everything stopped.';
+
+comment on function "jobs"."close_batch"(bigint, jsonb, boolean, uuid) is 'Outcomes of items of a batch: [{"item_id","outcome":"done","result"} | {"outcome":"retry","error","after_seconds"?} | {"outcome":"refused","error"} | {"outcome":"snooze","seconds"|"until","reason"} | {"outcome":"throttled","seconds","error","scope"?: "account"} | {"outcome":"credential_broken","error"}], each with "hint"?: {"seconds","reason","scope"?} when the provider''s limit is nearly used up, and "cost"? in the job''s unit. Returns {"closed","stale","next"}: stale items belong to this batch no more (lease over, or closed before) and were not touched. Safe to repeat; with the same request (the caller''s own id of this call) the next batch of a lost answer is handed out again. Definer: the engine''s tables are written by its functions only.';
+
+comment on function "jobs"."finish_run"(bigint) is 'Ends a run: error when all failed, or its drain did and nothing was done; warning when something failed, else success.';
+
+comment on function "jobs"."first_moment"(timestamp without time zone, text) is 'When a local time is: the first of two, or the moment to which one that the clock skips is moved.';
+
+comment on function "jobs"."follow_clock"(timestamp with time zone) is 'After the server''s clock was set back: schedules, sleeping lanes, leases, drains and watches go by the new time. Called by the tick that sees it.';
+
 comment on function
   "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
   with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look.';
@@ -2263,11 +3196,28 @@ comment on function
 comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp
   with time zone) is 'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
 
+comment on function "jobs"."next_batch"(uuid, text, integer, uuid) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","cost_unit","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: the batch of an answer that was lost is handed out again. The only place where secrets leave the database. Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';
+
+comment on function "jobs"."note_throttles"(jobs.definitions, jobs.batches, jsonb, jobs.settled[], timestamp
+  with time zone) is 'Notes until when a provider wants to hear nothing with a credential, or of a tenant: lanes of all jobs, and of all tenants that lean on it, wait.';
+
 comment on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp
   with time zone) is 'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. Returns how many; null when no lane is awake.';
 
+comment on function "jobs"."ring_soon"() is 'Rings for work that waits, unless a tick is just doing it.';
+
+comment on function "jobs"."run_counts"(bigint) is 'Processed, failed and the first errors of a run so far, those of its drains before those of its items.';
+
+comment on function "jobs"."run_now"(text) is 'For who drains the job: {"run_id","drain_id","kind"} (a SQL job by jobs.work_batch). Whoever does not calls jobs.start. Errors: P0002 no such job, 55000 paused, or everything stopped. Definer: the engine''s tables are written by its functions only.';
+
 comment on function "jobs"."settle"(jobs.definitions, jobs.batches, jsonb, timestamp
   with time zone) is 'Applies outcomes to the items that still belong to the batch: ended ones are gone, others go back; history, leases, run and lanes follow. Returns how many.';
+
+comment on function "jobs"."start"(text) is 'Starts a job now, without waiting for it: a worker, or jobs.work after the next tick, does what there is. Returns the run of a scheduled job; null for a queue, whose work has a run of its own. Errors: P0002 no such job, 55000 paused, or everything stopped. Definer: the engine''s tables are written by its functions only.';
+
+comment on function "jobs"."unpark"(uuid, public.provider) is 'The credential of this owner changed: its breaker closes, its throttle is over, and the lanes held by them wake.';
+
+comment on function "jobs"."why"(bigint, uuid) is 'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), rate limited, asleep until because, behind n items with the expected start, no tick or worker comes, dead, or ended how. Definer: reads definitions and history without a grant on each.';
 
 comment on function "jobs"."write_settled"(jobs.batches, jobs.settled[]) is 'Remembers the attempts, puts back what comes back, buries the dead, frees the places.';
 
@@ -2279,7 +3229,15 @@ comment on table "jobs"."items" is 'Work that waits for its run_at or its turn. 
 
 comment on table "jobs"."leases" is 'What each lane has in flight, by batch; the batch''s id is the fence. Only a claim adds to it, under the claim lock of the job, so caps hold exactly.';
 
+comment on table "jobs"."throttles" is 'What a provider said: not before `until`. A tenant''s row holds its lanes for the provider, that of jobs.platform_id() all lanes that would use the platform''s credential, however many tenants lean on it. Over when its time is.';
+
 comment on view "jobs"."leased_items" is 'The items that are out with workers, one row each.';
+
+revoke all on function "jobs"."begin_by_hand"(text) from public;
+
+revoke all on function "jobs"."first_moment"(timestamp without time zone, text) from public;
+
+revoke all on function "jobs"."follow_clock"(timestamp with time zone) from public;
 
 revoke all
   on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
@@ -2291,7 +3249,20 @@ revoke all
   from public;
 
 revoke all
+  on function "jobs"."note_throttles"(jobs.definitions, jobs.batches, jsonb, jobs.settled[], timestamp
+    with time zone)
+  from public;
+
+revoke all
   on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone)
   from public;
+
+revoke all on function "jobs"."ring_soon"() from public;
+
+revoke all on function "jobs"."start"(text) from public;
+
+grant execute on function "jobs"."start"(text) to "service_role";
+
+grant select on table "jobs"."throttles" to "service_role";
 
 grant select on table "jobs"."leased_items" to "service_role";

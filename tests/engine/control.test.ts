@@ -1,0 +1,97 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import {
+  brokenRules,
+  claim,
+  close,
+  type EngineServer,
+  enqueue,
+  itemsOf,
+  makeJob,
+  makeTenants,
+  openDrain,
+  type Scratch,
+  startEngine,
+} from './support.ts';
+
+let engine: EngineServer;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(() => engine?.stop());
+
+let scratch: Scratch;
+afterEach(() => scratch?.drop());
+
+const count = 20;
+
+/** Items of two tenants; returns the ids. */
+async function open(): Promise<string> {
+  scratch = await engine.scratch();
+  const job = await makeJob(scratch.sql, { job: 'proof' });
+  const tenants = await makeTenants(scratch.sql, 2);
+  await enqueue(
+    scratch.sql,
+    job,
+    Array.from({ length: count }, (_, n) => ({ tenant: tenants[n % 2] ?? '', n })),
+  );
+  return job;
+}
+
+/** The same call twice: the second begins while the first has not committed. Returns what each says that it changed. */
+async function twice(call: string): Promise<number[]> {
+  const first = await scratch.connect().reserve();
+  await first`begin`;
+  const [one] = await first.unsafe(`select ${call} as items`);
+  const second = scratch.connect().unsafe(`select ${call} as items`);
+  const waiting = second.execute();
+  await delay(100);
+  await first`commit`;
+  const [other] = await waiting;
+  first.release();
+  return [Number(one?.items), Number(other?.items)];
+}
+
+test('dead items that are replayed twice at once are replayed once', async () => {
+  const job = await open();
+  const { sql } = scratch;
+  const batch = await claim(sql, await openDrain(sql, job), job);
+  const dead = (batch ? itemsOf(batch) : []).map((item_id) => ({
+    item_id,
+    outcome: 'refused',
+    error: 'closed',
+  }));
+  expect((await close(sql, batch?.batch_id ?? 0, dead)).closed).toBe(count);
+
+  expect(await twice(`jobs.replay('${job}', dry_run => false)`)).toEqual([count, 0]);
+  const [row] = await sql<{ items: number; dead: number; told: number[] }[]>`
+    select (select count(*)::int from jobs.items) as items, (select count(*)::int from jobs.dead_items) as dead,
+      (select array_agg((l.detail ->> 'items')::int order by l.detail ->> 'items') from public.audit_log l where l.action = 'items.replayed') as told`;
+  expect(row).toEqual({ items: count, dead: 0, told: [0, count] });
+});
+
+test('items that are cancelled twice at once end once', async () => {
+  const job = await open();
+  expect(await twice(`jobs.cancel('${job}', dry_run => false)`)).toEqual([count, 0]);
+  const [row] = await scratch.sql<{ items: number; ended: number }[]>`
+    select (select count(*)::int from jobs.items) as items, (select count(*)::int from jobs.attempts) as ended`;
+  expect(row).toEqual({ items: 0, ended: count });
+  expect(await brokenRules(scratch.sql, job)).toEqual([]);
+});
+
+test('what is claimed while it is being cancelled is either handed out or cancelled, never both', async () => {
+  const job = await open();
+  const { sql } = scratch;
+  const drain = await openDrain(sql, job);
+  const cancelling = await scratch.connect().reserve();
+  await cancelling`begin`;
+  await cancelling`
+    select jobs.cancel(${job}, (select min(i.tenant_id::text)::uuid from jobs.items i), dry_run => false)`;
+  const claiming = claim(scratch.connect(), drain, job);
+  await delay(100);
+  await cancelling`commit`;
+  cancelling.release();
+  const batch = await claiming;
+  expect(batch && itemsOf(batch).length).toBe(count / 2);
+  expect(await brokenRules(sql, job)).toEqual([]);
+});
