@@ -1551,6 +1551,7 @@ export type Database = {
         Returns: boolean;
       };
       record_visit: { Args: { code: string; counts?: boolean; tenant: string }; Returns: string };
+      recover_from_backup: { Args: { dry_run?: boolean; jobs?: string[] }; Returns: number };
       remove_platform_admin: { Args: { user_id: string }; Returns: boolean };
       replay: {
         Args: { died_after?: string; dry_run?: boolean; job: string; reason?: string; tenant_id?: string };

@@ -247,3 +247,85 @@ comment on function jobs.define(text, jsonb) is
   'Adds a job or changes its settings: jobs.define(''nightly-report'', ''{"kind":"sql","meaning":"…","schedule":"0 4 * * *","work_function":"private.report"}''). '
   'For migrations and the SQL editor only: a job names functions that the database will call. '
   'Definer: the engine''s tables are written by its functions only.';
+
+-- After a restore from a backup ------------------------------------------------------------------------------------------------
+
+-- What was due may have left between the backup and now, and this database knows nothing of it. So it is not sent blindly again: it
+-- ends as unknown, as after a worker that was lost. Ids move on, for those given out since are known outside: a worker that still
+-- holds a batch from before must not meet another one of the same number.
+create function jobs.recover_from_backup(jobs text[] default null, dry_run boolean default true)
+returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_doubtful jsonb := '{"outcome": "done", "result": {"status": "unknown", "reason": "restored from a backup: it may have been sent since"}}';
+  v_jobs text[] := coalesce(jobs, array(select d.job from jobs.definitions d where d.effects));
+  v_job text;
+  v_definition jobs.definitions;
+  v_batch jobs.batches;
+  v_tenant_ids uuid[];
+  v_count integer := 0;
+begin
+  perform jobs.require_read_committed();
+  select u into v_job from unnest(v_jobs) u where not exists (select from jobs.definitions d where d.job = u) limit 1;
+  if found then
+    raise exception 'There is no job "%".', v_job using errcode = 'P0002';
+  end if;
+  if recover_from_backup.dry_run is not false then
+    return (select count(*) from jobs.items i where i.job = any (v_jobs) and i.run_at <= now())
+      + (select count(*) from jobs.leased_items i where i.job = any (v_jobs));
+  end if;
+  if not (select p.stopped from jobs.platform p) then
+    raise exception 'Work goes on meanwhile. Stop it first: select jobs.stop_all(true).' using errcode = '55000';
+  end if;
+
+  perform setval('jobs.items_item_id_seq', nextval('jobs.items_item_id_seq') + 1000000);
+  perform setval('jobs.batches_batch_id_seq', nextval('jobs.batches_batch_id_seq') + 1000000);
+  perform setval('jobs.runs_run_id_seq', nextval('jobs.runs_run_id_seq') + 1000000);
+  foreach v_job in array v_jobs loop
+    select d.* into v_definition from jobs.definitions d where d.job = v_job;
+    perform jobs.claim_lock(v_job);
+    -- What was out when the backup was made, then what waited, as batches of a thousand.
+    for v_batch in select b.* from jobs.batches b where b.job = v_job order by b.batch_id for update loop
+      v_count := v_count + jobs.settle(v_definition, v_batch, (
+        select jsonb_agg(v_doubtful || jsonb_build_object('item_id', i.item_id)) from jobs.leased_items i where i.batch_id = v_batch.batch_id
+      ), clock_timestamp());
+      delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+    end loop;
+    loop
+      insert into jobs.batches (job, drain_id, lease_until) values (v_job, gen_random_uuid(), clock_timestamp()) returning * into v_batch;
+      with taken as (
+        delete from jobs.items i
+        where i.ctid = any (array(
+          select x.ctid from jobs.items x where x.job = v_job and x.run_at <= clock_timestamp() limit 1000 for update))
+        returning i as item
+      ),
+      leased as (
+        insert into jobs.leases (tenant_id, job, batch_id, open, items)
+        select (t.item).tenant_id, v_job, v_batch.batch_id, count(*), array_agg(t.item order by (t.item).item_id)
+        from taken t
+        group by (t.item).tenant_id
+        returning tenant_id
+      )
+      select array_agg(leased.tenant_id) into v_tenant_ids from leased;
+      if v_tenant_ids is not null then
+        v_count := v_count + jobs.settle(v_definition, v_batch, (
+          select jsonb_agg(v_doubtful || jsonb_build_object('item_id', i.item_id)) from jobs.leased_items i where i.batch_id = v_batch.batch_id
+        ), clock_timestamp());
+      end if;
+      delete from jobs.batches b where b.batch_id = v_batch.batch_id;
+      exit when v_tenant_ids is null;
+    end loop;
+  end loop;
+  perform private.audit(null, 'platform.recovered', jsonb_build_object('jobs', v_jobs, 'items', v_count));
+  return v_count;
+end
+$$;
+
+grant execute on function jobs.recover_from_backup(text[], boolean) to service_role;
+comment on function jobs.recover_from_backup(text[], boolean) is
+  'After a restore from a backup, while everything is stopped: what was due or running in these jobs (default: all whose provider has no idempotency key) '
+  'ends as unknown, because it may have been sent since; ids move on. dry_run (the default) says how many it would be. Returns how many. '
+  'Errors: P0002 no such job, 55000 not stopped. Definer: the engine''s tables are written by its functions only.';

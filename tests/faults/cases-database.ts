@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { allDone, claim, close, itemsOf, openDrain, until } from '../engine/support.ts';
+import { restoreWhileMessagesLeave } from './backup.ts';
 import type { Fault } from './harness.ts';
 import { job, subjectOf } from './rig.ts';
 
@@ -318,8 +319,14 @@ export const databaseFaults: Fault[] = [
   {
     number: 48,
     name: 'the database is restored from a backup that is an hour old',
-    because:
-      'nothing in the engine knows what the provider did after the backup: before such a restore goes live, jobs.stop_all(true) keeps messages from being sent again, and a person decides',
+    quick: true,
+    run: async (trial) => {
+      const rig = await trial.rig();
+      await restoreWhileMessagesLeave(rig, true);
+      const [row] = await rig.sql<{ unknown: number }[]>`
+        select count(*)::int as unknown from public.told where outcome = 'unknown'`;
+      trial.must((row?.unknown ?? 0) > 0, 'what may have left is called unknown');
+    },
   },
   {
     number: 49,

@@ -1,6 +1,7 @@
 /** A short set of the faults with every `npm test`; all of them: `npm run faults`. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { randomOf, rewrite, until } from '../engine/support.ts';
+import { restoreWhileMessagesLeave } from './backup.ts';
 import { books, inject, openWorld, type World } from './harness.ts';
 import { faults } from './list.ts';
 import { Rig } from './rig.ts';
@@ -60,6 +61,16 @@ describe('control', () => {
       rewrite(sql, 'reap', 'v_definition.effects and exists', 'false and exists'),
     );
     expect(found.some((finding) => /^I3: message \d+ left 2 times$/.test(finding))).toBe(true);
+  });
+
+  test('a backup that is restored without a word: the provider’s record shows that messages left twice', async () => {
+    const rig = await Rig.open(world.engine, world.simulators, 'control', {});
+    try {
+      await restoreWhileMessagesLeave(rig, false);
+      expect((await books(rig)).some((finding) => /^I3: message \d+ left 2 times$/.test(finding))).toBe(true);
+    } finally {
+      await rig.close();
+    }
   });
 
   test('an end that is told twice, an item that vanishes, a secret in a log: each is found', async () => {
