@@ -122,7 +122,11 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
       simulators: false,
       databaseUrl: url(),
     } as const;
-    const stack = await startStack(options);
+    const said: string[] = [];
+    const stack = await startStack({ ...options, log: (line) => said.push(line) });
+    expect(said.join('\n')).toMatch(
+      /^Real extensions of the server: pg_cron 1\.\S+\. Stand-ins: pg_net, supabase_vault\.$/m,
+    );
     expect(stack.database.standIns).not.toContain('pg_cron');
     expect(stack.database.standIns).toEqual(expect.arrayContaining(['pg_net', 'supabase_vault']));
 
