@@ -69,12 +69,29 @@ function run(program, words, options) {
     const child = spawn(program, words, options);
     const forwards = ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => [signal, () => child.kill(signal)]);
     for (const [signal, forward] of forwards) process.on(signal, forward);
+    const watch = whenOrphaned(() => child.kill('SIGTERM'));
     child.on('error', (error) => fail(`cannot start ${program}: ${error.message}`));
     child.on('exit', (...outcome) => {
       for (const [signal, forward] of forwards) process.off(signal, forward);
+      clearInterval(watch);
       done(outcome);
     });
   });
+}
+
+/**
+ * npm passes a signal on to the shell in which it runs a script, and many a shell ends without passing it on: `kill` of npm alone
+ * would leave everything running. That the shell is gone shows in the parent's number. Without npm whoever started this may leave.
+ */
+function whenOrphaned(stop) {
+  if (process.env.npm_lifecycle_event === undefined) return undefined;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    stop();
+  }, 200);
+  return watch.unref();
 }
 
 function fail(message) {

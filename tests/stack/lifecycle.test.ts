@@ -19,12 +19,17 @@ afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 const silent = { workdir: fixture, simulators: false, cron: false } as const;
 
 /** npm start, as npm runs it. */
-function npmStart(...args: string[]): {
+const npmStart = (...args: string[]) => start('node', ['scripts/run.mjs', 'start', '--json', ...args]);
+
+function start(
+  program: string,
+  words: string[],
+): {
   child: ChildProcess;
   info: Promise<StackInfo>;
   errors: () => string;
 } {
-  const child = spawn('node', ['scripts/run.mjs', 'start', '--json', ...args], {
+  const child = spawn(program, words, {
     cwd: root,
     // What these tests kill is a server of the stack's own.
     env: { ...process.env, ONECRON_DATA_DIR: dataDir, DATABASE_URL: undefined },
@@ -126,6 +131,17 @@ test('after SIGKILL nothing stays behind, and the next start finds the data', as
   expect(again.secret_key).toBe(ready.secret_key);
   second.child.kill('SIGTERM');
   await once(second.child, 'exit');
+});
+
+test('SIGTERM to npm alone, as from a script that started it, leaves no process and no port', async () => {
+  const { child, info } = start('npm', ['start', '--silent', '--', '--json']);
+  const ready = await info;
+  // npm, the shell in which it runs the script, the launcher
+  expect(processesOf(dataDir).length).toBeGreaterThan(3);
+  child.kill('SIGTERM');
+  await until(() => processesOf(dataDir).length === 0);
+  for (const url of urls(ready)) expect(await listens(url)).toBe(false);
+  expect(existsSync(join(dataDir, 'stack.json'))).toBe(false);
 });
 
 test('when only the launcher is killed, what it launched ends in order', async () => {
