@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const bin = join(root, 'node_modules', '.bin');
@@ -34,7 +34,8 @@ if (!existsSync(node) || !existsSync(deno)) {
   }
 }
 
-const [code, signal] = await run(node, [script, ...args], {
+const driver = pathToFileURL(join(root, 'scripts', 'local', 'driver.mjs')).href;
+const [code, signal] = await run(node, [`--import=${driver}`, script, ...args], {
   // Nothing is said on the fourth channel: its `disconnect` tells the script that this process is gone, however it went.
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}` },

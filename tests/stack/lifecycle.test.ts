@@ -153,6 +153,51 @@ test('when only the launcher is killed, what it launched ends in order', async (
   expect(existsSync(join(dataDir, 'stack.json'))).toBe(false);
 });
 
+test('when a backend is killed in the middle of a request, the stack goes on', async () => {
+  const { child, info } = npmStart();
+  const ready = await info;
+  // A connection for each look: those of the test die with the server, too.
+  const ask = async <T extends object>(text: string) => {
+    const sql = connect(ready.db_url);
+    try {
+      return [...(await sql.unsafe<T[]>(text))];
+    } finally {
+      await sql.end({ timeout: 1 });
+    }
+  };
+  await ask(`
+    create function public.slow() returns text language sql as $$ select 'slept' from pg_sleep(2) $$;
+    grant execute on function public.slow() to anon`);
+  const slow = () =>
+    fetch(`${ready.api_url}/rest/v1/rpc/slow`, {
+      method: 'POST',
+      headers: { apikey: ready.publishable_key, 'content-type': 'application/json' },
+      body: '{}',
+      signal: AbortSignal.timeout(10_000),
+    });
+  const asleep = () =>
+    ask<{ pid: number }>(
+      `select pid from pg_stat_activity where usename = 'authenticator' and wait_event = 'PgSleep'`,
+    );
+  // The API hears of the new function.
+  await until(async () => (await slow()).status === 200);
+  for (let round = 0; round < 3; round += 1) {
+    const requests = [slow(), slow(), slow()];
+    await until(async () => (await asleep().catch(() => [])).length === 3);
+    const [victim] = await asleep();
+    // Not asked to leave: the connection is gone without a word, and the server begins again.
+    process.kill(victim?.pid ?? 0, 'SIGKILL');
+    for (const response of await Promise.all(requests)) expect(response.status).toBeGreaterThanOrEqual(500);
+    await until(async () => (await slow().catch(() => undefined))?.status === 200);
+    // Every connection that it may get works again.
+    const answers = await Promise.all(Array.from({ length: 12 }, slow));
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+  }
+  expect(child.exitCode).toBeNull();
+  child.kill('SIGTERM');
+  await once(child, 'exit');
+});
+
 test('a crashed database server with its stale postmaster.pid is no obstacle', async () => {
   const first = await startDatabase({ dataDir });
   const pid = Number(readFileSync(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8').split('\n')[0]);
