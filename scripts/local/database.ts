@@ -10,7 +10,7 @@ import postgres from 'postgres';
 import { createAuthTables } from './api.ts';
 import { removeCluster, startCluster, sweepThrowAways, throwAwayPrefix } from './cluster.ts';
 import { root } from './config.ts';
-import { type Keys, makeDataDir, readKeys } from './env.ts';
+import { type Keys, makeDataDir, readKeys, sessionName } from './env.ts';
 import { installStandIns } from './extensions/install.ts';
 import { type Guard, startGuard } from './guard.ts';
 
@@ -318,12 +318,16 @@ async function wakeCron({ adminUrl, standIns }: Omit<Database, 'stop'>): Promise
   }
 }
 
-/** Whether an API is connected. The sessions of one that has just stopped get a moment to go. */
+/**
+ * Whether another stack's API is connected; one that has just stopped gets a moment to go. What is left of our own, which was cut off in
+ * the middle of a request, goes with this process.
+ */
 async function isUsed(sql: postgres.Sql): Promise<boolean> {
   for (let left = 20; ; left -= 1) {
     const [session] = await sql`
       select from pg_catalog.pg_stat_activity a
-      where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin') limit 1`;
+      where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin')
+        and a.application_name <> ${sessionName} limit 1`;
     if (!session) return false;
     if (left === 0) return true;
     await delay(100);

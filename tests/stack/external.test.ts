@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect, startDatabase } from '../../scripts/local/database.ts';
-import { choosePort } from '../../scripts/local/env.ts';
+import { choosePort, sessionName } from '../../scripts/local/env.ts';
 import { assertNobodyIsHome } from '../../scripts/local/guest.ts';
 import { startStack } from '../../scripts/local/stack.ts';
 import { client, fixture, until } from './support.ts';
@@ -161,10 +162,25 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
     expect(await entries()).toEqual([{ jobname: 'tick', active: false }]);
     const again = await startStack(options);
     expect(await entries()).toEqual([{ jobname: 'tick', active: true }]);
+    const sessions: Record<string, typeof owner> = {};
+    for (const name of ['of another stack', sessionName]) {
+      sessions[name] = postgres(again.database.urlOf('authenticator'), {
+        max: 1,
+        connection: { application_name: name },
+      });
+      await sessions[name]`select 1`;
+    }
     expect((await client(again.info, 'secret').from('notes').select('body')).data).toEqual([
       { body: 'hello' },
     ]);
     await again.stop();
+    expect(await entries(), 'another stack goes on').toEqual([{ jobname: 'tick', active: true }]);
+    await sessions['of another stack']?.end();
+    await (await startStack(options)).stop();
+    expect(await entries(), 'what is left of our own session does not matter').toEqual([
+      { jobname: 'tick', active: false },
+    ]);
+    await sessions[sessionName]?.end();
 
     // The demo and the tests would empty it, so what somebody may miss stops them.
     const asGuest = () => assertNobodyIsHome(url(), 'the tests');
