@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const bin = join(root, 'node_modules', '.bin');
@@ -34,7 +34,8 @@ if (!existsSync(node) || !existsSync(deno)) {
   }
 }
 
-const [code, signal] = await run(node, [script, ...args], {
+const driver = pathToFileURL(join(root, 'scripts', 'local', 'driver.mjs')).href;
+const [code, signal] = await run(node, [`--import=${driver}`, script, ...args], {
   // Nothing is said on the fourth channel: its `disconnect` tells the script that this process is gone, however it went.
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}` },
@@ -69,12 +70,29 @@ function run(program, words, options) {
     const child = spawn(program, words, options);
     const forwards = ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => [signal, () => child.kill(signal)]);
     for (const [signal, forward] of forwards) process.on(signal, forward);
+    const watch = whenOrphaned(() => child.kill('SIGTERM'));
     child.on('error', (error) => fail(`cannot start ${program}: ${error.message}`));
     child.on('exit', (...outcome) => {
       for (const [signal, forward] of forwards) process.off(signal, forward);
+      clearInterval(watch);
       done(outcome);
     });
   });
+}
+
+/**
+ * npm passes a signal on to the shell in which it runs a script, and many a shell ends without passing it on: `kill` of npm alone
+ * would leave everything running. That the shell is gone shows in the parent's number. Without npm whoever started this may leave.
+ */
+function whenOrphaned(stop) {
+  if (process.env.npm_lifecycle_event === undefined) return undefined;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    stop();
+  }, 200);
+  return watch.unref();
 }
 
 function fail(message) {

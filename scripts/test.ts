@@ -53,7 +53,7 @@ async function runSql(files: string[]): Promise<Tally> {
       functions: false,
       simulators: false,
       // The demo leaves its tenants on a server of somebody's, and the tests want the same names.
-      ...(databaseUrl ? { databaseUrl, reset: true } : {}),
+      ...(databaseUrl ? { databaseUrl, reset: true, log } : {}),
     });
     try {
       const { passed, failed, skipped } = await runSqlTests({

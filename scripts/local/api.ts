@@ -9,6 +9,7 @@ import { createPostgresConnection } from '@supabase/lite/postgres';
 import type { MiddlewareHandler } from 'hono';
 import postgres from 'postgres';
 import { z } from 'zod';
+import { sessionName } from './env.ts';
 import { largestBody, tooLarge } from './gateway.ts';
 
 export interface ApiOptions {
@@ -60,6 +61,7 @@ function connection(url: string, max: number) {
     url,
     postgresOptions: {
       max,
+      connection: { application_name: sessionName },
       types: {
         json: jsonText(114),
         jsonb: jsonText(3802),

@@ -10,7 +10,7 @@ import postgres from 'postgres';
 import { createAuthTables } from './api.ts';
 import { removeCluster, startCluster, sweepThrowAways, throwAwayPrefix } from './cluster.ts';
 import { root } from './config.ts';
-import { type Keys, makeDataDir, readKeys } from './env.ts';
+import { type Keys, makeDataDir, readKeys, sessionName } from './env.ts';
 import { installStandIns } from './extensions/install.ts';
 import { type Guard, startGuard } from './guard.ts';
 
@@ -171,7 +171,7 @@ export async function prepare(adminUrl: string, options: PrepareOptions): Promis
       options.knownStandIns ??
       (options.extensionDir
         ? await installAll(options.extensionDir)
-        : await installLacking(sql, server.name));
+        : await installLacking(sql, server.name, log));
     const owner = options.owner ?? (await ownerRole(sql));
     // Roles belong to the whole server. On one that others may share, the password comes from its own url, so that two
     // stacks on it agree.
@@ -318,12 +318,16 @@ async function wakeCron({ adminUrl, standIns }: Omit<Database, 'stop'>): Promise
   }
 }
 
-/** Whether an API is connected. The sessions of one that has just stopped get a moment to go. */
+/**
+ * Whether another stack's API is connected; one that has just stopped gets a moment to go. What is left of our own, which was cut off in
+ * the middle of a request, goes with this process.
+ */
 async function isUsed(sql: postgres.Sql): Promise<boolean> {
   for (let left = 20; ; left -= 1) {
     const [session] = await sql`
       select from pg_catalog.pg_stat_activity a
-      where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin') limit 1`;
+      where a.datname = current_database() and a.usename in ('authenticator', 'supabase_auth_admin')
+        and a.application_name <> ${sessionName} limit 1`;
     if (!session) return false;
     if (left === 0) return true;
     await delay(100);
@@ -336,12 +340,22 @@ async function installAll(directory: string): Promise<StandIn[]> {
 }
 
 /** Adds to somebody's server what it lacks, or says what its owner has to do. */
-async function installLacking(sql: postgres.Sql, name: string): Promise<StandIn[]> {
-  const offered = await sql<{ name: string; comment: string }[]>`
-    select name, comment from pg_catalog.pg_available_extensions where name = any (${[...standInNames]})`;
-  const real = offered.filter(({ comment }) => !/stand-in/i.test(comment)).map((each) => each.name);
+async function installLacking(
+  sql: postgres.Sql,
+  name: string,
+  log: (line: string) => void,
+): Promise<StandIn[]> {
+  const offered = await sql<{ name: string; comment: string; version: string }[]>`
+    select name, comment, default_version as version
+    from pg_catalog.pg_available_extensions where name = any (${[...standInNames]}) order by name`;
+  const theirs = offered.filter(({ comment }) => !/stand-in/i.test(comment));
+  const real = theirs.map((each) => each.name);
   const lacking = standInNames.filter((each) => !real.includes(each));
-  if (real.includes('pg_cron')) await assertCronRuns(sql, name);
+  const listed = (names: string[]) => names.filter((each) => !each.startsWith('pgtap')).join(', ') || 'none';
+  log(
+    `Real extensions of the server: ${listed(theirs.map((each) => `${each.name} ${each.version}`))}. Stand-ins: ${listed([...lacking])}.`,
+  );
+  await assertRuns(sql, real, name);
   if (lacking.length > 0) {
     const [share] = await sql<{ setting: string }[]>`
       select setting from pg_catalog.pg_config where name = 'SHAREDIR'`;
@@ -362,17 +376,46 @@ async function installLacking(sql: postgres.Sql, name: string): Promise<StandIn[
   return [...lacking];
 }
 
-/** The real pg_cron works in one database of a server, and only when the server loads it. */
-async function assertCronRuns(sql: postgres.Sql, name: string): Promise<void> {
-  const [setting] = await sql<{ preload: string; database: string | null }[]>`
+/** What a server says about the extensions that work only where the server loads them at its start. */
+export interface LoadedExtensions {
+  /** `shared_preload_libraries` */
+  preload: string;
+  /** `cron.database_name` and `pg_net.database_name`; null while the library is not loaded. */
+  cronDatabase: string | null;
+  netDatabase: string | null;
+}
+
+/**
+ * What has to be changed in postgresql.conf so that those of these real extensions work in database `name`, line by line. Each of
+ * them needs its library loaded; pg_cron and pg_net serve one database of a server.
+ */
+export function missingSettings(real: readonly string[], server: LoadedExtensions, name: string): string[] {
+  const loaded = server.preload.split(',').map((each) => each.trim().split('/').at(-1) ?? '');
+  const load = real.filter((each) => each !== 'pgtap' && !loaded.includes(each));
+  const preload = [...server.preload.split(',').map((each) => each.trim()), ...load].filter(Boolean);
+  return [
+    ...(load.length > 0 ? [`shared_preload_libraries = '${preload.join(',')}'`] : []),
+    ...(real.includes('pg_cron') && server.cronDatabase !== name ? [`cron.database_name = '${name}'`] : []),
+    // Without it, it is `postgres`.
+    ...(real.includes('pg_net') && (server.netDatabase ?? 'postgres') !== name
+      ? [`pg_net.database_name = '${name}'`]
+      : []),
+  ];
+}
+
+async function assertRuns(sql: postgres.Sql, real: readonly string[], name: string): Promise<void> {
+  const [server] = await sql<LoadedExtensions[]>`
     select current_setting('shared_preload_libraries') as preload,
-      current_setting('cron.database_name', true) as database`;
-  const loaded = setting?.preload.split(',').some((each) => each.trim().endsWith('pg_cron'));
-  if (loaded && setting?.database === name) return;
+      current_setting('cron.database_name', true) as "cronDatabase",
+      current_setting('pg_net.database_name', true) as "netDatabase"`;
+  if (!server) return;
+  const missing = missingSettings(real, server, name);
+  if (missing.length === 0) return;
+  const other = [server.cronDatabase, server.netDatabase].find((each) => each !== null && each !== name);
+  const names = real.filter((each) => each !== 'pgtap').join(', ');
   throw new ServerRefused(
-    `The server of DATABASE_URL offers pg_cron, but does not run it in "${name}". In its postgresql.conf set ` +
-      `shared_preload_libraries = 'pg_cron' and cron.database_name = '${name}', and restart it` +
-      (loaded ? `; or use its database "${setting?.database}".` : '.'),
+    `The server of DATABASE_URL offers ${names}, but does not run all of it in "${name}". In its postgresql.conf set ` +
+      `${missing.join(' and ')}, and restart it${other === undefined ? '.' : `; or use its database "${other}".`}`,
   );
 }
 

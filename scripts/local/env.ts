@@ -16,6 +16,9 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { root } from './config.ts';
 
+/** What the Data API's sessions of this process are called in `pg_stat_activity`: by this a stack tells them from another's. */
+export const sessionName: string = `onecron ${randomBytes(6).toString('hex')}`;
+
 /** Where a checkout keeps its local stack. */
 export const defaultDataDir: string = resolve(process.env.ONECRON_DATA_DIR || join(root, '.onecron'));
 

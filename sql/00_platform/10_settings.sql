@@ -21,17 +21,39 @@ $$;
 
 comment on function private.setting(text) is 'The value of one platform setting, or null.';
 
+-- Vault's key belongs to one project. In a copy or a restored backup with another key, reading a secret is an error, and one that cannot
+-- be read must stop nobody but whom it belongs to.
+create function private.read_secret(p_id uuid)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return (select s.decrypted_secret from vault.decrypted_secrets s where s.id = p_id);
+exception when data_exception then
+  -- Vault has one code for all of its errors. Without any key nothing is readable, and no secret is to blame.
+  if sqlerrm not like '%invalid ciphertext%' then
+    raise;
+  end if;
+  return null;
+end
+$$;
+
+comment on function private.read_secret(uuid) is
+  'A secret in Vault, or null when there is none or it was written with another key. Callable by its owner only.';
+
 -- Secrets that the platform itself needs live in Vault under a fixed name.
 create function private.platform_secret(p_name text)
 returns text
 language sql stable
 set search_path = ''
 as $$
-  select s.decrypted_secret from vault.decrypted_secrets s where s.name = p_name
+  select private.read_secret(s.id) from vault.secrets s where s.name = p_name
 $$;
 
 comment on function private.platform_secret(text) is
-  'A secret of the platform by its name in Vault (`project_url`, `cron_secret`), or null. Callable by its owner only.';
+  'A secret of the platform by its name in Vault (`project_url`, `cron_secret`), or null, also when it was written with another key. '
+  'Callable by its owner only.';
 
 -- Admins change settings by a function, so that a wrong name is an error and not a new row.
 create function jobs.set_setting(name text, value text)

@@ -10,6 +10,11 @@ declare
   v_id uuid;
 begin
   select s.id into v_id from vault.secrets s where s.name = p_name;
+  -- Vault reads a secret before it changes it, so what was written with another key can only be replaced.
+  if v_id is not null and private.read_secret(v_id) is null then
+    delete from vault.secrets s where s.id = v_id;
+    v_id := null;
+  end if;
   if v_id is null then
     return vault.create_secret(p_secret, p_name, 'Onecron credential');
   end if;
@@ -161,7 +166,7 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'credential_id', c.id, 'provider', p_provider, 'kind', c.kind, 'source', c.source, 'account', c.account,
-    'secret', (select s.decrypted_secret::jsonb from vault.decrypted_secrets s where s.id = c.secret_id))
+    'secret', private.read_secret(c.secret_id)::jsonb)
   from (
     select own.id, own.kind, 'tenant' as source, own.account, own.secret_id
     from public.credentials own
@@ -175,4 +180,4 @@ as $$
 $$;
 
 comment on function private.credential_for(uuid, public.provider, boolean) is
-  'The credential an item of this tenant is processed with, secret included. Called by jobs.next_batch only; nobody else may execute it.';
+  'The credential an item of this tenant is processed with, secret included (null when it cannot be read). Called by jobs.next_batch only; nobody else may execute it.';

@@ -95,6 +95,8 @@ declare
 begin
   if v_key is null then
     v_key := encode(extensions.gen_random_bytes(32), 'hex');
+    -- One that was written with another key of Vault: its marks can never be compared again.
+    delete from vault.secrets s where s.name = 'forgetting_key';
     perform vault.create_secret(v_key, 'forgetting_key', 'Onecron: marks of people who were forgotten');
   end if;
   return v_key;

@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect, startDatabase } from '../../scripts/local/database.ts';
-import { choosePort } from '../../scripts/local/env.ts';
+import { choosePort, sessionName } from '../../scripts/local/env.ts';
 import { assertNobodyIsHome } from '../../scripts/local/guest.ts';
 import { startStack } from '../../scripts/local/stack.ts';
 import { client, fixture, until } from './support.ts';
@@ -122,7 +123,11 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
       simulators: false,
       databaseUrl: url(),
     } as const;
-    const stack = await startStack(options);
+    const said: string[] = [];
+    const stack = await startStack({ ...options, log: (line) => said.push(line) });
+    expect(said.join('\n')).toMatch(
+      /^Real extensions of the server: pg_cron 1\.\S+\. Stand-ins: pg_net, supabase_vault\.$/m,
+    );
     expect(stack.database.standIns).not.toContain('pg_cron');
     expect(stack.database.standIns).toEqual(expect.arrayContaining(['pg_net', 'supabase_vault']));
 
@@ -157,10 +162,25 @@ describe.runIf(present)('DATABASE_URL of a PostgreSQL 15 with the real pg_cron',
     expect(await entries()).toEqual([{ jobname: 'tick', active: false }]);
     const again = await startStack(options);
     expect(await entries()).toEqual([{ jobname: 'tick', active: true }]);
+    const sessions: Record<string, typeof owner> = {};
+    for (const name of ['of another stack', sessionName]) {
+      sessions[name] = postgres(again.database.urlOf('authenticator'), {
+        max: 1,
+        connection: { application_name: name },
+      });
+      await sessions[name]`select 1`;
+    }
     expect((await client(again.info, 'secret').from('notes').select('body')).data).toEqual([
       { body: 'hello' },
     ]);
     await again.stop();
+    expect(await entries(), 'another stack goes on').toEqual([{ jobname: 'tick', active: true }]);
+    await sessions['of another stack']?.end();
+    await (await startStack(options)).stop();
+    expect(await entries(), 'what is left of our own session does not matter').toEqual([
+      { jobname: 'tick', active: false },
+    ]);
+    await sessions[sessionName]?.end();
 
     // The demo and the tests would empty it, so what somebody may miss stops them.
     const asGuest = () => assertNobodyIsHome(url(), 'the tests');

@@ -19,12 +19,17 @@ afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 const silent = { workdir: fixture, simulators: false, cron: false } as const;
 
 /** npm start, as npm runs it. */
-function npmStart(...args: string[]): {
+const npmStart = (...args: string[]) => start('node', ['scripts/run.mjs', 'start', '--json', ...args]);
+
+function start(
+  program: string,
+  words: string[],
+): {
   child: ChildProcess;
   info: Promise<StackInfo>;
   errors: () => string;
 } {
-  const child = spawn('node', ['scripts/run.mjs', 'start', '--json', ...args], {
+  const child = spawn(program, words, {
     cwd: root,
     // What these tests kill is a server of the stack's own.
     env: { ...process.env, ONECRON_DATA_DIR: dataDir, DATABASE_URL: undefined },
@@ -128,6 +133,17 @@ test('after SIGKILL nothing stays behind, and the next start finds the data', as
   await once(second.child, 'exit');
 });
 
+test('SIGTERM to npm alone, as from a script that started it, leaves no process and no port', async () => {
+  const { child, info } = start('npm', ['start', '--silent', '--', '--json']);
+  const ready = await info;
+  // npm, the shell in which it runs the script, the launcher
+  expect(processesOf(dataDir).length).toBeGreaterThan(3);
+  child.kill('SIGTERM');
+  await until(() => processesOf(dataDir).length === 0);
+  for (const url of urls(ready)) expect(await listens(url)).toBe(false);
+  expect(existsSync(join(dataDir, 'stack.json'))).toBe(false);
+});
+
 test('when only the launcher is killed, what it launched ends in order', async () => {
   const { child, info } = npmStart();
   const ready = await info;
@@ -135,6 +151,51 @@ test('when only the launcher is killed, what it launched ends in order', async (
   await until(() => processesOf(dataDir).length === 0);
   for (const url of urls(ready)) expect(await listens(url)).toBe(false);
   expect(existsSync(join(dataDir, 'stack.json'))).toBe(false);
+});
+
+test('when a backend is killed in the middle of a request, the stack goes on', async () => {
+  const { child, info } = npmStart();
+  const ready = await info;
+  // A connection for each look: those of the test die with the server, too.
+  const ask = async <T extends object>(text: string) => {
+    const sql = connect(ready.db_url);
+    try {
+      return [...(await sql.unsafe<T[]>(text))];
+    } finally {
+      await sql.end({ timeout: 1 });
+    }
+  };
+  await ask(`
+    create function public.slow() returns text language sql as $$ select 'slept' from pg_sleep(2) $$;
+    grant execute on function public.slow() to anon`);
+  const slow = () =>
+    fetch(`${ready.api_url}/rest/v1/rpc/slow`, {
+      method: 'POST',
+      headers: { apikey: ready.publishable_key, 'content-type': 'application/json' },
+      body: '{}',
+      signal: AbortSignal.timeout(10_000),
+    });
+  const asleep = () =>
+    ask<{ pid: number }>(
+      `select pid from pg_stat_activity where usename = 'authenticator' and wait_event = 'PgSleep'`,
+    );
+  // The API hears of the new function.
+  await until(async () => (await slow()).status === 200);
+  for (let round = 0; round < 3; round += 1) {
+    const requests = [slow(), slow(), slow()];
+    await until(async () => (await asleep().catch(() => [])).length === 3);
+    const [victim] = await asleep();
+    // Not asked to leave: the connection is gone without a word, and the server begins again.
+    process.kill(victim?.pid ?? 0, 'SIGKILL');
+    for (const response of await Promise.all(requests)) expect(response.status).toBeGreaterThanOrEqual(500);
+    await until(async () => (await slow().catch(() => undefined))?.status === 200);
+    // Every connection that it may get works again.
+    const answers = await Promise.all(Array.from({ length: 12 }, slow));
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+  }
+  expect(child.exitCode).toBeNull();
+  child.kill('SIGTERM');
+  await once(child, 'exit');
 });
 
 test('a crashed database server with its stale postmaster.pid is no obstacle', async () => {

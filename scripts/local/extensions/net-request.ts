@@ -74,7 +74,7 @@ export async function sendRequest(
     ...rest,
   });
   try {
-    const { response, body } = await follow(
+    const { response, body, first } = await follow(
       request,
       userAgent,
       timing,
@@ -82,7 +82,8 @@ export async function sendRequest(
     );
     return answer({
       statusCode: response.statusCode,
-      headers: headersOf(response),
+      // pg_net asks libcurl for the headers of the first answer, which after a redirect is another one
+      headers: headersOf(first),
       contentType: response.headers['content-type'],
       // libpq's text ends at the first zero byte, and an empty body is null
       content: (body.includes(0) ? body.subarray(0, body.indexOf(0)) : body).toString('utf8') || undefined,
@@ -102,16 +103,18 @@ async function follow(request: HttpRequest, userAgent: string, timing: Timing, s
   let method = request.method.toUpperCase();
   let body = request.body && withoutZero(request.body);
   const first = url;
+  let firstResponse: IncomingMessage | undefined;
   for (let redirects = 0; ; redirects += 1) {
-    const response = await exchange({ url, method, body, first }, request.headers, userAgent, timing, signal);
-    const status = response.response.statusCode ?? 0;
-    const location = response.response.headers.location;
-    if (status < 300 || status > 399 || !location) return response;
+    const answer = await exchange({ url, method, body, first }, request.headers, userAgent, timing, signal);
+    firstResponse ??= answer.response;
+    const status = answer.response.statusCode ?? 0;
+    const location = answer.response.headers.location;
+    if (status < 300 || status > 399 || !location) return { ...answer, first: firstResponse };
     if (redirects === maxRedirects) throw new Failure('Number of redirects hit maximum amount');
     url = parse(location, url);
-    // a POST becomes a GET unless the server insists (307, 308); a DELETE stays what it is
-    if (method === 'POST' && (status === 301 || status === 302 || status === 303)) {
-      method = 'GET';
+    // unless the server insists (307, 308) the body is not sent again: a POST becomes a GET, a DELETE stays what it is
+    if (status === 301 || status === 302 || status === 303) {
+      if (method === 'POST') method = 'GET';
       body = null;
     }
   }
@@ -133,13 +136,15 @@ function exchange(
   signal: AbortSignal,
 ): Promise<{ response: IncomingMessage; body: Buffer }> {
   const secret = url.origin === first.origin ? /^$/ : /^(authorization|cookie)$/i;
-  const headers: Array<[string, string]> = [['Host', url.host]];
+  const headers: Array<[string, string]> = [];
   const own = ownHeaders.flatMap((line): Array<[string, string]> => {
     const at = line.indexOf(':');
     const [name, value] = [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-    return at > 0 && value !== '' && !secret.test(name) ? [[name, value]] : [];
+    const stays = !secret.test(name) && (name.toLowerCase() !== 'host' || url.hostname === first.hostname);
+    return at > 0 && value !== '' && stays ? [[name, value]] : [];
   });
   const has = (name: string) => own.some(([key]) => key.toLowerCase() === name);
+  if (!has('host')) headers.push(['Host', url.host]);
   if (url.username && url.origin === first.origin && !has('authorization')) {
     const credentials = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
     headers.push(['Authorization', `Basic ${Buffer.from(credentials).toString('base64')}`]);

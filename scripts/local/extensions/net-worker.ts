@@ -47,7 +47,10 @@ export async function startNetWorker(options: WorkerOptions): Promise<Worker> {
         else shouldWake = true;
         alarm.wake();
       },
-      onLost: () => alarm.wake(),
+      onLost: () => {
+        batch.abort();
+        alarm.wake();
+      },
     });
     if (!session) {
       if (!waitingForLock) log('pg_net: another worker works on this database; waiting');
@@ -106,7 +109,7 @@ export async function startNetWorker(options: WorkerOptions): Promise<Worker> {
       batch = new AbortController();
       const { signal } = batch;
       try {
-        worked = await current.sql.begin((sql) => runBatch(sql, signal));
+        worked = await current.transaction((sql) => runBatch(sql, signal));
       } finally {
         // what is still under way belongs to a batch that failed
         batch.abort();
@@ -135,18 +138,18 @@ export async function startNetWorker(options: WorkerOptions): Promise<Worker> {
 }
 
 /** One batch in one transaction. True when there was something to do. */
-async function runBatch(sql: postgres.TransactionSql, signal: AbortSignal): Promise<boolean> {
-  const [ready] = await sql<[{ ready: boolean }]>`
+async function runBatch(sql: () => postgres.Sql, signal: AbortSignal): Promise<boolean> {
+  const [ready] = await sql()<[{ ready: boolean }]>`
     select
       to_regclass('net.http_request_queue') is not null
       and to_regclass('net._http_response') is not null
       and to_regprocedure('net._worker_is_up()') is not null as ready`;
   if (!ready.ready) return false;
-  const [settings] = await sql<[{ ttl: string; batch_size: number }]>`
+  const [settings] = await sql()<[{ ttl: string; batch_size: number }]>`
     select
       coalesce(nullif(current_setting('pg_net.ttl', true), ''), '6 hours') as ttl,
       coalesce(nullif(current_setting('pg_net.batch_size', true), '')::int, 200) as batch_size`;
-  const expired = await sql`
+  const expired = await sql()`
     with rows as (
       select ctid from net._http_response
       where created < now() - ${settings.ttl}::text::interval
@@ -154,7 +157,7 @@ async function runBatch(sql: postgres.TransactionSql, signal: AbortSignal): Prom
       limit ${settings.batch_size}
     )
     delete from net._http_response r using rows where r.ctid = rows.ctid`;
-  const requests = await sql<HttpRequest[]>`
+  const requests = await sql()<HttpRequest[]>`
     with rows as (
       select id from net.http_request_queue order by id limit ${settings.batch_size}
     )
@@ -168,11 +171,11 @@ async function runBatch(sql: postgres.TransactionSql, signal: AbortSignal): Prom
     requests.map((request) => sendRequest(request, `pg_net/${version}`, signal)),
   );
   answers.sort((a, b) => a.endedAt - b.endedAt);
-  if (answers.length > 0) await insertResponses(sql, answers);
+  if (answers.length > 0) await insertResponses(sql(), answers);
   return requests.length > 0 || expired.count > 0;
 }
 
-async function insertResponses(sql: postgres.TransactionSql, answers: HttpAnswer[]): Promise<void> {
+async function insertResponses(sql: postgres.Sql, answers: HttpAnswer[]): Promise<void> {
   const rows = JSON.stringify(
     answers.map((answer) => ({
       id: answer.id,

@@ -22,6 +22,11 @@ export interface Worker {
 
 export interface Session {
   sql: postgres.Sql;
+  /**
+   * Runs something in a transaction on `sql`. It gets its connection anew for each statement, so that none goes to a connection
+   * that is gone: postgres.js's own `begin` does that with its rollback, and the error of the closed socket ends the process.
+   */
+  transaction<T>(run: (sql: () => postgres.Sql) => Promise<T>): Promise<T>;
   /** True once the connection is gone; the session is then of no further use. */
   lost(): boolean;
   end(): Promise<void>;
@@ -72,7 +77,22 @@ export async function openSession(settings: SessionSettings): Promise<Session | 
     await end();
     throw error;
   }
-  return { sql, lost: () => lost, end };
+  const alive = () => {
+    if (lost) throw new Error('connection lost');
+    return sql;
+  };
+  const transaction = async <T>(run: (sql: () => postgres.Sql) => Promise<T>): Promise<T> => {
+    await alive()`begin`;
+    try {
+      const result = await run(alive);
+      await alive()`commit`;
+      return result;
+    } catch (error) {
+      if (!lost) await sql`rollback`.catch(() => {});
+      throw error;
+    }
+  };
+  return { sql, transaction, lost: () => lost, end };
 }
 
 /** A sleep that `wake()` ends early; a wake-up that comes while nobody sleeps ends the next sleep at once. */

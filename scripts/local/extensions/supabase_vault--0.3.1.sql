@@ -111,7 +111,12 @@ immutable
 security definer
 set search_path = ''
 as $$
-  select pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid());
+  select pg_catalog.substring(
+    pg_catalog.sha256(
+      pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+    ),
+    1, 16
+  );
 $$;
 
 create table vault.secrets (
@@ -192,6 +197,9 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  -- Of no use, but the real one reads it, too: a secret that cannot be decrypted cannot be changed.
+  decrypted constant text := (select d.decrypted_secret from vault.decrypted_secrets d where d.id = secret_id);
 begin
   update vault.secrets s set
     secret = case when new_secret is null then s.secret else vault._seal(s.id, new_secret, s.nonce) end,

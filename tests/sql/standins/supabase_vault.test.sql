@@ -1,6 +1,6 @@
 -- What supabase_vault promises, with the platform's grants.
 begin;
-select plan(34);
+select plan(35);
 
 create role standin_anybody login;
 do $$
@@ -57,7 +57,7 @@ select unalike(
   (select secret || encode(decode(secret, 'base64'), 'escape') from vault.secrets where id = current_setting('standin.id')::uuid),
   '%s3cr3t%', 'the table does not hold it in clear'
 );
-select is((select octet_length(nonce) from vault.secrets where id = current_setting('standin.id')::uuid), 32, 'each secret has a nonce');
+select is((select octet_length(nonce) from vault.secrets where id = current_setting('standin.id')::uuid), 16, 'each secret has a nonce');
 create function pg_temp.read_back(secret text) returns text language plpgsql as $$
 declare
   new_id constant uuid := vault.create_secret(secret);
@@ -125,6 +125,10 @@ update vault.secrets set secret = (
 select throws_ok(
   $$ select decrypted_secret from vault.decrypted_secrets where id = current_setting('standin.id')::uuid $$, '22000',
   'pgsodium_crypto_aead_det_decrypt_by_id: invalid ciphertext', 'a changed ciphertext is noticed'
+);
+select throws_ok(
+  $$ select vault.update_secret(current_setting('standin.id')::uuid, 'new') $$, '22000',
+  'pgsodium_crypto_aead_det_decrypt_by_id: invalid ciphertext', 'a secret that cannot be read cannot be changed'
 );
 delete from vault.secrets where id = current_setting('standin.id')::uuid;
 select set_config('standin.id', vault.create_secret('bound')::text, true);
