@@ -1431,6 +1431,7 @@ export type Database = {
         Returns: string[];
       };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
+      next_wake: { Args: { job: string }; Returns: number };
       note_throttles: {
         Args: {
           p_batch: Omit<

@@ -91,6 +91,9 @@ export interface DrainOptions {
   graceMs?: number;
   /** Tenants of a batch that are worked on at the same time. */
   tenantConcurrency?: number;
+  /** For how long a drain waits at most for a lane that wakes. */
+  restMs?: number;
+  pause?: (ms: number, stop?: AbortSignal) => Promise<void>;
   /** Outcomes are handed in after this time, or when there are `flushCount` of them. */
   flushMs?: number;
   flushCount?: number;
@@ -111,6 +114,19 @@ export async function eachInPool<T>(
   await Promise.all(runners);
 }
 
+function pauseFor(ms: number, stop?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      stop?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    stop?.addEventListener('abort', done);
+    if (stop?.aborted) done();
+  });
+}
+
 export function createDrain(options: DrainOptions): Drain {
   const { engine, now } = options;
   const telemetry = options.telemetry ?? silentTelemetry;
@@ -118,6 +134,8 @@ export function createDrain(options: DrainOptions): Drain {
   const budgetMs = options.budgetMs ?? 100_000;
   const graceMs = options.graceMs ?? 20_000;
   const tenantConcurrency = options.tenantConcurrency ?? 8;
+  const restMs = options.restMs ?? 2_000;
+  const pause = options.pause ?? pauseFor;
   const flushMs = options.flushMs ?? 1_000;
   const flushCount = options.flushCount ?? 100;
 
@@ -141,8 +159,24 @@ export function createDrain(options: DrainOptions): Drain {
         log.error('unknown job');
       } else {
         let batch = await engine.nextBatch(order.drainId, order.job);
-        while (batch !== null) {
-          batch = await workOn(batch, handler, { order, log, trace, report, mayTakeMore, timeIsUp, leftMs });
+        for (;;) {
+          while (batch !== null) {
+            batch = await workOn(batch, handler, {
+              order,
+              log,
+              trace,
+              report,
+              mayTakeMore,
+              timeIsUp,
+              leftMs,
+            });
+          }
+          // What is paced (so many messages a second by one number) is due in a moment, and the next doorbell comes with a tick.
+          const wakesInMs = mayTakeMore() ? await engine.nextWake(order.job) : null;
+          if (wakesInMs === null || wakesInMs > restMs) break;
+          await pause(wakesInMs, options.stop);
+          if (!mayTakeMore()) break;
+          batch = await engine.nextBatch(order.drainId, order.job);
         }
         if (stopped()) report.end = 'stopped';
         else if (!mayTakeMore()) report.end = 'time';

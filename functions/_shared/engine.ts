@@ -162,6 +162,8 @@ export interface Engine {
   answerDoorbell(ticket: string): Promise<{ drainId: string; job: string; runId: number | null } | null>;
   /** Null: nothing to do now. */
   nextBatch(drainId: string, job: string): Promise<Batch | null>;
+  /** In how many milliseconds the next lane of a job wakes; null: none does by itself. */
+  nextWake(job: string): Promise<number | null>;
   /** The ids whose outside effect may happen now; never act for the others. */
   beginEffects(batchId: number, itemIds: readonly number[]): Promise<number[]>;
   /** False: the lease is lost. */
@@ -277,6 +279,10 @@ export function createEngine(options: EngineOptions): Engine {
     async nextBatch(drainId, job) {
       const data = await repeated('next_batch', { drain_id: drainId, job, request: crypto.randomUUID() });
       return read('next_batch', batchSchema.nullable(), data);
+    },
+    async nextWake(job) {
+      const seconds = read('next_wake', z.number().nullable(), await repeated('next_wake', { job }));
+      return seconds === null ? null : Math.max(0, seconds * 1000);
     },
     async beginEffects(batchId, itemIds) {
       const request = crypto.randomUUID();

@@ -124,6 +124,32 @@ $$;
 
 comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick is just doing it.';
 
+-- A drain that waits for a moment is worth it: a number that may send four messages a second would else send one per tick.
+create function jobs.next_wake(job text)
+returns double precision
+language plpgsql stable security definer
+set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  if (select p.stopped from jobs.platform p) or (select d.paused from jobs.definitions d where d.job = next_wake.job) is not false then
+    return null;
+  end if;
+  return (
+    select extract(epoch from l.wake_at - clock_timestamp())
+    from jobs.lanes l
+    where l.job = next_wake.job and l.wake_at > clock_timestamp()
+    order by l.wake_at
+    limit 1);
+end
+$$;
+
+grant execute on function jobs.next_wake(text) to service_role;
+comment on function jobs.next_wake(text) is 'In how many seconds the next sleeping lane of a job wakes; null when none does by itself, or the job may not run. '
+  'Definer: the engine''s tables are its own.';
+
 create function jobs.end_drain(drain_id uuid, error text default null)
 returns void
 language plpgsql security definer

@@ -100,6 +100,30 @@ describe('drain', () => {
     expect(calls).toEqual(['next', 'end well']);
   });
 
+  test('it waits for a lane that wakes in a moment, as long as its time lasts, and for no other', async () => {
+    const waits = [250, 1_900, 2_100];
+    const paused: number[] = [];
+    const later = [batch(2, [tenant('b', 2)]), null];
+    const changes = {
+      pause: async (ms: number) => void paused.push(ms),
+      ...partial({ nextWake: async () => waits.shift() ?? null }),
+    };
+    const { run, calls } = draining([batch(1, [tenant('a', 1)]), null, ...later], allDone, changes);
+    expect(await run()).toMatchObject({ end: 'nothing_awake', batches: 2, closed: 2 });
+    expect(paused).toEqual([250, 1_900]);
+    expect(calls).toEqual(['next', 'close 1 1 next', 'next', 'close 2 2 next', 'next', 'end well']);
+    expect(waits).toEqual([]);
+  });
+
+  test('whoever is stopped while it waits takes no more', async () => {
+    const stop = new AbortController();
+    const changes = { stop: stop.signal, ...partial({ nextWake: async () => 1_500 }) };
+    const { run, calls } = draining([], allDone, changes);
+    setTimeout(() => stop.abort(), 20);
+    expect(await run()).toMatchObject({ end: 'stopped', batches: 0 });
+    expect(calls).toEqual(['next', 'end well']);
+  });
+
   test('a job that this worker does not know ends at once and says so', async () => {
     for (const job of ['from-tomorrow', 'constructor']) {
       const { run, calls } = draining([batch(1, [])], allDone);

@@ -123,6 +123,7 @@ export function engine(changes: Partial<Engine> = {}): Engine {
   return {
     answerDoorbell: unexpected('answerDoorbell'),
     nextBatch: unexpected('nextBatch'),
+    nextWake: async () => null,
     beginEffects: unexpected('beginEffects'),
     extendBatch: unexpected('extendBatch'),
     keepRefreshedToken: unexpected('keepRefreshedToken'),

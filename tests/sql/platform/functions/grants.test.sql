@@ -49,7 +49,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f not
 ], 'what service_role may call outside of the engine');
 select set_eq($$ select f from pg_temp.callable_by('service_role') f where f like 'jobs.%' $$, array[
   -- the worker
-  'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch',
+  'jobs.answer_doorbell', 'jobs.begin_effects', 'jobs.close_batch', 'jobs.end_drain', 'jobs.extend_batch', 'jobs.next_batch', 'jobs.next_wake',
   'jobs.return_batch', 'jobs.work', 'jobs.work_batch', 'jobs.keep_refreshed_token',
   'jobs.return_batch', 'jobs.work', 'jobs.work_batch',
   -- what the worker and others have seen
@@ -65,7 +65,7 @@ select set_eq($$ select f from pg_temp.callable_by('service_role') f where f lik
   -- views over the queues
   'jobs.queue_state', 'jobs.service_report',
   -- platform admins
-  'jobs.add_member', 'jobs.add_platform_admin', 'jobs.cancel', 'jobs.pause', 'jobs.remove_platform_admin', 'jobs.replay', 'jobs.resume', 'jobs.set_call_limit', 'jobs.set_plan', 'jobs.set_platform_credential',
+  'jobs.add_member', 'jobs.add_platform_admin', 'jobs.cancel', 'jobs.pause', 'jobs.recover_from_backup', 'jobs.remove_platform_admin', 'jobs.replay', 'jobs.resume', 'jobs.set_call_limit', 'jobs.set_plan', 'jobs.set_platform_credential',
   'jobs.set_setting', 'jobs.start_tick', 'jobs.stop_all', 'jobs.tick'
 ], 'what service_role may call in the engine');
 select is_empty($$ select f from pg_temp.callable_by('authenticated') f where f like 'jobs.%' $$, 'a signed-in user may call nothing of the engine');

@@ -391,7 +391,11 @@ begin
   -- What a crash of the server cut off has no end.
   delete from cron.job_run_details d where coalesce(d.end_time, d.start_time) < p_now - interval '1 day';
   -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
-  delete from net._http_response r where r.created < p_now - interval '1 hour';
+  begin
+    delete from net._http_response r where r.created < p_now - interval '1 hour';
+  exception when insufficient_privilege then
+    null; -- pg_net before 0.12 lets nobody; it keeps its answers for six hours
+  end;
 end
 $function$;
 
@@ -1394,6 +1398,31 @@ begin
     end loop;
     exit when v_found >= count;
   end loop;
+end
+$function$;
+
+create or replace function jobs.next_wake (
+  job text
+)
+  returns double precision
+  language plpgsql
+  stable
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+begin
+  if (select p.stopped from jobs.platform p) or (select d.paused from jobs.definitions d where d.job = next_wake.job) is not false then
+    return null;
+  end if;
+  return (
+    select extract(epoch from l.wake_at - clock_timestamp())
+    from jobs.lanes l
+    where l.job = next_wake.job and l.wake_at > clock_timestamp()
+    order by l.wake_at
+    limit 1);
 end
 $function$;
 
@@ -3371,6 +3400,8 @@ comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestam
 
 comment on function "jobs"."next_batch"(uuid, text, integer, uuid) is 'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","cost_unit","tenants":[{"tenant_id","slug","credential","items":[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: the batch of an answer that was lost is handed out again. The only place where secrets leave the database. Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';
 
+comment on function "jobs"."next_wake"(text) is 'In how many seconds the next sleeping lane of a job wakes; null when none does by itself, or the job may not run. Definer: the engine''s tables are its own.';
+
 comment on function "jobs"."note_throttles"(jobs.definitions, jobs.batches, jsonb, jobs.settled[], timestamp
   with time zone) is 'Notes until when a provider wants to hear nothing with a credential, or of a tenant: lanes of all jobs, and of all tenants that lean on it, wait.';
 
@@ -3428,6 +3459,10 @@ revoke all
 revoke all
   on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp with time zone)
   from public;
+
+revoke all on function "jobs"."next_wake"(text) from public;
+
+grant execute on function "jobs"."next_wake"(text) to "service_role";
 
 revoke all
   on function "jobs"."note_throttles"(jobs.definitions, jobs.batches, jsonb, jobs.settled[], timestamp

@@ -1,0 +1,27 @@
+-- For how long a drain that found nothing should wait.
+begin;
+select plan(9);
+select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
+select tests.job('bake');
+select is(jobs.next_wake('bake'), null, 'no lane: nothing to wait for');
+select tests.enqueue('bake', 'pizza');
+select tests.close(tests.claim('bake'), '{"outcome": "throttled", "seconds": 30, "error": "429"}');
+select tests.enqueue('bake', 'gym');
+select tests.close(tests.claim('bake'), '{"outcome": "snooze", "seconds": 5, "reason": "x"}');
+select ok(jobs.next_wake('bake') between 3 and 5, 'the lane that wakes first counts');
+select tests.claim('bake');
+update jobs.lanes set wake_at = clock_timestamp() - interval '1 second' where tenant_id = tests.id('gym');
+select ok(jobs.next_wake('bake') between 25 and 30, 'one that is due already is the next claim''s, not waited for');
+select jobs.pause('bake');
+select is(jobs.next_wake('bake'), null, 'a paused job is not waited for');
+select jobs.resume('bake');
+select ok(jobs.next_wake('bake') is not null, 'a resumed one is');
+select jobs.stop_all(true);
+select is(jobs.next_wake('bake'), null, 'nor is anything while all is stopped');
+select jobs.stop_all(false);
+select is(jobs.next_wake('fly'), null, 'an unknown job has no lanes');
+select ok(tests.answer('service_role', 'select jobs.next_wake(''bake'')')::double precision > 0, 'service_role may ask');
+select tests.member('pizza', 'pizza owner', 'owner');
+select is(tests.answer('pizza owner', 'select jobs.next_wake(''bake'')'), '42501', 'users may not');
+select * from finish();
+rollback;
