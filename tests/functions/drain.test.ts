@@ -32,7 +32,7 @@ const allDone: JobHandler = async ({ items }, context) =>
 const trouble = () => new EngineError('close_batch', 'connection', true, 'gone');
 
 /** A drain over prepared batches, with a clock that the test moves. */
-function draining(batches: Batch[], handler: JobHandler, changes: Partial<DrainOptions> = {}) {
+function draining(batches: (Batch | null)[], handler: JobHandler, changes: Partial<DrainOptions> = {}) {
   const calls: string[] = [];
   const closed: ItemOutcome[] = [];
   const { log, entries, lines } = memoryLog();
