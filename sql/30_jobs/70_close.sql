@@ -371,8 +371,8 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
-set enable_nestloop = on
-set enable_hashjoin = off
+set enable_nestloop = off
+set enable_hashjoin = on
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$

@@ -2869,8 +2869,8 @@ create or replace function jobs.write_settled (
   language plpgsql
   set search_path to ''
   set enable_seqscan to 'off'
-  set enable_nestloop to 'on'
-  set enable_hashjoin to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
   set enable_mergejoin to 'off'
   set plan_cache_mode to 'force_generic_plan'
   AS $function$
