@@ -161,6 +161,8 @@ declare
   v_job text;
 begin
   for v_job in select d.job from jobs.definitions d order by d.job loop
+    -- All guards, and then a look: a claim may be about to put a lane to sleep for the old cap.
+    perform pg_advisory_xact_lock_shared(jobs.guard_class(v_job), g) from generate_series(0, 255) g;
     perform jobs.wake_blocked(v_job, array(
       select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
       where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
@@ -216,6 +218,8 @@ declare
   v_run_ids bigint[];
   v_items bigint[];
 begin
+  -- The lanes first, as claims and closes do: then what these put back is here to be seen, and none waits for the other.
+  delete from jobs.lane_keys l where l.tenant_id = old.id;
   with gone as (
     delete from jobs.items i where i.tenant_id = old.id returning i.run_id
   )
@@ -224,7 +228,6 @@ begin
   perform jobs.expect_fewer(v_run_ids, v_items);
   update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
   delete from jobs.dedupe_keys k where k.tenant_id = old.id;
-  delete from jobs.lane_keys l where l.tenant_id = old.id;
   delete from jobs.dead_items d where d.tenant_id = old.id;
   delete from jobs.breakers b where b.tenant_id = old.id;
   delete from jobs.rates r where r.tenant_id = old.id;
