@@ -161,8 +161,8 @@ declare
   v_job text;
 begin
   for v_job in select d.job from jobs.definitions d order by d.job loop
-    -- All guards, and then a look: a claim may be about to put a lane to sleep for the old cap.
-    perform pg_advisory_xact_lock_shared(jobs.guard_class(v_job), g) from generate_series(0, 255) g;
+    -- Guards first, and then a look: a claim may be about to put a lane to sleep for the old cap.
+    perform jobs.take_guards(v_job, array(select t.id from public.tenants t where t.plan_id = new.plan_id));
     perform jobs.wake_blocked(v_job, array(
       select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
       where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
