@@ -429,9 +429,11 @@ class Round {
   }
 
   /** Mostly one of the last; now and then one that is long over. */
-  private batch(random: Random): Open | undefined {
+  private batch(random: Random, job?: string): Open | undefined {
     if (this.open.length === 0) return undefined;
-    const fresh = this.open.filter((each) => each.gone < each.size).slice(-10);
+    const fresh = this.open
+      .filter((each) => each.gone < each.size && (job ?? each.job) === each.job)
+      .slice(-10);
     return random.below(8) && fresh.length > 0 ? random.pick(fresh) : random.pick(this.open);
   }
 
@@ -521,7 +523,7 @@ class Round {
   }
 
   private async beginEffects(sql: Query, random: Random): Promise<void> {
-    const batch = this.batch(random);
+    const batch = this.batch(random, 'sent');
     if (!batch) return;
     const mine = randomUUID();
     const items = [...batch.items.filter(() => random.below(2)), ...random.pick(this.open).items.slice(0, 1)];
@@ -539,6 +541,10 @@ class Round {
         this.begun.set(place, request);
         this.count('begun');
       }
+    }
+    // Its worker is lost right after.
+    if (random.below(3) === 0) {
+      await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second' where batch_id = ${batch.id}`;
     }
   }
 
