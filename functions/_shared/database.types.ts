@@ -1303,6 +1303,8 @@ export type Database = {
           target_seconds: number;
         }[];
       };
+      forget_strays: { Args: Record<PropertyKey, never>; Returns: undefined };
+      forget_tenant: { Args: { p_tenant_id: string }; Returns: undefined };
       guard_class: { Args: { p_job: string }; Returns: number };
       guards_of: { Args: { p_tenant_ids: string[] }; Returns: number[] };
       health: { Args: Record<PropertyKey, never>; Returns: Json };

@@ -9,6 +9,8 @@ as $$
 declare
   v_id uuid;
 begin
+  -- Of two that store it for the first time at once, the second changes what the first made.
+  perform pg_advisory_xact_lock(hashtextextended('onecron secret ' || p_name, 0));
   select s.id into v_id from vault.secrets s where s.name = p_name;
   -- Vault reads a secret before it changes it, so what was written with another key can only be replaced.
   if v_id is not null and private.read_secret(v_id) is null then

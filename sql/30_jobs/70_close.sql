@@ -351,7 +351,7 @@ begin
           when 'credential_broken' then 'credential broken'
           else o.outcome end end as class,
         (e.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
-        (e.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+        (e.tries + case when o.outcome = 'held' and not e.is_forgotten then 0 else 1 end) as tries
       from held e
       join given o on o.item_id = e.item_id
       -- What each item becomes is worked out once, not wherever it is used.
@@ -416,7 +416,9 @@ begin
       i.enqueued_at, s.trace_id, s.dedupe_key
     from unnest(p_settled) s
     join jobs.leased_items i on i.item_id = s.item_id
-    where s.ends and s.dies is not null and i.batch_id = (p_batch).batch_id;
+    where s.ends and s.dies is not null and i.batch_id = (p_batch).batch_id
+      -- Nobody is left who could replay those of a deleted tenant.
+      and (s.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = s.tenant_id));
   end if;
 
   -- Places become free: of the whole batch at once, or of some of its items.

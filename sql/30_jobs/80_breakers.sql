@@ -161,6 +161,8 @@ declare
   v_job text;
 begin
   for v_job in select d.job from jobs.definitions d order by d.job loop
+    -- Guards first, and then a look: a claim may be about to put a lane to sleep for the old cap.
+    perform jobs.take_guards(v_job, array(select t.id from public.tenants t where t.plan_id = new.plan_id));
     perform jobs.wake_blocked(v_job, array(
       select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
       where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
@@ -207,33 +209,64 @@ create trigger plans_after_update_wake_resting
   execute function private.wake_resting();
 
 -- A tenant that is deleted takes its waiting work with it. What is out with a worker comes back to nobody and is dropped then.
-create function private.forget_tenant()
-returns trigger
-language plpgsql security definer
+create function jobs.forget_tenant(p_tenant_id uuid)
+returns void
+language plpgsql
 set search_path = ''
 as $$
 declare
   v_run_ids bigint[];
   v_items bigint[];
 begin
+  -- The lanes first, as claims and closes do: then what these put back is here to be seen, and none waits for the other.
+  delete from jobs.lane_keys l where l.tenant_id = p_tenant_id;
   with gone as (
-    delete from jobs.items i where i.tenant_id = old.id returning i.run_id
+    delete from jobs.items i where i.tenant_id = p_tenant_id returning i.run_id
   )
   select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
   from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
   perform jobs.expect_fewer(v_run_ids, v_items);
-  update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
-  delete from jobs.dedupe_keys k where k.tenant_id = old.id;
-  delete from jobs.lane_keys l where l.tenant_id = old.id;
-  delete from jobs.dead_items d where d.tenant_id = old.id;
-  delete from jobs.breakers b where b.tenant_id = old.id;
-  delete from jobs.rates r where r.tenant_id = old.id;
-  delete from jobs.throttles w where w.tenant_id = old.id;
+  update jobs.alerts a set closed_at = now() where a.tenant_id = p_tenant_id and a.closed_at is null;
+  delete from jobs.dedupe_keys k where k.tenant_id = p_tenant_id;
+  delete from jobs.dead_items d where d.tenant_id = p_tenant_id;
+  delete from jobs.breakers b where b.tenant_id = p_tenant_id;
+  delete from jobs.rates r where r.tenant_id = p_tenant_id;
+  delete from jobs.throttles w where w.tenant_id = p_tenant_id;
+end
+$$;
+
+comment on function jobs.forget_tenant(uuid) is 'The work of a tenant that is deleted goes, and its alerts are over.';
+
+create function private.forget_tenant()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform jobs.forget_tenant(old.id);
   return null;
 end
 $$;
 
-comment on function private.forget_tenant() is 'Trigger: the work of a deleted tenant goes with it, and its alerts are over. Definer: lanes and items belong to the engine.';
+comment on function private.forget_tenant() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
+
+-- What was enqueued in a transaction that was open while its tenant was deleted: the first claim finds a tenant that is not there, and
+-- lets the lane sleep as paused.
+create function jobs.forget_strays()
+returns void
+language sql
+set search_path = ''
+as $$
+  select jobs.forget_tenant(stray.tenant_id)
+  from (
+    select distinct l.tenant_id
+    from jobs.definitions d
+    cross join lateral (select x.tenant_id from jobs.lanes x where x.job = d.job and x.reason = 'paused') l
+    where l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id)
+  ) stray
+$$;
+
+comment on function jobs.forget_strays() is 'Forgets work of tenants that are not there any more. Called by the tick once an hour.';
 
 create trigger tenants_after_delete_forget
   after delete on public.tenants

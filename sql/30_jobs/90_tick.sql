@@ -293,6 +293,7 @@ begin
   end if;
   perform jobs.make_partitions(p_now);
   perform private.learn_time_zones();
+  perform jobs.forget_strays();
   delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
   delete from jobs.slots s where s.slot < p_now - interval '90 days';
   -- What came before its partition was made; nearly always nothing.

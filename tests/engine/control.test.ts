@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import {
+  allRetry,
   brokenRules,
   claim,
   close,
@@ -11,7 +12,10 @@ import {
   makeTenants,
   openDrain,
   type Scratch,
+  setPlan,
   startEngine,
+  until,
+  violations,
 } from './support.ts';
 
 let engine: EngineServer;
@@ -94,4 +98,56 @@ test('what is claimed while it is being cancelled is either handed out or cancel
   const batch = await claiming;
   expect(batch && itemsOf(batch).length).toBe(count / 2);
   expect(await brokenRules(sql, job)).toEqual([]);
+});
+
+/** Begins a call on a connection of its own while another transaction is open, and goes on when it has ended or waits for a lock. */
+async function begun(call: string): Promise<{ running: Promise<void> }> {
+  const sql = scratch.connect();
+  const [backend] = await sql<{ pid: number }[]>`select pg_backend_pid() as pid`;
+  let ended = false;
+  const running = sql.unsafe(call).then(() => {
+    ended = true;
+  });
+  await until('the call to end, or to wait', async () => {
+    const [row] = await scratch.sql<{ waits: boolean }[]>`
+      select wait_event_type = 'Lock' as waits from pg_stat_activity where pid = ${backend?.pid ?? 0}`;
+    return ended || row?.waits === true;
+  });
+  return { running };
+}
+
+test('a tenant that is deleted while its items come back takes them with it', async () => {
+  const job = await open();
+  const { sql } = scratch;
+  const batch = await claim(sql, await openDrain(sql, job), job);
+  const tenant = batch?.tenants[0]?.tenant_id ?? '';
+  const closing = await scratch.connect().reserve();
+  await closing`begin`;
+  await close(closing, batch?.batch_id ?? 0, batch ? allRetry(batch) : []);
+  const deletion = await begun(`delete from public.tenants where id = '${tenant}'`);
+  await closing`commit`;
+  closing.release();
+  await deletion.running;
+  const rows = await sql<{ tenant: string; items: number }[]>`
+    select tenant_id as tenant, count(*)::int as items from jobs.items group by tenant_id`;
+  expect(rows).toEqual([{ tenant: batch?.tenants[1]?.tenant_id, items: count / 2 }]);
+  expect(await violations(sql, job)).toEqual([]);
+});
+
+test('a cap that is raised while a claim puts lanes to sleep for it wakes them', async () => {
+  const job = await open();
+  const { sql } = scratch;
+  await setPlan(sql, 'enterprise', { cap: 1 });
+  const drain = await openDrain(sql, job);
+  // As many as there is room for: the claim ends before it looks at the lanes again.
+  expect(itemsOf((await claim(sql, drain, job, 2)) ?? { batch_id: 0, tenants: [] })).toHaveLength(2);
+  const claiming = await scratch.connect().reserve();
+  await claiming`begin`;
+  expect(await claim(claiming, drain, job)).toBeNull();
+  const change = await begun(`update public.plans set cap = 3 where plan_id = 'enterprise'`);
+  await claiming`commit`;
+  claiming.release();
+  await change.running;
+  expect(await violations(sql, job)).toEqual([]);
+  expect(itemsOf((await claim(sql, drain, job)) ?? { batch_id: 0, tenants: [] })).toHaveLength(4);
 });

@@ -215,7 +215,8 @@ export async function lostWakeUps(sql: Sql, job: string): Promise<string[]> {
     union all
     select format('item %s of %s has no lane', i.item_id, i.tenant_id)
     from jobs.items i
-    where i.job = ${job} and not exists (select from jobs.lanes l where l.job = i.job and l.tenant_id = i.tenant_id)`;
+    where i.job = ${job} and not exists (select from jobs.lanes l where l.job = i.job and l.tenant_id = i.tenant_id)
+      and exists (select from public.tenants t where t.id = i.tenant_id)`;
   return rows.map((row) => row.what);
 }
 
@@ -244,6 +245,8 @@ export async function brokenRules(sql: Sql, job: string): Promise<string[]> {
     ) i
     left join jobs.dedupe_keys k on k.tenant_id = i.tenant_id and k.job = i.job and k.dedupe_key = i.dedupe_key
     where i.dedupe_key is not null and k.item_id is distinct from i.item_id
+      -- The keys of a deleted tenant go with it, while its items are still out.
+      and exists (select from public.tenants t where t.id = i.tenant_id)
     union all
     select format('the key "%s" is held by item %s, which is gone', k.dedupe_key, k.item_id)
     from jobs.dedupe_keys k

@@ -1,6 +1,6 @@
 -- A tenant that is deleted takes its work with it.
 begin;
-select plan(8);
+select plan(11);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 select tests.job('bake');
 select tests.enqueue('bake', slug, 3) from unnest(array['pizza', 'gym']) slug;
@@ -27,6 +27,24 @@ delete from public.tenants where slug = 'salon';
 select jobs.finish_lost_drains(clock_timestamp());
 select is((select status::text from jobs.runs where job = 'daily'), 'success', 'the run that had an item for it is over');
 select is((select count(*) from jobs.alerts where tenant_id = tests.id('salon') and closed_at is null), 0::bigint, 'so are its alerts');
+
+-- Out with a worker, and its domain is gone with it.
+create function private.tests_cannot(ended jobs.ended[]) returns void language plpgsql set search_path = '' as $$
+begin
+  raise exception 'there is no such order';
+end
+$$;
+select tests.tenant('cafe', 'pro');
+select tests.job('brew', '{"apply_function": "private.tests_cannot"}');
+select tests.enqueue('brew', 'cafe', 2);
+create table pg_temp.brewing as select tests.claim('brew') as b;
+delete from public.tenants where slug = 'cafe';
+select jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('outcome', 'done', 'item_id', (select min(i.item_id) from tests.items_of(b) i))))
+from pg_temp.brewing;
+select is((select count(*) from jobs.dead_items where job = 'brew'), 0::bigint, 'an end that could not be applied leaves no dead item of nobody');
+select is(jobs.return_batch((b ->> 'batch_id')::bigint), 1, 'what is given back ends') from pg_temp.brewing;
+select is((select string_agg(format('%s at try %s', outcome, try), ', ') from jobs.attempts where job = 'brew'),
+  'refused at try 1, refused at try 1', 'and is numbered like any other try');
 
 select * from finish();
 rollback;

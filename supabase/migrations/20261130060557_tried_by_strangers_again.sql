@@ -381,6 +381,7 @@ begin
   end if;
   perform jobs.make_partitions(p_now);
   perform private.learn_time_zones();
+  perform jobs.forget_strays();
   delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
   delete from jobs.slots s where s.slot < p_now - interval '90 days';
   -- What came before its partition was made; nearly always nothing.
@@ -716,6 +717,48 @@ begin
     select x.tenant_id, x.job from jobs.lanes x where x.wake_at > p_now order by x.job, x.tenant_id for no key update
   ) asleep
   where l.tenant_id = asleep.tenant_id and l.job = asleep.job;
+end
+$function$;
+
+create or replace function jobs.forget_strays()
+  returns void
+  language sql
+  set search_path to ''
+  AS $function$
+  select jobs.forget_tenant(stray.tenant_id)
+  from (
+    select distinct l.tenant_id
+    from jobs.definitions d
+    cross join lateral (select x.tenant_id from jobs.lanes x where x.job = d.job and x.reason = 'paused') l
+    where l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id)
+  ) stray
+$function$;
+
+create or replace function jobs.forget_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_run_ids bigint[];
+  v_items bigint[];
+begin
+  -- The lanes first, as claims and closes do: then what these put back is here to be seen, and none waits for the other.
+  delete from jobs.lane_keys l where l.tenant_id = p_tenant_id;
+  with gone as (
+    delete from jobs.items i where i.tenant_id = p_tenant_id returning i.run_id
+  )
+  select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
+  from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
+  perform jobs.expect_fewer(v_run_ids, v_items);
+  update jobs.alerts a set closed_at = now() where a.tenant_id = p_tenant_id and a.closed_at is null;
+  delete from jobs.dedupe_keys k where k.tenant_id = p_tenant_id;
+  delete from jobs.dead_items d where d.tenant_id = p_tenant_id;
+  delete from jobs.breakers b where b.tenant_id = p_tenant_id;
+  delete from jobs.rates r where r.tenant_id = p_tenant_id;
+  delete from jobs.throttles w where w.tenant_id = p_tenant_id;
 end
 $function$;
 
@@ -1184,7 +1227,7 @@ begin
           when 'credential_broken' then 'credential broken'
           else o.outcome end end as class,
         (e.attempts + case when o.outcome in ('done', 'retry', 'refused', 'lost') then 1 else 0 end)::smallint as attempts,
-        (e.tries + case when o.outcome = 'held' then 0 else 1 end) as tries
+        (e.tries + case when o.outcome = 'held' and not e.is_forgotten then 0 else 1 end) as tries
       from held e
       join given o on o.item_id = e.item_id
       -- What each item becomes is worked out once, not wherever it is used.
@@ -2914,7 +2957,9 @@ begin
       i.enqueued_at, s.trace_id, s.dedupe_key
     from unnest(p_settled) s
     join jobs.leased_items i on i.item_id = s.item_id
-    where s.ends and s.dies is not null and i.batch_id = (p_batch).batch_id;
+    where s.ends and s.dies is not null and i.batch_id = (p_batch).batch_id
+      -- Nobody is left who could replay those of a deleted tenant.
+      and (s.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = s.tenant_id));
   end if;
 
   -- Places become free: of the whole batch at once, or of some of its items.
@@ -3063,23 +3108,8 @@ create or replace function private.forget_tenant()
   security definer
   set search_path to ''
   AS $function$
-declare
-  v_run_ids bigint[];
-  v_items bigint[];
 begin
-  with gone as (
-    delete from jobs.items i where i.tenant_id = old.id returning i.run_id
-  )
-  select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
-  from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
-  perform jobs.expect_fewer(v_run_ids, v_items);
-  update jobs.alerts a set closed_at = now() where a.tenant_id = old.id and a.closed_at is null;
-  delete from jobs.dedupe_keys k where k.tenant_id = old.id;
-  delete from jobs.lane_keys l where l.tenant_id = old.id;
-  delete from jobs.dead_items d where d.tenant_id = old.id;
-  delete from jobs.breakers b where b.tenant_id = old.id;
-  delete from jobs.rates r where r.tenant_id = old.id;
-  delete from jobs.throttles w where w.tenant_id = old.id;
+  perform jobs.forget_tenant(old.id);
   return null;
 end
 $function$;
@@ -3113,6 +3143,8 @@ create or replace function private.keep_secret (
 declare
   v_id uuid;
 begin
+  -- Of two that store it for the first time at once, the second changes what the first made.
+  perform pg_advisory_xact_lock(hashtextextended('onecron secret ' || p_name, 0));
   select s.id into v_id from vault.secrets s where s.name = p_name;
   -- Vault reads a secret before it changes it, so what was written with another key can only be replaced.
   if v_id is not null and private.read_secret(v_id) is null then
@@ -3320,6 +3352,26 @@ begin
 end
 $function$;
 
+create or replace function private.wake_capped()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_job text;
+begin
+  for v_job in select d.job from jobs.definitions d order by d.job loop
+    -- Guards first, and then a look: a claim may be about to put a lane to sleep for the old cap.
+    perform jobs.take_guards(v_job, array(select t.id from public.tenants t where t.plan_id = new.plan_id));
+    perform jobs.wake_blocked(v_job, array(
+      select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
+      where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
+  end loop;
+  return null;
+end
+$function$;
+
 create or replace function private.wake_claims (
   p_tenant_id uuid,
   p_participant_ids uuid[]
@@ -3391,6 +3443,10 @@ comment on function "jobs"."first_moment"(timestamp without time zone, text) is 
 
 comment on function "jobs"."follow_clock"(timestamp with time zone) is 'After the server''s clock was set back: schedules, sleeping lanes, leases, drains and watches go by the new time. Called by the tick that sees it.';
 
+comment on function "jobs"."forget_strays"() is 'Forgets work of tenants that are not there any more. Called by the tick once an hour.';
+
+comment on function "jobs"."forget_tenant"(uuid) is 'The work of a tenant that is deleted goes, and its alerts are over.';
+
 comment on function
   "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
   with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look.';
@@ -3429,6 +3485,8 @@ comment on function "jobs"."write_settled"(jobs.batches, jobs.settled[]) is 'Rem
 
 comment on function "private"."credential_for"(uuid, public.provider, boolean) is 'The credential an item of this tenant is processed with, secret included (null when it cannot be read). Called by jobs.next_batch only; nobody else may execute it.';
 
+comment on function "private"."forget_tenant"() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
+
 comment on function "private"."platform_secret"(text) is 'A secret of the platform by its name in Vault (`project_url`, `cron_secret`), or null, also when it was written with another key. Callable by its owner only.';
 
 comment on function "private"."read_secret"(uuid) is 'A secret in Vault, or null when there is none or it was written with another key. Callable by its owner only.';
@@ -3450,6 +3508,10 @@ revoke all on function "jobs"."begin_by_hand"(text) from public;
 revoke all on function "jobs"."first_moment"(timestamp without time zone, text) from public;
 
 revoke all on function "jobs"."follow_clock"(timestamp with time zone) from public;
+
+revoke all on function "jobs"."forget_strays"() from public;
+
+revoke all on function "jobs"."forget_tenant"(uuid) from public;
 
 revoke all
   on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
