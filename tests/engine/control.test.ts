@@ -151,3 +151,26 @@ test('a cap that is raised while a claim puts lanes to sleep for it wakes them',
   expect(await violations(sql, job)).toEqual([]);
   expect(itemsOf((await claim(sql, drain, job)) ?? { batch_id: 0, tenants: [] })).toHaveLength(4);
 });
+
+test('a credential that several store for the first time at once is stored by each, one after the other', async () => {
+  await open();
+  const { sql } = scratch;
+  const [row] = await sql<{ id: string }[]>`select id from public.tenants limit 1`;
+  const tenant = row?.id ?? '';
+  const pool = scratch.connect({ max: 8 });
+  const stored = await Promise.all(
+    Array.from({ length: 8 }, async (_, n) => {
+      const [answer] = await pool`
+        select private.set_credential(${tenant}, 'whatsapp', 'whatsapp_cloud', ${sql.json({ access_token: `token-${n}` })},
+          ${sql.json({ phone_number_id: '1' })}) ->> 'fingerprint' as fingerprint`;
+      return answer?.fingerprint as string;
+    }),
+  );
+  expect(new Set(stored).size).toBe(8);
+  const [left] = await sql`
+    select count(*)::int as credentials, min(c.fingerprint) as fingerprint,
+      (select count(*)::int from vault.secrets where name like 'credential/%') as secrets
+    from public.credentials c where c.tenant_id = ${tenant}`;
+  expect(left).toMatchObject({ credentials: 1, secrets: 1 });
+  expect(stored).toContain(left?.fingerprint);
+});
