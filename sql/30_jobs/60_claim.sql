@@ -456,16 +456,15 @@ begin
     ) s on s.tenant_id = u.tenant_id;
   end if;
   update jobs.lanes l
-  set (written_at, vtime, head_at, head_id, head_since, awake, reason, detail, wake_at) = (
-    select p_now, l.vtime + coalesce(v_costs[u.n], 0),
-      -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
-      case when v_empty[u.n] then v_next_ats[u.n] else v_to_ats[u.n] end,
-      case when not v_empty[u.n] then v_to_ids[u.n] when v_next_ats[u.n] is not null then 0 end, v_since[u.n],
-      v_reasons[u.n] is null, v_reasons[u.n], v_details[u.n], v_wake_ats[u.n]
-    from (select array_position(v_lanes, l.tenant_id) as n) u)
+  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when u.is_empty then u.next_at else u.to_at end,
+    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
+    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
+  from unnest(v_places, v_costs, v_to_ats, v_to_ids, v_empty, v_since, v_reasons, v_details, v_wake_ats, v_next_ats)
+    as u (place, cost, to_at, to_id, is_empty, since, reason, detail, wake_at, next_at)
   -- The rows are locked, so they are where they were.
-  where l.ctid = any (array(
-    select u.place from unnest(v_places, v_costs, v_empty) as u (place, cost, is_empty) where u.cost is not null or u.is_empty));
+  where l.ctid = u.place and (u.cost is not null or u.is_empty);
   if v_picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c
