@@ -683,15 +683,7 @@ export type Database = {
           open?: number;
           tenant_id?: string;
         };
-        Relationships: [
-          {
-            foreignKeyName: 'leases_batch_fkey';
-            columns: ['batch_id'];
-            isOneToOne: false;
-            referencedRelation: 'batches';
-            referencedColumns: ['batch_id'];
-          },
-        ];
+        Relationships: [];
       };
       open_runs: {
         Row: {
@@ -1008,15 +1000,7 @@ export type Database = {
           waiting_for: string | null;
         };
         ComputedFields: never;
-        Relationships: [
-          {
-            foreignKeyName: 'leases_batch_fkey';
-            columns: ['batch_id'];
-            isOneToOne: false;
-            referencedRelation: 'batches';
-            referencedColumns: ['batch_id'];
-          },
-        ];
+        Relationships: [];
       };
       plan_levels: {
         Row: {
@@ -1696,6 +1680,22 @@ export type Database = {
           >;
           p_item_id: number;
           p_tenant_id: string;
+        };
+        Returns: undefined;
+      };
+      write_lanes: {
+        Args: {
+          p_costs: number[];
+          p_details: string[];
+          p_empty: boolean[];
+          p_next_ats: string[];
+          p_now: string;
+          p_places: unknown[];
+          p_reasons: string[];
+          p_since: string[];
+          p_to_ats: string[];
+          p_to_ids: number[];
+          p_wake_ats: string[];
         };
         Returns: undefined;
       };

@@ -281,6 +281,38 @@ comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boo
   'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. '
   'head_at: where the next claim may begin to look.';
 
+-- What a round has made of the lanes that it looked at. A function of its own for its planner settings: rows are written at their places,
+-- never by way of the table or an index that is full of what an old snapshot keeps.
+create function jobs.write_lanes(
+  p_places tid[], p_costs double precision[], p_to_ats timestamptz[], p_to_ids bigint[], p_since timestamptz[], p_empty boolean[],
+  p_reasons text[], p_details text[], p_wake_ats timestamptz[], p_next_ats timestamptz[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  update jobs.lanes l
+  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when u.is_empty then u.next_at else u.to_at end,
+    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
+    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
+  from unnest(p_places, p_costs, p_to_ats, p_to_ids, p_since, p_empty, p_reasons, p_details, p_wake_ats, p_next_ats)
+    as u (place, cost, to_at, to_id, since, is_empty, reason, detail, wake_at, next_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = u.place and (u.cost is not null or u.is_empty);
+end
+$$;
+
+comment on function jobs.write_lanes(
+  tid[], double precision[], timestamptz[], bigint[], timestamptz[], boolean[], text[], text[], timestamptz[], timestamptz[], timestamptz) is
+  'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
+
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
 -- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
 create function jobs.pick(
@@ -355,8 +387,13 @@ begin
     select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
     from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
-    -- What it got in an earlier round of this batch.
-    left join (select x.tenant_id, x.open from jobs.leases x where x.batch_id = p_batch_id) e on e.tenant_id = u.tenant_id
+    -- What it got in an earlier round of this batch. Compared as a row, which only the primary key can answer: there is no later batch.
+    left join lateral (
+      select x.open from jobs.leases x
+      where x.tenant_id = u.tenant_id and x.job = (p_definition).job
+        and (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+      offset 0
+    ) e on true
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
@@ -455,16 +492,8 @@ begin
         p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
-  update jobs.lanes l
-  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
-    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
-    head_at = case when u.is_empty then u.next_at else u.to_at end,
-    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
-    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
-  from unnest(v_places, v_costs, v_to_ats, v_to_ids, v_empty, v_since, v_reasons, v_details, v_wake_ats, v_next_ats)
-    as u (place, cost, to_at, to_id, is_empty, since, reason, detail, wake_at, next_at)
-  -- The rows are locked, so they are where they were.
-  where l.ctid = u.place and (u.cost is not null or u.is_empty);
+  perform jobs.write_lanes(
+    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, p_now);
   if v_picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c

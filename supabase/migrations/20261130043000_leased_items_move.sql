@@ -71,5 +71,4 @@ delete from jobs.batches b where not exists (select from jobs.leases e where e.b
 delete from jobs.items i using pg_temp.places p where p.tenant_id = i.tenant_id and p.item_id = i.item_id;
 
 alter table jobs.leases
-  add constraint leases_batch_fkey foreign key (batch_id) references jobs.batches (batch_id),
   add constraint open_is_the_number_of_items check (open = cardinality(items) and open > 0);

@@ -990,6 +990,19 @@ begin
 end
 $function$;
 
+create or replace function jobs.keep_batch()
+  returns trigger
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  if exists (select from jobs.leases e where e.batch_id = old.batch_id) then
+    raise exception 'Batch % holds items.', old.batch_id using errcode = '23503';
+  end if;
+  return old;
+end
+$function$;
+
 create or replace function jobs.keep_refreshed_token (
   batch_id bigint,
   item_id bigint,
@@ -1670,8 +1683,13 @@ begin
     select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
     from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
-    -- What it got in an earlier round of this batch.
-    left join (select x.tenant_id, x.open from jobs.leases x where x.batch_id = p_batch_id) e on e.tenant_id = u.tenant_id
+    -- What it got in an earlier round of this batch. Compared as a row, which only the primary key can answer: there is no later batch.
+    left join lateral (
+      select x.open from jobs.leases x
+      where x.tenant_id = u.tenant_id and x.job = (p_definition).job
+        and (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+      offset 0
+    ) e on true
   ),
   -- Each turn of a lane starts quantum ÷ weight after its turn before: the earliest turns.
   turn as (
@@ -1770,16 +1788,8 @@ begin
         p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
-  update jobs.lanes l
-  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
-    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
-    head_at = case when u.is_empty then u.next_at else u.to_at end,
-    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
-    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
-  from unnest(v_places, v_costs, v_to_ats, v_to_ids, v_empty, v_since, v_reasons, v_details, v_wake_ats, v_next_ats)
-    as u (place, cost, to_at, to_id, is_empty, since, reason, detail, wake_at, next_at)
-  -- The rows are locked, so they are where they were.
-  where l.ctid = u.place and (u.cost is not null or u.is_empty);
+  perform jobs.write_lanes(
+    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, p_now);
   if v_picked > 0 then
     -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
     update jobs.clocks c
@@ -2903,6 +2913,42 @@ begin
 end
 $function$;
 
+create or replace function jobs.write_lanes (
+  p_places tid[],
+  p_costs double precision[],
+  p_to_ats timestamp with time zone[],
+  p_to_ids bigint[],
+  p_since timestamp with time zone[],
+  p_empty boolean[],
+  p_reasons text[],
+  p_details text[],
+  p_wake_ats timestamp with time zone[],
+  p_next_ats timestamp with time zone[],
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+begin
+  update jobs.lanes l
+  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when u.is_empty then u.next_at else u.to_at end,
+    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
+    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
+  from unnest(p_places, p_costs, p_to_ats, p_to_ids, p_since, p_empty, p_reasons, p_details, p_wake_ats, p_next_ats)
+    as u (place, cost, to_at, to_id, since, is_empty, reason, detail, wake_at, next_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = u.place and (u.cost is not null or u.is_empty);
+end
+$function$;
+
 create or replace function jobs.write_settled (
   p_batch jobs.batches,
   p_settled jobs.settled[]
@@ -3426,6 +3472,11 @@ create view "jobs"."leased_items" with (security_invoker=true) AS  SELECT e.batc
    FROM (jobs.leases e
      CROSS JOIN LATERAL unnest(e.items) i(tenant_id, item_id, job, subject_id, run_id, run_at, enqueued_at, attempts, tries, waiting_for, last_error, dedupe_key, trace_id, payload));
 
+create trigger batches_before_delete_keep
+  before delete on jobs.batches
+  for each row
+  execute function jobs.keep_batch();
+
 comment on column "jobs"."effects"."request" is 'The call of begin_effects that marked it, by the worker''s own id: made again, it is answered as the first time.';
 
 comment on column "jobs"."leases"."items" is 'The items as they were when they were handed out. They end from here, or go back to jobs.items.';
@@ -3449,6 +3500,8 @@ comment on function "jobs"."forget_tenant"(uuid) is 'The work of a tenant that i
 comment on function
   "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
   with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look.';
+
+comment on function "jobs"."keep_batch"() is 'Trigger: a batch with leases stays.';
 
 comment on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp
   with time zone) is 'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
@@ -3479,6 +3532,16 @@ comment on function "jobs"."start"(text) is 'Starts a job now, without waiting f
 comment on function "jobs"."unpark"(uuid, public.provider) is 'The credential of this owner changed: its breaker closes, its throttle is over, and the lanes held by them wake.';
 
 comment on function "jobs"."why"(bigint, uuid) is 'Why an item is not running, in words: running, stopped, paused, breaker, due at, capped (its tenant, or the job or provider for all), rate limited, asleep until because, behind n items with the expected start, no tick or worker comes, dead, or ended how. Definer: reads definitions and history without a grant on each.';
+
+comment on function "jobs"."write_lanes"(tid[], double precision[], timestamp
+  with time zone[],
+  bigint[],
+  timestamp with time zone[],
+  boolean[],
+  text[],
+  text[],
+  timestamp with time zone[],
+  timestamp with time zone[], timestamp with time zone) is 'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
 
 comment on function "jobs"."write_settled"(jobs.batches, jobs.settled[]) is 'Remembers the attempts, puts back what comes back, buries the dead, frees the places.';
 
@@ -3517,6 +3580,8 @@ revoke all
     with time zone[], timestamp with time zone)
   from public;
 
+revoke all on function "jobs"."keep_batch"() from public;
+
 revoke all
   on function "jobs"."load_batch"(jobs.definitions, jobs.batches, timestamp with time zone)
   from public;
@@ -3543,6 +3608,13 @@ revoke all on function "jobs"."ring_soon"() from public;
 revoke all on function "jobs"."start"(text) from public;
 
 grant execute on function "jobs"."start"(text) to "service_role";
+
+revoke all
+  on function "jobs"."write_lanes"(tid[], double precision[], timestamp with time zone[], bigint[], timestamp
+    with time zone[],
+    boolean[],
+    text[], text[], timestamp with time zone[], timestamp with time zone[], timestamp with time zone)
+  from public;
 
 revoke all on function "private"."read_secret"(uuid) from public;
 
