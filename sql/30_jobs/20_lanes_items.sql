@@ -52,7 +52,8 @@ comment on column jobs.lanes.head_at is
   'so that a row that committed late or came back is found; and when the lane is found empty, for then all of it is looked at. Ignored while null.';
 
 -- An item: one unit of work. A claim moves it from here into its lease, where it stays until it ends or comes back: handing out and
--- ending an item is one deletion here, and what is read here is what waits.
+-- ending an item is one deletion here, and what is read here is what waits. Leases hold rows of this table: PostgreSQL then lets it
+-- have new columns without a default, and no column a new type.
 create table jobs.items (
   tenant_id uuid not null,
   item_id bigint generated always as identity,
