@@ -232,7 +232,7 @@ describe('webhooks', () => {
     const status = async () => await (await fetch(address(`/deletions/${answer.confirmation_code}`))).text();
     await expect.poll(status, { timeout: 60_000 }).toMatch(/^Your data was deleted on/);
     const [left] = await admin`
-      select count(*)::int as n from public.completions where tenant_id = ${pizza.id} and evidence::text like '%555%'`;
+      select count(*)::int as n from public.completions where tenant_id = ${pizza.id} and evidence @? '$.** ? (@ == "555")'`;
     expect(left?.n).toBe(0);
   }, 90_000);
 

@@ -8,7 +8,6 @@ import {
   type Sql,
   startEngine,
   takeOutClaimLock,
-  takeOutGuards,
 } from './support.ts';
 
 let engine: EngineServer;
@@ -97,15 +96,6 @@ describe('control: the same soak finds that', () => {
           'b.dedupe_key',
         ),
       /the key ".*" of item/,
-    ],
-    [
-      'guards are not taken',
-      async (sql) => {
-        await takeOutGuards(sql);
-        // Between its look at the lane and its commit there is more time than by chance.
-        await rewrite(sql, 'enqueue_many', 'return v_count;', 'perform pg_sleep(0.02);\n  return v_count;');
-      },
-      /sleeps|come to rest/,
     ],
     [
       'claims do not wait for one another',

@@ -627,7 +627,6 @@ class Round {
 
   async comeToRest(): Promise<void> {
     const { sql } = this;
-    await this.sweep();
     for (const { id } of await sql<{ id: string }[]>`select id from public.tenants`) {
       for (const job of jobs) await sql`select jobs.resume(${job}, ${id}::uuid)`;
       await this.giveCredential(this.query, id);
@@ -696,6 +695,8 @@ class Round {
     const deadline = Date.now() + patienceMs;
     for (;;) {
       let got = 0;
+      // What a close that was still open brought back after its tenant was gone.
+      await this.sweep();
       for (const job of jobs) {
         const batch = await claim(this.sql, this.drains[job]?.[0] ?? '', job, 100);
         if (!batch) continue;

@@ -178,6 +178,7 @@ describe('in Deno', () => {
       'next_batch',
       'begin_effects',
       'close_batch',
+      'next_wake',
       'end_drain',
     ]);
     expect(calls[0]).toMatchObject({ key: 'sb_secret_of_the_test', schema: 'jobs', args: { ticket } });
