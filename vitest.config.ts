@@ -1,6 +1,5 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 /**
@@ -24,10 +23,6 @@ export default defineConfig({
         include: [`tests/${name}/**/*.test.ts`],
         environment: 'node',
         pool: 'forks' as const,
-        // The driver is repaired here as it is wherever a stack of ours runs.
-        execArgv: [
-          `--import=${pathToFileURL(join(import.meta.dirname, 'scripts', 'local', 'driver.mjs')).href}`,
-        ],
         fileParallelism: quick.includes(name),
         testTimeout: quick.includes(name) ? 30_000 : 120_000,
         hookTimeout: 120_000,
