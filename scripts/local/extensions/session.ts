@@ -46,6 +46,12 @@ interface SessionSettings extends WorkerOptions {
 export async function openSession(settings: SessionSettings): Promise<Session | null> {
   let lost = false;
   let ended = false;
+  // What waits on a connection that is gone may never hear of it from the driver.
+  let lose = (_error: Error): void => {};
+  const gone = new Promise<never>((_resolve, reject) => {
+    lose = reject;
+  });
+  gone.catch(() => {});
   const sql = postgres(settings.adminUrl, {
     max: 1,
     prepare: false,
@@ -57,12 +63,13 @@ export async function openSession(settings: SessionSettings): Promise<Session | 
     onnotice: () => {},
     onclose: () => {
       lost = true;
+      lose(new Error('connection lost'));
       if (!ended) settings.onLost();
     },
   });
   const end = async () => {
     ended = true;
-    await sql.end({ timeout: 2 }).catch(() => {});
+    await Promise.race([sql.end({ timeout: 2 }).catch(() => {}), sleep(3_000, undefined, { ref: false })]);
   };
   try {
     const [row] = await sql<
@@ -81,7 +88,7 @@ export async function openSession(settings: SessionSettings): Promise<Session | 
     if (lost) throw new Error('connection lost');
     return sql;
   };
-  const transaction = async <T>(run: (sql: () => postgres.Sql) => Promise<T>): Promise<T> => {
+  const work = async <T>(run: (sql: () => postgres.Sql) => Promise<T>): Promise<T> => {
     await alive()`begin`;
     try {
       const result = await run(alive);
@@ -91,6 +98,11 @@ export async function openSession(settings: SessionSettings): Promise<Session | 
       if (!lost) await sql`rollback`.catch(() => {});
       throw error;
     }
+  };
+  const transaction = async <T>(run: (sql: () => postgres.Sql) => Promise<T>): Promise<T> => {
+    const working = work(run);
+    working.catch(() => {});
+    return await Promise.race([working, gone]);
   };
   return { sql, transaction, lost: () => lost, end };
 }
