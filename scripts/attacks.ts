@@ -3,13 +3,13 @@
  * `N passed, N failed`: an attack passes when it was repelled. `--only 45,71` runs single ones, `--from sql` takes sql/ instead
  * of the migrations, `--mutations [--seed n] [--count n]` breaks the defences one at a time and shows that the attacks notice.
  */
-import { parseArgs } from 'node:util';
 import { type Group, type Result, runAttacks } from '../tests/attacks/harness.ts';
 import { groups } from '../tests/attacks/list.ts';
 import { startServer } from '../tests/attacks/server.ts';
 import { buildScene, World } from '../tests/attacks/world.ts';
 import { mutate } from './attack-mutations.ts';
 import { main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { closingLine } from './dev/tally.ts';
 
 const usage = `Usage: npm run attacks [-- [--only <number>,…] [--from migrations|sql] [--no-functions]]
@@ -79,7 +79,7 @@ async function run(options: {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values } = parseArgs({
+    const { values } = readOptions(usage, {
       options: {
         only: { type: 'string' },
         from: { type: 'string', default: 'migrations' },

@@ -4,9 +4,9 @@
  * runs, not to quote.
  */
 import { cpus } from 'node:os';
-import { parseArgs } from 'node:util';
 import type { Bench, BenchResult } from './bench/bench.ts';
 import { main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 
 // One file each, loaded when asked for: the peers are needed by two of them only.
 const benches: Record<string, () => Promise<{ bench: Bench }>> = {
@@ -44,7 +44,7 @@ function tableOf(rows: BenchResult['rows']): string {
 }
 
 async function run(): Promise<Outcome> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readOptions(usage, {
     allowPositionals: true,
     options: { json: { type: 'boolean' }, quick: { type: 'boolean' } },
   });

@@ -3,15 +3,17 @@
  * with 1 when there is one. `npm run check -- --only "db lint"` runs the steps of that name.
  */
 import { glob } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import postgres from 'postgres';
 import { checkDatabase } from './db-check.ts';
 import { bin, type CommandResult, denoProject, outputOf, root, runCommand, supabase } from './dev/command.ts';
 import { migrationsDatabase, sourceDatabase } from './dev/databases.ts';
 import { explain, main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { openScratch, type Scratch } from './dev/scratch.ts';
 import { checkSurface } from './security-surface.ts';
 import { checkTypes } from './types.ts';
+
+const usage = 'Usage: npm run check [-- --only <name of a step>]';
 
 interface Step {
   name: string;
@@ -182,7 +184,7 @@ async function check(only: string | undefined): Promise<Outcome> {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values } = parseArgs({ options: { only: { type: 'string' } } });
+    const { values } = readOptions(usage, { options: { only: { type: 'string' } } });
     return await check(values.only);
   });
 }

@@ -4,7 +4,6 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { root } from './dev/command.ts';
 import {
   applyFiles,
@@ -18,6 +17,7 @@ import {
 } from './dev/compare.ts';
 import { differences, dropDatedPartitions, migrationsDatabase, sourceDatabase } from './dev/databases.ts';
 import { main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { openScratch, type Scratch } from './dev/scratch.ts';
 
 const usage =
@@ -122,7 +122,7 @@ function timestamp(now: Date, index: number): string {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values, positionals } = parseArgs({
+    const { values, positionals } = readOptions(usage, {
       allowPositionals: true,
       options: { 'allow-drops': { type: 'boolean', default: false } },
     });

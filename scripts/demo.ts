@@ -3,10 +3,10 @@
  * ends with a table. `--json` prints the result as the last line of stdout (the rest goes to stderr), `--keep` leaves the
  * stack running. Exits with 0 when every promise was kept, else with 1. Ctrl-C cleans up at any moment.
  */
-import { parseArgs } from 'node:util';
 import { createPrinter } from './demo/print.ts';
 import type { Report } from './demo/report.ts';
 import { play } from './demo/story.ts';
+import { readOptions } from './dev/options.ts';
 import { connect } from './local/database.ts';
 import { assertNobodyIsHome } from './local/guest.ts';
 import { type Stack, type StackInfo, startStack } from './local/stack.ts';
@@ -15,25 +15,8 @@ const usage = `Usage: npm run demo [-- [--json] [--keep]]
   --json  print the result as one line of JSON, the last one
   --keep  leave the stack running until Ctrl-C, and print its addresses`;
 
-interface Options {
-  json: boolean;
-  keep: boolean;
-}
-
-function readOptions(): Options {
-  try {
-    const flag = { type: 'boolean', default: false } as const;
-    const { values } = parseArgs({ options: { json: flag, keep: flag, help: flag } });
-    if (!values.help) return values;
-    process.stdout.write(`${usage}\n`);
-    process.exit(0);
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
-    process.exit(2);
-  }
-}
-
-const options = readOptions();
+const flag = { type: 'boolean', default: false } as const;
+const { values: options } = readOptions(usage, { options: { json: flag, keep: flag } });
 const printer = createPrinter(options.json ? process.stderr : process.stdout);
 const stopping = new AbortController();
 const { signal } = stopping;

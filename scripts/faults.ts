@@ -6,12 +6,12 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { type Fault, inject, openWorld, type Result } from '../tests/faults/harness.ts';
 import { faults } from '../tests/faults/list.ts';
 import { bin, runCommand } from './dev/command.ts';
 import { main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { closingLine } from './dev/tally.ts';
 
 const usage = 'Usage: npm run faults [-- [--seed <n>] [--only <number>,…] [--json]]';
@@ -135,7 +135,7 @@ async function run(options: { seed: number; only: number[] | undefined; json: bo
 
 if (import.meta.main) {
   await main(async () => {
-    const { values } = parseArgs({
+    const { values } = readOptions(usage, {
       options: {
         seed: { type: 'string' },
         only: { type: 'string' },

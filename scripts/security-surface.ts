@@ -4,11 +4,11 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { root } from './dev/command.ts';
 import { lineDifference } from './dev/compare.ts';
 import { migrationsDatabase } from './dev/databases.ts';
 import { main, type Outcome } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { openScratch } from './dev/scratch.ts';
 import {
   type Relation,
@@ -20,6 +20,8 @@ import {
   surfaceRoles,
 } from './dev/surface.ts';
 import { readConfig } from './local/config.ts';
+
+const usage = 'Usage: npm run surface [-- --check]';
 
 const path = 'docs/security-surface.md';
 
@@ -219,7 +221,7 @@ export async function checkSurface(url: string): Promise<Outcome> {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
+    const { values } = readOptions(usage, { options: { check: { type: 'boolean', default: false } } });
     await using scratch = await openScratch();
     const url = await migrationsDatabase(scratch);
     if (values.check) return await checkSurface(url);

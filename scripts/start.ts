@@ -2,10 +2,15 @@
  * npm start: a complete local Supabase with simulated providers. `--json` prints one line when it is ready, `--reset`
  * begins from an empty database. Stops on Ctrl-C and SIGTERM.
  */
-import { parseArgs } from 'node:util';
+
+import { readOptions } from './dev/options.ts';
 import { type Stack, type StackInfo, startStack } from './local/stack.ts';
 
-const { values } = parseArgs({
+const usage = `Usage: npm start [-- [--json] [--reset]]
+  --json   print one line of JSON with the addresses and keys when it is ready
+  --reset  begin from an empty database`;
+
+const { values } = readOptions(usage, {
   options: { json: { type: 'boolean', default: false }, reset: { type: 'boolean', default: false } },
 });
 

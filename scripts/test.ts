@@ -6,9 +6,9 @@
 import { glob, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { bin, isStopping, root, runCommand } from './dev/command.ts';
 import { explain, main, type Outcome, UsageError } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { add, closingLine, type Tally, tallyOf } from './dev/tally.ts';
 
 const usage = 'Usage: npm test [-- [--leg sql|ts] [part of a path] …]';
@@ -108,7 +108,7 @@ async function test(legs: string[], filters: string[]): Promise<Outcome> {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values, positionals } = parseArgs({
+    const { values, positionals } = readOptions(usage, {
       allowPositionals: true,
       options: { leg: { type: 'string' } },
     });

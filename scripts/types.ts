@@ -4,11 +4,13 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { bin, outputOf, root, runCommand, supabase } from './dev/command.ts';
 import { migrationsDatabase } from './dev/databases.ts';
 import { main, type Outcome } from './dev/main.ts';
+import { readOptions } from './dev/options.ts';
 import { openScratch } from './dev/scratch.ts';
+
+const usage = 'Usage: npm run types [-- --check]';
 
 const path = 'functions/_shared/database.types.ts';
 const schemas = ['public', 'jobs'];
@@ -38,7 +40,7 @@ export async function checkTypes(url: string): Promise<Outcome> {
 
 if (import.meta.main) {
   await main(async () => {
-    const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
+    const { values } = readOptions(usage, { options: { check: { type: 'boolean', default: false } } });
     await using scratch = await openScratch();
     const url = await migrationsDatabase(scratch);
     if (values.check) return await checkTypes(url);

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../dev/options.ts';
 import { openLog, type ProviderName, providerNames, type RequestLog } from './log.ts';
 import { createMeta } from './meta.ts';
 import { createResend } from './resend.ts';
@@ -136,19 +136,14 @@ const usage = `usage: node scripts/simulators/index.ts [options]
 Prints one JSON line with the addresses when ready; stops on Ctrl-C.`;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
+  const { values } = readOptions(usage, {
     options: {
       'port-base': { type: 'string' },
       'log-dir': { type: 'string' },
       'latency-ms': { type: 'string' },
       empty: { type: 'boolean' },
-      help: { type: 'boolean' },
     },
   });
-  if (values.help) {
-    process.stdout.write(`${usage}\n`);
-    return;
-  }
   const whole = (name: 'port-base' | 'latency-ms'): number | undefined => {
     const text = values[name];
     if (text !== undefined && !/^\d{1,5}$/.test(text)) throw new Error(`--${name} must be a whole number`);

@@ -250,20 +250,26 @@ $$;
 
 comment on function private.forget_tenant() is 'Trigger: the work of a deleted tenant goes with it. Definer: lanes and items belong to the engine.';
 
--- What was enqueued in a transaction that was open while its tenant was deleted: the first claim finds a tenant that is not there, and
--- lets the lane sleep as paused.
+-- What was brought to a tenant in a transaction that was open while it was deleted: an item, or its lane, or only the one of them.
+-- One probe for each tenant that has some, however many there are of it.
 create function jobs.forget_strays()
 returns void
 language sql
 set search_path = ''
 as $$
+  with recursive busy as (
+    (select i.tenant_id from jobs.items i order by i.tenant_id limit 1)
+    union all
+    select (select i.tenant_id from jobs.items i where i.tenant_id > b.tenant_id order by i.tenant_id limit 1) from busy b where b.tenant_id is not null
+  ),
+  known as (
+    (select k.tenant_id from jobs.lane_keys k order by k.tenant_id limit 1)
+    union all
+    select (select k.tenant_id from jobs.lane_keys k where k.tenant_id > n.tenant_id order by k.tenant_id limit 1) from known n where n.tenant_id is not null
+  )
   select jobs.forget_tenant(stray.tenant_id)
-  from (
-    select distinct l.tenant_id
-    from jobs.definitions d
-    cross join lateral (select x.tenant_id from jobs.lanes x where x.job = d.job and x.reason = 'paused') l
-    where l.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = l.tenant_id)
-  ) stray
+  from (select b.tenant_id from busy b union select n.tenant_id from known n) stray
+  where stray.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = stray.tenant_id)
 $$;
 
 comment on function jobs.forget_strays() is 'Forgets work of tenants that are not there any more. Called by the tick once an hour.';

@@ -261,7 +261,8 @@ as $$
 #variable_conflict use_variable
 declare
   v_doubtful jsonb := '{"outcome": "done", "result": {"status": "unknown", "reason": "restored from a backup: it may have been sent since"}}';
-  v_jobs text[] := coalesce(jobs, array(select d.job from jobs.definitions d where d.effects));
+  -- Mails have keys against a second sending, but the keys of those that left together since are not in the backup.
+  v_jobs text[] := coalesce(jobs, array(select d.job from jobs.definitions d where d.effects or d.provider = 'email' and d.scope = 'tenant'));
   v_job text;
   v_definition jobs.definitions;
   v_batch jobs.batches;
@@ -326,6 +327,6 @@ $$;
 
 grant execute on function jobs.recover_from_backup(text[], boolean) to service_role;
 comment on function jobs.recover_from_backup(text[], boolean) is
-  'After a restore from a backup, while everything is stopped: what was due or running in these jobs (default: all whose provider has no idempotency key) '
+  'After a restore from a backup, while everything is stopped: what was due or running in these jobs (default: all that send messages for tenants) '
   'ends as unknown, because it may have been sent since; ids move on. dry_run (the default) says how many it would be. Returns how many. '
   'Errors: P0002 no such job, 55000 not stopped. Definer: the engine''s tables are written by its functions only.';

@@ -88,8 +88,11 @@ begin
   if not found then
     return false;
   end if;
-  select s.decrypted_secret::jsonb || jsonb_build_object('access_token', keep_refreshed_token.token) into v_secret
-  from vault.decrypted_secrets s where s.id = v_credential.secret_id;
+  v_secret := private.read_secret(v_credential.secret_id)::jsonb || jsonb_build_object('access_token', keep_refreshed_token.token);
+  -- Written with another key of Vault: what else belongs to the token is not known any more, and a member has to enter it again.
+  if v_secret is null then
+    return false;
+  end if;
   v_new := left(encode(sha256(convert_to(v_secret::text || v_tenant_id::text, 'UTF8')), 'hex'), 12);
   -- The same call again, because its answer was lost.
   if v_credential.fingerprint = v_new and v_fingerprint <> v_new then

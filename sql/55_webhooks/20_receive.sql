@@ -30,7 +30,7 @@ begin
   if v_tenant_id is null or webhook_secrets.provider not in ('meta', 'whatsapp') then
     return null;
   end if;
-  select s.decrypted_secret::jsonb into v_secret
+  select private.read_secret(c.secret_id)::jsonb into v_secret
   from (
     select c.secret_id from public.credentials c
     where c.tenant_id = v_tenant_id and c.provider::text = webhook_secrets.provider and c.kind in ('facebook_login', 'instagram_login', 'whatsapp_cloud')
@@ -38,8 +38,7 @@ begin
     select p.secret_id from private.platform_credentials p
     where v_tenant_id = jobs.platform_id() and p.provider::text = webhook_secrets.provider
       and p.kind in ('facebook_login', 'instagram_login', 'whatsapp_cloud')
-  ) c
-  join vault.decrypted_secrets s on s.id = c.secret_id;
+  ) c;
   -- Who has neither secret cannot be told apart from who does not exist.
   if coalesce(v_secret ->> 'app_secret', '') = '' and coalesce(v_secret ->> 'verify_token', '') = '' then
     return null;

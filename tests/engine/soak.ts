@@ -652,25 +652,6 @@ class Round {
     await this.findLeft();
   }
 
-  /**
-   * What was just being brought to a tenant while it was deleted may stay behind: nobody is served for it, and no guard is worth
-   * making the deletion wait for its clients. All else of it must be gone.
-   */
-  private async sweep(): Promise<void> {
-    const [row] = await this.sql<{ left: number }[]>`
-      with gone as (
-        delete from jobs.items i where not exists (select from public.tenants t where t.id = i.tenant_id) returning i.item_id
-      ),
-      freed as (
-        delete from jobs.dedupe_keys k using gone where k.item_id = gone.item_id
-      ),
-      lane as (
-        delete from jobs.lane_keys k where not exists (select from public.tenants t where t.id = k.tenant_id) returning k.job
-      )
-      select (select count(*) from gone)::int + (select count(*) from lane)::int as left`;
-    this.count('left of deleted tenants', row?.left ?? 0);
-  }
-
   private async findBroken(): Promise<void> {
     for (const job of jobs) for (const what of await violations(this.sql, job)) this.findings.add(what);
   }
@@ -695,8 +676,8 @@ class Round {
     const deadline = Date.now() + patienceMs;
     for (;;) {
       let got = 0;
-      // What a close that was still open brought back after its tenant was gone.
-      await this.sweep();
+      // What was on its way to a tenant while it was deleted; the tick looks for it once an hour.
+      await this.sql`select jobs.forget_strays()`;
       for (const job of jobs) {
         const batch = await claim(this.sql, this.drains[job]?.[0] ?? '', job, 100);
         if (!batch) continue;

@@ -1,7 +1,7 @@
 -- Secrets that were written with another key of Vault, as in a restored backup or a copy of a project: they stop nobody but whom they
 -- belong to, and whoever enters them again is served again.
 begin;
-select plan(20);
+select plan(23);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym', 'bar']) slug;
 select tests.member('pizza', 'ada', 'owner');
 select public.set_credential(tests.id(slug), 'meta', 'facebook_login', jsonb_build_object('access_token', 'first-' || slug)) from unnest(array['pizza', 'gym']) slug;
@@ -38,18 +38,30 @@ select is((select t -> 'credential' ->> 'source' from pg_temp.batch, jsonb_array
   'never with the platform''s instead');
 select tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
 
+-- What its webhooks are signed with, and the job that renews its token.
+select is(jobs.webhook_secrets('pizza', 'meta'), null, 'no signature of its webhooks can be right');
+update public.credentials set kind = 'instagram_login', secret_at = now() - interval '50 days' where provider = 'meta';
+select tests.enqueue('refresh-meta-tokens', slug) from unnest(array['pizza', 'gym']) slug;
+update jobs.definitions set paused = false where job = 'refresh-meta-tokens';
+create table pg_temp.renewal as select tests.claim('refresh-meta-tokens') as b;
+update jobs.definitions set paused = true where job = 'refresh-meta-tokens';
+select is((select string_agg(format('%s: %s', slug, jobs.keep_refreshed_token((b ->> 'batch_id')::bigint, item_id, 'new-token', now() + interval '60 days')), ', ' order by slug)
+  from pg_temp.renewal, tests.items_of(b)), 'gym: t, pizza: f', 'a renewed token does not take its place, for what else belongs to it is lost');
+select is(private.credential_for(tests.id('gym'), 'meta', true) #>> '{secret,access_token}', 'new-token', 'it does where the rest is known');
+select tests.close(b, '{"outcome": "done"}') from pg_temp.renewal;
+
 select isnt(tests.answer('ada', format('select public.set_credential(%L, ''meta'', ''facebook_login'', ''{"access_token": "second-pizza"}'')', tests.id('pizza'))),
   null, 'its owner can enter it again');
 select pg_temp.work();
 update pg_temp.batch set b = tests.claim('look');
-select is(pg_temp.tokens(b), 'bar: first-platform, gym: first-gym, pizza: second-pizza', 'and is served with it') from pg_temp.batch;
+select is(pg_temp.tokens(b), 'bar: first-platform, gym: new-token, pizza: second-pizza', 'and is served with it') from pg_temp.batch;
 select is((select count(*) from vault.secrets where name = format('credential/%s/meta', tests.id('pizza'))), 1::bigint, 'the old one is gone');
 select tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
 
 select pg_temp.spoil('credential/platform/meta');
 select pg_temp.work();
 update pg_temp.batch set b = tests.claim('look');
-select is(pg_temp.tokens(b), 'bar: nothing, gym: first-gym, pizza: second-pizza', 'without the platform''s those with one of their own are served') from pg_temp.batch;
+select is(pg_temp.tokens(b), 'bar: nothing, gym: new-token, pizza: second-pizza', 'without the platform''s those with one of their own are served') from pg_temp.batch;
 select tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "second-platform"}');
 select is(private.credential_for(tests.id('bar'), 'meta', true) #>> '{secret,access_token}', 'second-platform', 'which can be entered again, too');

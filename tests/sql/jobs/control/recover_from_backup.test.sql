@@ -1,6 +1,6 @@
 -- After a restore from a backup: what may have left since is not sent again.
 begin;
-select plan(19);
+select plan(20);
 select tests.tenant(slug, 'enterprise') from unnest(array['pizza', 'gym']) slug;
 create table pg_temp.told (item_id bigint, outcome text, status text);
 create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
@@ -19,6 +19,9 @@ create table pg_temp.ids as select max(item_id) as item_id, (select (b ->> 'batc
 select is(jobs.recover_from_backup(), 7, 'a dry run, the default, says how many may have been sent: what is due and what runs');
 select is((select count(*) from jobs.items where job = 'ring'), 6::bigint, 'and changes nothing');
 select is(jobs.recover_from_backup(dry_run => null), 7, 'only a clear no is one');
+select tests.enqueue('send-emails', 'gym', 2);
+select is(jobs.recover_from_backup(), 9, 'mails may have been sent, too');
+delete from jobs.items where job = 'send-emails';
 select throws_ok($$ select jobs.recover_from_backup(array['fly']) $$, 'P0002', 'There is no job "fly".', 'a job that does not exist is an error');
 select throws_ok($$ select jobs.recover_from_backup(dry_run => false) $$, '55000', null, 'nothing may be sent meanwhile');
 select is(tests.answer('service_role', 'select jobs.recover_from_backup()'), '7', 'service_role may ask');

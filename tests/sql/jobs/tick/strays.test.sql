@@ -1,6 +1,6 @@
 -- An enqueue that was still open while its tenant was deleted leaves work that nobody will ever do: the hourly clean-up takes it away.
 begin;
-select plan(5);
+select plan(8);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 select tests.job('bake');
 select tests.enqueue('bake', slug, 2) from unnest(array['pizza', 'gym']) slug;
@@ -23,5 +23,20 @@ select tests.tick();
 select is((select count(*) from jobs.items i join pg_temp.gone g on g.id = i.tenant_id), 0::bigint, 'the clean-up takes the work away');
 select is((select count(*) from jobs.dedupe_keys) + (select count(*) from jobs.lane_keys l join pg_temp.gone g on g.id = l.tenant_id), 0::bigint, 'with its lane and its keys');
 select is((select count(*) from jobs.items where tenant_id = tests.id('gym')), 2::bigint, 'what waits for a tenant that is suspended stays');
+-- Whatever part of it there is.
+select tests.job('sell');
+create table pg_temp.of_nobody as select gen_random_uuid() as without_lane, gen_random_uuid() as with_lane, gen_random_uuid() as only_lane;
+insert into jobs.items (tenant_id, job, run_at, dedupe_key) select without_lane, 'sell', now(), 'k' from pg_temp.of_nobody;
+insert into jobs.items (tenant_id, job, run_at) select with_lane, 'sell', now() from pg_temp.of_nobody;
+insert into jobs.dedupe_keys (tenant_id, job, dedupe_key, item_id) select without_lane, 'sell', 'k', 1 from pg_temp.of_nobody;
+select jobs.make_lanes('sell', array[with_lane, only_lane]) from pg_temp.of_nobody;
+select tests.enqueue('sell', 'gym', 2);
+select jobs.enqueue('sell', jobs.platform_id());
+select jobs.forget_strays();
+select is((select string_agg(coalesce(t.slug, 'the platform'), ' ' order by i.item_id) from jobs.items i left join public.tenants t on t.id = i.tenant_id where i.job = 'sell'),
+  'gym gym the platform', 'items of nobody are found, the others stay');
+select is((select count(*) from jobs.lane_keys where job = 'sell'), 2::bigint, 'so are lanes of nobody');
+select is((select count(*) from jobs.dedupe_keys where job = 'sell'), 0::bigint, 'and their dedupe keys');
+
 select * from finish();
 rollback;
