@@ -1317,6 +1317,10 @@ export type Database = {
         }[];
       };
       hurry: { Args: { p_job: string; p_subject_ids: string[]; p_tenant_id: string }; Returns: number };
+      hurry_or_enqueue: {
+        Args: { p_dedupe_keys: string[]; p_job: string; p_subject_ids: string[]; p_tenant_id: string };
+        Returns: undefined;
+      };
       is_slot_day: {
         Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string };
         Returns: boolean;
@@ -1638,6 +1642,7 @@ export type Database = {
       start_tick: { Args: { seconds?: number }; Returns: string };
       stop_all: { Args: { stopped: boolean }; Returns: undefined };
       take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
+      take_lanes: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       take_request: { Args: { ip?: string; key: string; requests: number; seconds: number }; Returns: Json };
       throttle_lanes: {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
@@ -1671,17 +1676,29 @@ export type Database = {
       why: { Args: { item_id: number; tenant_id?: string }; Returns: string };
       work: { Args: Record<PropertyKey, never>; Returns: boolean };
       work_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: number };
-      work_item: {
+      work_claimed: {
         Args: {
-          p_batch_id: number;
           p_definition: Omit<
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
-          p_item_id: number;
-          p_tenant_id: string;
+          p_drain_id: string;
+          p_size: number;
         };
-        Returns: undefined;
+        Returns: number;
+      };
+      work_item: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_item: Omit<
+            Database['jobs']['Tables']['items']['Row'],
+            Database['jobs']['Tables']['items']['ComputedFields']
+          >;
+        };
+        Returns: Json;
       };
       write_lanes: {
         Args: {

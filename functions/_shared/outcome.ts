@@ -40,6 +40,19 @@ export type ItemOutcome = { item_id: number; cost?: number; hint?: ThrottleHint 
   | { outcome: 'credential_broken'; error: string }
 );
 
+/** Its owner's to repair. `issues` name the parts that are missing or wrong; without any part it could not be read at all. */
+export function brokenCredential(
+  title: string,
+  credential: { secret: Record<string, unknown> },
+  issues: readonly { path: readonly PropertyKey[] }[],
+): Extract<Failure, { kind: 'credentialBroken' }> {
+  const error =
+    Object.keys(credential.secret).length === 0
+      ? `The secret of the ${title} credential cannot be read: set it again.`
+      : `The ${title} credential is incomplete: check ${issues.map((issue) => issue.path.join('.')).join(', ')}.`;
+  return { kind: 'credentialBroken', error };
+}
+
 const longestError = 500;
 
 /** Cuts by code points, so that no half of a surrogate pair reaches the database, which refuses it. */

@@ -42,6 +42,25 @@ $$;
 comment on function private.read_secret(uuid) is
   'A secret in Vault, or null when there is none or it was written with another key. Callable by its owner only.';
 
+-- Vault keeps text. What somebody put there by hand may be no JSON, and it is nobody's fault but its owner's. Caught here, so that the
+-- server's log does not get the secret as the detail of an error.
+create function private.read_secret_json(p_id uuid)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_secret text := private.read_secret(p_id);
+begin
+  return v_secret::jsonb;
+exception when data_exception then
+  return null;
+end
+$$;
+
+comment on function private.read_secret_json(uuid) is
+  'The secret of a credential, or null when there is none or it cannot be read. Callable by its owner only.';
+
 -- Secrets that the platform itself needs live in Vault under a fixed name.
 create function private.platform_secret(p_name text)
 returns text

@@ -168,7 +168,7 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'credential_id', c.id, 'provider', p_provider, 'kind', c.kind, 'source', c.source, 'account', c.account,
-    'secret', private.read_secret(c.secret_id)::jsonb)
+    'secret', private.read_secret_json(c.secret_id))
   from (
     select own.id, own.kind, 'tenant' as source, own.account, own.secret_id
     from public.credentials own

@@ -215,6 +215,20 @@ comment on function jobs.enqueue(text, uuid, uuid, timestamptz, text, jsonb) is
   'Adds one item in the caller''s transaction; 1 when it is new, 0 when its dedupe key is waiting or running already. '
   'Definer: the engine''s tables are written by its functions only.';
 
+-- Whoever changes or takes away items that wait locks their lanes before, as claims do: a claim then passes these lanes by instead of
+-- waiting, with the claim lock of the job in its hand, for a client's transaction to end.
+create function jobs.take_lanes(p_job text, p_tenant_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform from jobs.lanes l where l.job = p_job and l.tenant_id = any (p_tenant_ids) order by l.tenant_id for no key update;
+end
+$$;
+
+comment on function jobs.take_lanes(text, uuid[]) is 'Keeps claims away from the lanes of these tenants until the end of the transaction.';
+
 -- What made items wait has changed: they are due now, and their lane wakes for them.
 create function jobs.hurry(p_job text, p_tenant_id uuid, p_subject_ids uuid[])
 returns integer
@@ -225,6 +239,13 @@ declare
   v_count integer;
 begin
   perform jobs.take_guards(p_job, array[p_tenant_id]);
+  if not exists (
+    select from jobs.items i
+    where i.job = p_job and i.tenant_id = p_tenant_id and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids)
+  ) then
+    return 0;
+  end if;
+  perform jobs.take_lanes(p_job, array[p_tenant_id]);
   update jobs.items i
   set run_at = clock_timestamp(), waiting_for = null
   where i.job = p_job and i.tenant_id = p_tenant_id and i.run_at > clock_timestamp() and i.subject_id = any (p_subject_ids);
@@ -236,4 +257,24 @@ begin
 end
 $$;
 
+-- The same for items that are known by their dedupe keys. They are brought where they are not there.
+create function jobs.hurry_or_enqueue(p_job text, p_tenant_id uuid, p_subject_ids uuid[], p_dedupe_keys text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform jobs.take_guards(p_job, array[p_tenant_id]);
+  perform jobs.take_lanes(p_job, array[p_tenant_id]);
+  update jobs.items i
+  set run_at = now(), waiting_for = null
+  from jobs.dedupe_keys k
+  where k.tenant_id = p_tenant_id and k.job = p_job and k.dedupe_key = any (p_dedupe_keys)
+    and i.tenant_id = k.tenant_id and i.item_id = k.item_id and i.run_at > now();
+  perform jobs.enqueue_many(p_job, array(select p_tenant_id from unnest(p_subject_ids)), p_subject_ids, now(), p_dedupe_keys);
+end
+$$;
+
+comment on function jobs.hurry_or_enqueue(text, uuid, uuid[], text[]) is
+  'Makes the waiting items of these keys due now, and enqueues those that are not there. One subject for each key.';
 comment on function jobs.hurry(text, uuid, uuid[]) is 'Makes the waiting items of these subjects due now; returns how many. Those in a batch are left alone.';

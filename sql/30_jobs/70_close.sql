@@ -500,6 +500,7 @@ begin
   perform jobs.count_run(p_batch, v_settled);
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
+  v_tenant_ids := array(select distinct u.tenant_id from unnest(v_settled) u order by u.tenant_id);
   v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
   if v_comes_back or (p_definition).cost_unit <> 'items' then
     perform from jobs.lanes l

@@ -62,7 +62,7 @@ begin
   ) parked
   where l.tenant_id = parked.tenant_id and l.job = parked.job;
   perform jobs.open_alert(nullif(p_tenant_id, jobs.platform_id()), format('credential %s', p_provider),
-    format('The %s credential does not work: %s. Its work is parked until it is set again.', p_provider, p_reason));
+    format('The %s credential does not work: %s. Its work is parked until it is set again.', p_provider, rtrim(p_reason, '.')));
   return true;
 end
 $$;

@@ -285,6 +285,10 @@ create function jobs.clean(p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
+-- Once an hour, over whole tables: not as the tick looks a row up.
+set enable_seqscan = on
+set enable_hashjoin = on
+set plan_cache_mode = auto
 as $$
 begin
   update jobs.platform p set cleaned_at = p_now where p.cleaned_at < p_now - interval '1 hour';
@@ -294,25 +298,32 @@ begin
   perform jobs.make_partitions(p_now);
   perform private.learn_time_zones();
   perform jobs.forget_strays();
-  delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
   delete from jobs.slots s where s.slot < p_now - interval '90 days';
   -- What came before its partition was made; nearly always nothing.
   delete from jobs.runs_default r where r.finished_at < p_now - interval '90 days';
   delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
   delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
-  -- What a crash of the server cut off has no end.
-  delete from cron.job_run_details d where coalesce(d.end_time, d.start_time) < p_now - interval '1 day';
-  -- Answers to doorbells say nothing that the drains do not say. pg_net's own clean-up waits for its next request.
+  -- Only of the tick: other entries of pg_cron are not ours. What a crash of the server cut off has no end, and perhaps no start.
+  delete from cron.job_run_details d
+  where d.command like '%jobs.tick()%' and d.runid <= (
+    select max(r.runid) from cron.job_run_details r
+    where r.command like '%jobs.tick()%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
+  -- Answers to doorbells say nothing that the drains do not say; others are for whoever asked. pg_net's own clean-up waits for its next request.
   begin
-    delete from net._http_response r where r.created < p_now - interval '1 hour';
+    delete from net._http_response r
+    using jobs.drains d
+    -- Numbers of requests begin anew after a crash of the server.
+    where r.id = d.request_id and r.created < p_now - interval '1 hour'
+      and r.created between d.rung_at and d.rung_at + interval '10 minutes';
   exception when insufficient_privilege then
     null; -- pg_net before 0.12 lets nobody; it keeps its answers for six hours
   end;
+  delete from jobs.drains d where d.ended_at < p_now - interval '1 day';
 end
 $$;
 
-comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, removes old drains, runs, alerts and cron history.';
+comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, removes old drains, runs, alerts, and what pg_cron and pg_net remember of ticks and doorbells.';
 
 -- One partition, unless it is there. It cannot be made for a time that already has rows in the default partition; those stay there.
 create function jobs.make_partition(p_table text, p_column text, p_name text, p_from date, p_until date)

@@ -1,40 +1,60 @@
 -- SQL jobs: no provider involved, so the database does them itself, item by item.
 
 -- One item of a SQL job: its own subtransaction, so that one failing tenant never stops the others.
-create function jobs.work_item(p_definition jobs.definitions, p_batch_id bigint, p_tenant_id uuid, p_item_id bigint)
-returns void
+create function jobs.work_item(p_definition jobs.definitions, p_item jobs.items)
+returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_item record;
   v_result jsonb;
   v_outcome jsonb;
   v_began timestamptz := clock_timestamp();
 begin
-  select i.subject_id, i.payload into v_item from jobs.leased_items i where i.batch_id = p_batch_id and i.item_id = p_item_id;
-  if not found then
-    return;
-  end if;
   begin
     execute format('select to_jsonb(%s($1, $2, $3))', (p_definition).work_function::regproc)
-      into v_result using p_tenant_id, v_item.subject_id, v_item.payload;
-    v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'done', 'result', coalesce(v_result, 'null'));
+      into v_result using (p_item).tenant_id, (p_item).subject_id, (p_item).payload;
+    v_outcome := jsonb_build_object('item_id', (p_item).item_id, 'outcome', 'done', 'result', coalesce(v_result, 'null'));
   exception
     when query_canceled or admin_shutdown or crash_shutdown then
       raise;
     when others then
-      v_outcome := jsonb_build_object('item_id', p_item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
+      v_outcome := jsonb_build_object('item_id', (p_item).item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
   if (p_definition).cost_unit = 'milliseconds' then
     v_outcome := v_outcome || jsonb_build_object('cost', 1000 * extract(epoch from clock_timestamp() - v_began));
   end if;
-  perform jobs.close_batch(p_batch_id, jsonb_build_array(v_outcome));
+  return v_outcome;
 end
 $$;
 
-comment on function jobs.work_item(jobs.definitions, bigint, uuid, bigint) is
-  'Runs the work function for one item and closes it: done, or retry with the error. Its effects and its end are one transaction.';
+comment on function jobs.work_item(jobs.definitions, jobs.items) is
+  'Runs the work function for one item and returns its outcome: done, or retry with the error.';
+
+-- A batch: claimed, worked off and closed in one transaction, which is the caller's.
+create function jobs.work_claimed(p_definition jobs.definitions, p_drain_id uuid, p_size integer)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_batch_id bigint := (jobs.next_batch(p_drain_id, (p_definition).job, p_size) ->> 'batch_id')::bigint;
+  v_outcomes jsonb;
+begin
+  if v_batch_id is null then
+    return null;
+  end if;
+  select jsonb_agg(jobs.work_item(p_definition, i)) into v_outcomes
+  from jobs.leases e
+  cross join lateral unnest(e.items) i
+  where e.batch_id = v_batch_id;
+  perform jobs.close_batch(v_batch_id, v_outcomes);
+  return jsonb_array_length(v_outcomes);
+end
+$$;
+
+comment on function jobs.work_claimed(jobs.definitions, uuid, integer) is
+  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. What the items did and their ends are one transaction.';
 
 -- The same for a caller over HTTP: one batch in one transaction, each item still in its own subtransaction.
 create function jobs.work_batch(drain_id uuid, job text, batch_size integer default 50)
@@ -52,17 +72,12 @@ as $$
 #variable_conflict use_column
 declare
   v_definition jobs.definitions;
-  v_batch jsonb;
 begin
   select d.* into v_definition from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql';
   if not found then
     raise exception 'There is no SQL job "%".', work_batch.job using errcode = 'P0002';
   end if;
-  v_batch := jobs.next_batch(work_batch.drain_id, work_batch.job, work_batch.batch_size);
-  perform jobs.work_item(v_definition, (v_batch ->> 'batch_id')::bigint, (t ->> 'tenant_id')::uuid, (i ->> 'item_id')::bigint)
-  from jsonb_array_elements(v_batch -> 'tenants') t
-  cross join lateral jsonb_array_elements(t -> 'items') i;
-  return (select sum(jsonb_array_length(t -> 'items')) from jsonb_array_elements(v_batch -> 'tenants') t);
+  return jobs.work_claimed(v_definition, work_batch.drain_id, work_batch.batch_size);
 end
 $$;
 
@@ -153,7 +168,6 @@ as $$
 declare
   v_definition jobs.definitions;
   v_drain_id uuid;
-  v_batch jsonb;
 begin
   for v_definition in
     select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
@@ -166,10 +180,7 @@ begin
     limit 1;
     v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
     continue when v_drain_id is null;
-    v_batch := jobs.next_batch(v_drain_id, v_definition.job, 1);
-    if v_batch is not null then
-      perform jobs.work_item(v_definition, (v_batch ->> 'batch_id')::bigint,
-        (v_batch -> 'tenants' -> 0 ->> 'tenant_id')::uuid, (v_batch -> 'tenants' -> 0 -> 'items' -> 0 ->> 'item_id')::bigint);
+    if jobs.work_claimed(v_definition, v_drain_id, 1) is not null then
       return true;
     end if;
     perform jobs.end_drain(v_drain_id);

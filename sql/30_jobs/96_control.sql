@@ -80,6 +80,7 @@ as $$
 #variable_conflict use_column
 declare
   v_definition jobs.definitions;
+  v_tenant_ids uuid[];
   v_items jobs.items[];
   v_count integer;
 begin
@@ -95,9 +96,14 @@ begin
       where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
         and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than));
   end if;
+  v_tenant_ids := array(
+    select distinct i.tenant_id from jobs.items i
+    where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+      and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than));
+  perform jobs.take_lanes(cancel.job, v_tenant_ids);
   with gone as (
     delete from jobs.items i
-    where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
+    where i.job = cancel.job and i.tenant_id = any (v_tenant_ids)
       and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than)
     returning i.*
   ),
@@ -145,10 +151,17 @@ begin
     raise exception 'There is no job "%".', replay.job using errcode = 'P0002';
   end if;
   if replay.dry_run is not false then
+    -- Of those with the same dedupe key one comes back, and none while the key is in use.
     return (
-      select count(*) from jobs.dead_items d
-      where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
-        and (replay.reason is null or d.reason = replay.reason) and (replay.died_after is null or d.died_at >= replay.died_after));
+      select count(*)
+      from (
+        select distinct d.tenant_id, coalesce('key ' || d.dedupe_key, 'item ' || d.item_id)
+        from jobs.dead_items d
+        where d.job = replay.job and (replay.tenant_id is null or d.tenant_id = replay.tenant_id)
+          and (replay.reason is null or d.reason = replay.reason) and (replay.died_after is null or d.died_at >= replay.died_after)
+          and not exists (
+            select from jobs.dedupe_keys k where k.tenant_id = d.tenant_id and k.job = d.job and k.dedupe_key = d.dedupe_key)
+      ) back);
   end if;
   v_tenants := array(
     select distinct d.tenant_id from jobs.dead_items d

@@ -100,7 +100,15 @@ begin
     when (
       select count(*) >= 3 and bool_and(d.error is not distinct from 'the doorbell was not answered') from jobs.drains d
       where d.job = v_item.job and (d.ended_at > clock_timestamp() - interval '5 minutes' or (d.ended_at is null and d.answered_at is not null))
-    ) then 'No worker answers the doorbells of its job: it starts when one does.' end;
+    ) then 'No worker answers the doorbells of its job: it starts when one does.'
+    when v_definition.kind <> 'sql' and exists (select from jobs.alerts a where a.tenant_id is null and a.incident = 'doorbell' and a.closed_at is null)
+      then 'No doorbell can be rung: it starts when one can.'
+    when (
+      select count(*) >= 3 and bool_and(d.error is not null) from (
+        select x.error from jobs.drains x
+        where x.job = v_item.job and x.ended_at > clock_timestamp() - interval '5 minutes' order by x.ended_at desc limit 3
+      ) d
+    ) and not exists (select from jobs.drains d where d.job = v_item.job and d.ended_at is null and d.answered_at is not null) then 'The workers of its job fail: it starts when one succeeds.' end;
   return format('It is ready, behind %s items of its own tenant%s. %s', v_behind,
     -- How many other tenants there are, and how busy, is none of a tenant's business.
     case when private.is_platform() then format('; %s other lanes are awake',

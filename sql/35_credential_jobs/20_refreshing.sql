@@ -88,8 +88,8 @@ begin
   if not found then
     return false;
   end if;
-  v_secret := private.read_secret(v_credential.secret_id)::jsonb || jsonb_build_object('access_token', keep_refreshed_token.token);
-  -- Written with another key of Vault: what else belongs to the token is not known any more, and a member has to enter it again.
+  v_secret := private.read_secret_json(v_credential.secret_id) || jsonb_build_object('access_token', keep_refreshed_token.token);
+  -- It cannot be read: what else belongs to the token is not known any more, and a member has to enter it again.
   if v_secret is null then
     return false;
   end if;

@@ -127,12 +127,7 @@ begin
       limit 1000);
     if cardinality(v_waiting) > 0 then
       -- The item that an earlier mention woke is not due before long.
-      update jobs.items i set run_at = now(), waiting_for = null
-      from jobs.dedupe_keys k
-      where k.tenant_id = p_tenant_id and k.job = 'verify-social-tasks' and k.dedupe_key = any (array(select 'mention/' || w from unnest(v_waiting) w))
-        and i.tenant_id = k.tenant_id and i.item_id = k.item_id and i.run_at > now();
-      perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_waiting)), v_waiting, now(),
-        array(select 'mention/' || w from unnest(v_waiting) w));
+      perform jobs.hurry_or_enqueue('verify-social-tasks', p_tenant_id, v_waiting, array(select 'mention/' || w from unnest(v_waiting) w));
     end if;
   end if;
 
@@ -251,12 +246,7 @@ begin
   select array_agg(w.id) into v_awake from waiting w;
   if v_awake is not null then
     -- Where the person is asked about from time to time, that is done now.
-    update jobs.items i set run_at = now(), waiting_for = null
-    from jobs.dedupe_keys k
-    where k.tenant_id = p_tenant_id and k.job = 'verify-social-tasks' and k.dedupe_key = any (array(select 'asked/' || w from unnest(v_awake) w))
-      and i.tenant_id = k.tenant_id and i.item_id = k.item_id and i.run_at > now();
-    perform jobs.enqueue_many('verify-social-tasks', array(select p_tenant_id from unnest(v_awake)), v_awake, now(),
-      array(select 'asked/' || w from unnest(v_awake) w));
+    perform jobs.hurry_or_enqueue('verify-social-tasks', p_tenant_id, v_awake, array(select 'asked/' || w from unnest(v_awake) w));
   end if;
 end
 $$;

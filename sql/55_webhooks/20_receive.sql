@@ -30,7 +30,7 @@ begin
   if v_tenant_id is null or webhook_secrets.provider not in ('meta', 'whatsapp') then
     return null;
   end if;
-  select private.read_secret(c.secret_id)::jsonb into v_secret
+  select private.read_secret_json(c.secret_id) into v_secret
   from (
     select c.secret_id from public.credentials c
     where c.tenant_id = v_tenant_id and c.provider::text = webhook_secrets.provider and c.kind in ('facebook_login', 'instagram_login', 'whatsapp_cloud')

@@ -83,23 +83,6 @@ test('items that are cancelled twice at once end once', async () => {
   expect(await brokenRules(scratch.sql, job)).toEqual([]);
 });
 
-test('what is claimed while it is being cancelled is either handed out or cancelled, never both', async () => {
-  const job = await open();
-  const { sql } = scratch;
-  const drain = await openDrain(sql, job);
-  const cancelling = await scratch.connect().reserve();
-  await cancelling`begin`;
-  await cancelling`
-    select jobs.cancel(${job}, (select min(i.tenant_id::text)::uuid from jobs.items i), dry_run => false)`;
-  const claiming = claim(scratch.connect(), drain, job);
-  await delay(100);
-  await cancelling`commit`;
-  cancelling.release();
-  const batch = await claiming;
-  expect(batch && itemsOf(batch).length).toBe(count / 2);
-  expect(await brokenRules(sql, job)).toEqual([]);
-});
-
 /** Begins a call on a connection of its own while another transaction is open, and goes on when it has ended or waits for a lock. */
 async function begun(call: string): Promise<{ running: Promise<void> }> {
   const sql = scratch.connect();
@@ -115,6 +98,72 @@ async function begun(call: string): Promise<{ running: Promise<void> }> {
   });
   return { running };
 }
+
+/** What takes items of the first tenant out of a claim's hands, or changes them. */
+const changes = {
+  'a cancellation': (job: string) =>
+    `select jobs.cancel('${job}', (select min(l.tenant_id::text)::uuid from jobs.lanes l), dry_run => false)`,
+  'work that is hurried': (job: string) =>
+    `select jobs.hurry('${job}', l.tenant_id, array(select i.subject_id from jobs.items i where i.tenant_id = l.tenant_id))
+     from jobs.lanes l where l.tenant_id = (select min(x.tenant_id::text)::uuid from jobs.lanes x)`,
+};
+
+/** A claim while a change of the first tenant's items is open. Returns whether it has waited, and how many items it got. */
+async function claimDuring(change: (job: string) => string): Promise<{ waited: boolean; items: number }> {
+  const job = await open();
+  const { sql } = scratch;
+  await sql`update jobs.items set subject_id = coalesce(subject_id, gen_random_uuid())`;
+  const drain = await openDrain(sql, job);
+  const changing = await scratch.connect().reserve();
+  await changing`begin`;
+  // What is hurried is not due yet when the change begins, and is while it is open.
+  await changing`update jobs.items set run_at = clock_timestamp() + interval '200 milliseconds'`;
+  await changing`commit`;
+  await changing`begin`;
+  await changing.unsafe(change(job));
+  await delay(250);
+  const claimer = scratch.connect();
+  const [backend] = await claimer<{ pid: number }[]>`select pg_backend_pid() as pid`;
+  let batch: Awaited<ReturnType<typeof claim>> | undefined;
+  const claiming = claim(claimer, drain, job).then((got) => {
+    batch = got;
+  });
+  const waited = await until('the claim to end, or to wait', async () => {
+    if (batch !== undefined) return { yes: false };
+    const [row] = await sql<{ waits: boolean }[]>`
+      select wait_event_type = 'Lock' as waits from pg_stat_activity where pid = ${backend?.pid ?? 0}`;
+    return row?.waits ? { yes: true } : undefined;
+  });
+  await changing`commit`;
+  changing.release();
+  await claiming;
+  expect(await brokenRules(sql, job)).toEqual([]);
+  return { waited: waited.yes, items: batch ? itemsOf(batch).length : 0 };
+}
+
+test.each(Object.entries(changes))(
+  '%s that is still open holds no claim up: it serves the others',
+  async (_what, change) => {
+    expect(await claimDuring(change)).toEqual({ waited: false, items: count / 2 });
+  },
+);
+
+test('control: claims wait where the lanes are not taken first', async () => {
+  const connect = engine.scratch;
+  const spy = async () => {
+    const made = await connect();
+    await made.sql`
+      create or replace function jobs.take_lanes(p_job text, p_tenant_ids uuid[]) returns void
+      language plpgsql set search_path = '' as $$ begin end $$`;
+    return made;
+  };
+  engine.scratch = spy;
+  try {
+    expect((await claimDuring(changes['a cancellation'])).waited).toBe(true);
+  } finally {
+    engine.scratch = connect;
+  }
+});
 
 test('a tenant that is deleted while its items come back takes them with it', async () => {
   const job = await open();

@@ -10,6 +10,8 @@ const firstRelease = 'supabase/migrations/20261122200200_check_request.sql';
 const secondRelease = 'supabase/migrations/20261123015714_rows_of_before.sql';
 /** The last one of the third, whose items stayed in one table while they were out with a worker. */
 const thirdRelease = 'supabase/migrations/20261123051742_every_due_lane_rings.sql';
+/** After this one the functions are still those of before, until the next one comes. */
+const halfWay = 'supabase/migrations/20261130043000_leased_items_move.sql';
 const tenant = '10000000-0000-4000-8000-000000000001';
 const id = (n: number) => `20000000-0000-4000-8000-00000000000${n}`;
 
@@ -52,6 +54,11 @@ select jobs.enqueue('ring', '${tenant}', dedupe_key => 'waits', payload => '{"n"
 select jobs.enqueue('ring', '${tenant}', payload => '{"n": 5}');
 `;
 
+const lifeHalfWay = `
+select jobs.enqueue('ring', '${tenant}', dedupe_key => key, payload => jsonb_build_object('n', key))
+from unnest(array['waits', 'new', 'new']) key;
+`;
+
 let scratch: Scratch;
 let sql: postgres.Sql;
 
@@ -59,19 +66,25 @@ beforeAll(async () => {
   scratch = await openScratch();
   const url = await scratch.create('upgrade');
   const files = await migrationFiles();
-  const [first = -1, second = -1, third = -1] = [firstRelease, secondRelease, thirdRelease].map((release) =>
-    files.findIndex(({ path }) => path === release),
-  );
+  const [first = -1, second = -1, third = -1, half = -1] = [
+    firstRelease,
+    secondRelease,
+    thirdRelease,
+    halfWay,
+  ].map((release) => files.findIndex(({ path }) => path === release));
   expect(first).toBeGreaterThan(0);
   expect(second).toBeGreaterThan(first);
   expect(third).toBeGreaterThan(second);
+  expect(half).toBeGreaterThan(third);
   await applyFiles(url, files.slice(0, first + 1));
   await applyFiles(url, [{ path: 'the life before', text: lifeBefore }]);
   await applyFiles(url, files.slice(first + 1, second + 1));
   await applyFiles(url, [{ path: 'the life between', text: lifeBetween }]);
   await applyFiles(url, files.slice(second + 1, third + 1));
   await applyFiles(url, [{ path: 'the life of late', text: lifeOfLate }]);
-  await applyFiles(url, files.slice(third + 1));
+  await applyFiles(url, files.slice(third + 1, half + 1));
+  await applyFiles(url, [{ path: 'the life half-way', text: lifeHalfWay }]);
+  await applyFiles(url, files.slice(half + 1));
   sql = postgres(url, { max: 1, onnotice: () => {} });
 });
 afterAll(async () => {
@@ -137,6 +150,18 @@ it('knows which parts a secret has', async () => {
   expect(credential).toEqual({ secret_keys: ['access_token', 'app_secret'] });
 });
 
+it('a dedupe key is of one item, also of those that came while the migrations were half-way', async () => {
+  const keyed = await sql`
+    select i.dedupe_key, i.payload ->> 'n' as n, k.item_id = i.item_id as holds from jobs.items i
+    join jobs.dedupe_keys k on k.tenant_id = i.tenant_id and k.job = i.job and k.dedupe_key = i.dedupe_key where i.job = 'ring' order by 1`;
+  expect([...keyed]).toEqual([
+    { dedupe_key: 'new', n: 'new', holds: true },
+    { dedupe_key: 'waits', n: '4', holds: true },
+  ]);
+  const [again] = await sql`select jobs.enqueue('ring', ${tenant}, dedupe_key => 'new') as added`;
+  expect(again?.added).toBe(0);
+});
+
 it('a worker goes on with what it holds: what it closes ends, what waited waits, and nothing is there twice', async () => {
   const states = () => sql`
     select (select string_agg(payload ->> 'n', ' ' order by item_id) from jobs.items where job = 'ring') as waiting,
@@ -144,9 +169,9 @@ it('a worker goes on with what it holds: what it closes ends, what waited waits,
       (select string_agg(dedupe_key, ', ' order by dedupe_key) from jobs.dedupe_keys) as keys,
       (select open from jobs.leases where job = 'ring') as open`;
   expect((await states())[0]).toEqual({
-    waiting: '4 5',
+    waiting: '4 5 waits new new',
     out: '1 2 3',
-    keys: 'out 1, out 2, out 3, waits',
+    keys: 'new, out 1, out 2, out 3, waits',
     open: 3,
   });
   const [again] = await sql`select jobs.enqueue('ring', ${tenant}, dedupe_key => 'out 2') as added`;
@@ -157,11 +182,21 @@ it('a worker goes on with what it holds: what it closes ends, what waited waits,
     from public.held`;
   expect((await close(1))[0]?.answer).toMatchObject({ closed: 1, stale: 0 });
   expect((await close(1))[0]?.answer).toMatchObject({ closed: 0, stale: 1 });
-  expect((await states())[0]).toEqual({ waiting: '4 5', out: '1 3', keys: 'out 1, out 3, waits', open: 2 });
+  expect((await states())[0]).toEqual({
+    waiting: '4 5 waits new new',
+    out: '1 3',
+    keys: 'new, out 1, out 3, waits',
+    open: 2,
+  });
   // Its lease runs out: what may have left is unknown, the other comes back.
   await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second'`;
   await sql`select jobs.tick()`;
-  expect((await states())[0]).toEqual({ waiting: '3 4 5', out: null, keys: 'out 3, waits', open: null });
+  expect((await states())[0]).toEqual({
+    waiting: '3 4 5 waits new new',
+    out: null,
+    keys: 'new, out 3, waits',
+    open: null,
+  });
   const ends = await sql`select outcome from jobs.attempts where job = 'ring' order by item_id`;
   expect(ends.map(({ outcome }) => outcome)).toEqual(['unknown', 'done', 'lost']);
 });

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import type { FetchChecked } from '../addresses.ts';
 import { parseJson, retryAfterSeconds } from '../http.ts';
-import type { ProviderOutcome } from '../outcome.ts';
+import { brokenCredential, type ProviderOutcome } from '../outcome.ts';
 import { createRedactor, oneLine, stringsIn } from '../redact.ts';
 import { failedSend, type MessageSender, type Sent } from './messages.ts';
 
@@ -75,8 +75,7 @@ export function createGateway(options: { fetchChecked: FetchChecked }): MessageS
     async sendText(credential, message, { nowMs }): Promise<ProviderOutcome<Sent>> {
       const parts = credentialParts.safeParse(credential);
       if (!parts.success) {
-        const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-        return { kind: 'credentialBroken', error: `The gateway credential is incomplete: check ${fields}.` };
+        return brokenCredential('gateway', credential, parts.error.issues);
       }
       if (!/^\+[1-9]\d{6,14}$/.test(message.to)) {
         return {

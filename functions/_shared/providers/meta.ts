@@ -9,7 +9,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { describeFailure, type Http, parseJson } from '../http.ts';
-import type { Failure, ProviderOutcome, ThrottleHint } from '../outcome.ts';
+import { brokenCredential, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
 import { createRedactor, type Redact } from '../redact.ts';
 import { hmacHex } from '../signature.ts';
 import { graphErrorIn, graphVersion } from './graph.ts';
@@ -336,8 +336,7 @@ export function createMeta(options: { http: Http; graphUrl: string; instagramUrl
   async function accessOf(credential: Credential, nowMs: number): Promise<Access | Failure> {
     const parts = credentialParts.safeParse({ kind: credential.kind, secret: credential.secret });
     if (!parts.success) {
-      const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-      return { kind: 'credentialBroken', error: `The Meta credential is incomplete: check ${fields}.` };
+      return brokenCredential('Meta', credential, parts.error.issues);
     }
     const { access_token: token, app_secret: appSecret } = parts.data.secret;
     const secrets = [token];

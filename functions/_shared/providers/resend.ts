@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
-import { cut, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
+import { brokenCredential, cut, type Failure, type ProviderOutcome, type ThrottleHint } from '../outcome.ts';
 import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 
 export interface EmailContent {
@@ -213,8 +213,7 @@ export function createResend(options: { http: Http; url: string }): EmailSender 
   > {
     const parts = credentialParts.safeParse(credential);
     if (!parts.success) {
-      const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-      return { kind: 'credentialBroken', error: `The e-mail credential is incomplete: check ${fields}.` };
+      return brokenCredential('e-mail', credential, parts.error.issues);
     }
     const from =
       'always' in request.from ? request.from.always : (parts.data.account.from ?? request.from.fallback);

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { describeFailure, type Http, parseJson, retryAfterSeconds } from '../http.ts';
-import type { Failure, ProviderOutcome } from '../outcome.ts';
+import { brokenCredential, type Failure, type ProviderOutcome } from '../outcome.ts';
 import { createRedactor, oneLine, type Redact } from '../redact.ts';
 import { hmacHex } from '../signature.ts';
 import { describeGraphError, type GraphError, graphErrorIn, graphVersion, rowFor } from './graph.ts';
@@ -145,8 +145,7 @@ export function createTokens(options: TokensOptions): Tokens {
   function partsOf(credential: Credential): Parts | Extract<Failure, { kind: 'credentialBroken' }> {
     const parts = credentialParts.safeParse(credential);
     if (parts.success) return parts.data;
-    const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-    return { kind: 'credentialBroken', error: `The Meta credential is incomplete: check ${fields}.` };
+    return brokenCredential('Meta', credential, parts.error.issues);
   }
 
   const notUnderstood = (kind: Parts['kind']): Failure => ({

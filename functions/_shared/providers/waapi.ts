@@ -2,7 +2,7 @@
 // reached the instance, the inner one that the message was sent. Only the inner one counts; 200 alone says nothing.
 import { z } from 'zod';
 import { type Http, parseJson, retryAfterSeconds } from '../http.ts';
-import type { ProviderOutcome } from '../outcome.ts';
+import { brokenCredential, type ProviderOutcome } from '../outcome.ts';
 import { createRedactor, oneLine, stringsIn } from '../redact.ts';
 import { failedSend, isNumber, type MessageSender, type Sent } from './messages.ts';
 
@@ -75,8 +75,7 @@ export function createWaapi(options: { http: Http; url: string }): MessageSender
     async sendText(credential, message, { nowMs }): Promise<ProviderOutcome<Sent>> {
       const parts = credentialParts.safeParse(credential);
       if (!parts.success) {
-        const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-        return { kind: 'credentialBroken', error: `The gateway credential is incomplete: check ${fields}.` };
+        return brokenCredential('gateway', credential, parts.error.issues);
       }
       if (!isNumber(message.to)) {
         return { kind: 'refused', error: 'The gateway reaches numbers with plus and country code only.' };

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import type { Credential } from '../engine.ts';
 import { type Http, parseJson, retryAfterSeconds } from '../http.ts';
+import { brokenCredential } from '../outcome.ts';
 import { createRedactor, oneLine, type Redact, stringsIn } from '../redact.ts';
 import { type CodeRow, describeGraphError, graphErrorIn, graphVersion, rowFor } from './graph.ts';
 import {
@@ -203,8 +204,7 @@ export function createWhatsApp(options: { http: Http; url: string }): Required<M
   ): Promise<SendOutcome> {
     const parts = credentialParts.safeParse(credential);
     if (!parts.success) {
-      const fields = parts.error.issues.map((issue) => issue.path.join('.')).join(', ');
-      return { kind: 'credentialBroken', error: `The WhatsApp credential is incomplete: check ${fields}.` };
+      return brokenCredential('WhatsApp', credential, parts.error.issues);
     }
     // Without plus and country code WhatsApp puts the business's own in front: a message to a stranger.
     if (!isNumber(to) && !isUserId(to)) {

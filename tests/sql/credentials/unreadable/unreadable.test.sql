@@ -1,7 +1,7 @@
 -- Secrets that were written with another key of Vault, as in a restored backup or a copy of a project: they stop nobody but whom they
 -- belong to, and whoever enters them again is served again.
 begin;
-select plan(23);
+select plan(26);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym', 'bar']) slug;
 select tests.member('pizza', 'ada', 'owner');
 select public.set_credential(tests.id(slug), 'meta', 'facebook_login', jsonb_build_object('access_token', 'first-' || slug)) from unnest(array['pizza', 'gym']) slug;
@@ -28,6 +28,20 @@ select pg_temp.work();
 create table pg_temp.batch as select tests.claim('look') as b;
 select is(pg_temp.tokens(b), 'bar: first-platform, gym: first-gym, pizza: first-pizza', 'each tenant''s work goes with its credential') from pg_temp.batch;
 select tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
+
+-- What somebody put into Vault by hand: the bare token, and what no column can hold.
+create function pg_temp.put(p_secret text) returns text language plpgsql as $$
+begin
+  perform vault.update_secret(s.id, p_secret) from vault.secrets s where s.name = format('credential/%s/meta', tests.id('pizza'));
+  perform pg_temp.work();
+  update pg_temp.batch set b = tests.claim('look');
+  perform tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
+  return (select pg_temp.tokens(b) from pg_temp.batch);
+end
+$$;
+select is(pg_temp.put('EAAGm0PX4ZCpsBA'), 'bar: first-platform, gym: first-gym, pizza: nothing', 'a secret that is no JSON stops nobody but its tenant');
+select is(pg_temp.put('{"access_token": "a\u0000b"}'), 'bar: first-platform, gym: first-gym, pizza: nothing', 'nor one that no JSON may hold');
+select is(jobs.webhook_secrets('pizza', 'meta'), null, 'its webhooks are refused');
 
 select pg_temp.spoil(format('credential/%s/meta', tests.id('pizza')));
 select throws_ok($$ select decrypted_secret from vault.decrypted_secrets where name like 'credential/%' $$, '22000', null, 'one of the secrets cannot be read');

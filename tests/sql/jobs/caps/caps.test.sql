@@ -1,6 +1,6 @@
 -- What is in flight never exceeds the cap: of the tenant's plan, of the batch's share, of the job as a whole.
 begin;
-select plan(18);
+select plan(20);
 insert into public.plans (plan_id, name, position, weight, cap, batch_share, cadence_seconds, target_seconds) values
   ('three', 'Three', 91, 1, 3, 100, 0, 60), ('share', 'Share', 92, 1, 100, 4, 0, 60);
 select tests.tenant('pizza', 'three');
@@ -32,6 +32,18 @@ select is((select sum(open) from jobs.leases where job = 'bake' and tenant_id = 
 select tests.enqueue('bake', 'gym', 10);
 select is(tests.served(tests.claim('bake', 100)), 'gym 4', 'no lane has more than its share of a batch');
 select is(tests.served(tests.claim('bake', 100)), 'gym 4', 'the next batch has the next share');
+
+-- An end frees places of its own lane only.
+select tests.tenant('cafe', 'three');
+select tests.tenant('pub', 'three');
+update public.plans set cap = 2 where plan_id = 'three';
+select tests.job('brew', '{"quantum": 10}');
+select tests.enqueue('brew', slug, 5) from unnest(array['cafe', 'pub']) slug;
+create table pg_temp.brewed as select tests.claim('brew') as b;
+select tests.claim('brew');
+select is(tests.lane('brew', 'cafe') || ', ' || tests.lane('brew', 'pub'), 'asleep: cap, asleep: cap', 'two lanes are at their cap');
+select jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', (select min(item_id) from tests.items_of(b) where slug = 'pub'), 'outcome', 'done'))) from pg_temp.brewed;
+select is(tests.lane('brew', 'cafe') || ', ' || tests.lane('brew', 'pub'), 'asleep: cap, asleep: waiting, wakes', 'an item of one of them wakes that one');
 
 -- The cap of the job
 select tests.tenant('bar', 'share');

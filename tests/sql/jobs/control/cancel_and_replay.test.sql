@@ -1,5 +1,5 @@
 begin;
-select plan(29);
+select plan(31);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 create table pg_temp.ended (item_id bigint, outcome text);
 create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
@@ -41,6 +41,19 @@ select is((select max(attempts) from jobs.items where job = 'bake'), 0::smallint
 select is((select count(*) from tests.items_of(tests.claim('bake'))), count(*), 'and are served at once') from pg_temp.dead;
 select is((select count(distinct item_id) from jobs.attempts where item_id in (select item_id from pg_temp.dead)), count(*), 'their history is still there') from pg_temp.dead;
 select throws_ok($$ select jobs.replay('fry') $$, 'P0002', null, 'a job that does not exist is an error');
+
+-- Two of one key died, a third is under way again; of a fourth and fifth with another key one can come back.
+select tests.job('boil', '{"max_attempts": 1}');
+create function pg_temp.die(p_key text) returns void language plpgsql as $$
+begin
+  perform jobs.enqueue('boil', tests.id('pizza'), dedupe_key => p_key);
+  perform tests.close(tests.claim('boil'), '{"outcome": "refused", "error": "closed"}');
+end
+$$;
+select pg_temp.die(key) from unnest(array['used', 'used', 'free', 'free', null]) key;
+select jobs.enqueue('boil', tests.id('pizza'), dedupe_key => 'used');
+select is(jobs.replay('boil'), 2, 'a dry run counts only what would come back');
+select is(jobs.replay('boil', dry_run => false), 2, 'and no more does');
 
 select tests.member('pizza', 'pizza owner', 'owner');
 select is(tests.answer('pizza owner', format('select jobs.replay(''bake'', %L)', tests.id('gym'))), '42501', 'no user replays anything');

@@ -1,6 +1,6 @@
 -- What jobs.why says stays true when something does not go on: a worker, a tick, a probe, a provider.
 begin;
-select plan(17);
+select plan(20);
 select tests.tenant(slug, 'enterprise') from unnest(array['pizza', 'gym']) slug;
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "x"}');
 select tests.job('bake', '{"batch_size": 2, "quantum": 1}');
@@ -36,8 +36,14 @@ select 'bake', now() - n * interval '20 seconds', now() - n * interval '10 secon
 select matches(pg_temp.why('bake', 'gym'), 'No worker answers the doorbells of its job', 'nor while no worker answers');
 select tests.enqueue('fry', 'gym');
 select matches(pg_temp.why('fry', 'gym'), 'Expected start: with the next drain', 'doorbells of another job say nothing');
+update jobs.drains set error = 'PGRST106', answered_at = ended_at where job = 'bake' and ended_at < now() - interval '15 seconds';
+select matches(pg_temp.why('bake', 'gym'), 'The workers of its job fail: it starts when one succeeds', 'nor while all of them fail');
 select tests.drain('bake');
 select matches(pg_temp.why('bake', 'gym'), 'Expected start: with the next drain', 'a worker that has answered is one');
+select jobs.open_alert(null, 'doorbell', 'x');
+select matches(pg_temp.why('bake', 'gym'), 'No doorbell can be rung: it starts when one can', 'it is of no use while nobody can be called');
+select jobs.close_alert(null, 'doorbell');
+select matches(pg_temp.why('bake', 'gym'), 'Expected start: with the next drain', 'and is again afterwards');
 select tests.enqueue('bake', 'gym', 5);
 select matches(pg_temp.why('bake', 'gym'), 'behind 5 items .* Expected start: not known, nothing of its lane was served', 'what the next drain will not reach is not promised');
 

@@ -1,6 +1,6 @@
 -- What looks after history must not stop what serves tenants.
 begin;
-select plan(5);
+select plan(7);
 -- The stack's own cron ticks beside this test: it waits outside.
 select pg_advisory_xact_lock(hashtextextended('onecron tick', 0));
 select tests.tenant('pizza', 'pro');
@@ -17,14 +17,23 @@ select is((select message from jobs.alerts where incident = 'housekeeping' and c
   'The tick could not look after its history: somebody holds the partition', 'and an alert says so');
 create or replace function jobs.make_partitions(p_now timestamptz) returns void language plpgsql set search_path = '' as $$
 begin end $$;
-insert into cron.job_run_details (jobid, runid, status, start_time, end_time)
-select 900001, 900000 + n, status, clock_timestamp() - age, clock_timestamp() - age + lasted
-from (values (1, 'succeeded', interval '2 days', interval '1 second'), (2, 'failed', '2 days', null), (3, 'succeeded', '1 hour', '1 second'), (4, 'running', '1 second', null)) as t (n, status, age, lasted);
-insert into net._http_response (id, created) values (900001, now() - interval '2 hours'), (900002, now());
+insert into cron.job_run_details (jobid, runid, command, status, start_time, end_time)
+select 900001, 900000 + n, command, status, clock_timestamp() - age, clock_timestamp() - age + lasted
+from (values (1, 'begin perform jobs.tick(); commit', 'starting', null, null), (2, 'begin perform jobs.tick(); commit', 'succeeded', interval '2 days', interval '1 second'),
+  (3, 'select somebodys_own()', 'succeeded', '2 days', '1 second'), (4, 'select jobs.tick()', 'failed', '2 days', null),
+  (5, 'select jobs.tick()', 'succeeded', '1 hour', '1 second'), (6, 'select jobs.tick()', 'running', '1 second', null)) as t (n, command, status, age, lasted);
+insert into net._http_response (id, created) values (900001, now() - interval '2 hours'), (900002, now()), (900003, now() - interval '2 hours'), (900004, now() - interval '2 hours');
+insert into jobs.drains (job, request_id, rung_at, ended_at) values ('bake', 900001, now() - interval '2 hours', now() - interval '2 hours'), ('bake', 900002, now(), now()),
+  ('bake', 900004, now() - interval '1 hour', now() - interval '1 hour');
 select tests.tick();
 select is((select count(*) from jobs.alerts where incident = 'housekeeping' and closed_at is null), 0::bigint, 'which is closed when it works again');
-select is((select array_agg(id) from net._http_response where id > 900000), array[900002::bigint], 'old answers of pg_net are gone');
-select is((select array_agg(runid order by runid) from cron.job_run_details where jobid = 900001), array[900003, 900004]::bigint[], 'so are the runs of pg_cron, also those that a crash cut off');
+select is((select array_agg(id) from net._http_response where id > 900000), array[900002, 900003, 900004]::bigint[], 'old answers to doorbells are gone, others stay');
+select is((select array_agg(runid order by runid) from cron.job_run_details where jobid = 900001), array[900003, 900005, 900006]::bigint[], 'so are the old runs of the tick, also those that a crash cut off; those of another entry stay');
+select is((select count(*) from jobs.drains where request_id > 900000), 3::bigint, 'the drains are remembered for a day');
+update jobs.drains set ended_at = now() - interval '25 hours' where request_id > 900000;
+update jobs.platform set cleaned_at = '-infinity';
+select tests.tick();
+select is((select count(*) from jobs.drains where request_id > 900000), 0::bigint, 'and no longer');
 
 select * from finish();
 rollback;
