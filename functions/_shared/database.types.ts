@@ -1674,19 +1674,8 @@ export type Database = {
       watch: { Args: { p_now: string }; Returns: undefined };
       webhook_secrets: { Args: { provider: string; tenant: string }; Returns: Json };
       why: { Args: { item_id: number; tenant_id?: string }; Returns: string };
-      work: { Args: Record<PropertyKey, never>; Returns: boolean };
-      work_batch: { Args: { batch_size?: number; drain_id: string; job: string }; Returns: number };
-      work_claimed: {
-        Args: {
-          p_definition: Omit<
-            Database['jobs']['Tables']['definitions']['Row'],
-            Database['jobs']['Tables']['definitions']['ComputedFields']
-          >;
-          p_drain_id: string;
-          p_size: number;
-        };
-        Returns: number;
-      };
+      work: { Args: { batch_id?: number }; Returns: number };
+      work_batch: { Args: { batch_id?: number; drain_id: string; job: string }; Returns: number };
       work_item: {
         Args: {
           p_definition: Omit<
@@ -1700,6 +1689,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      work_off: { Args: { p_batch_id: number }; Returns: undefined };
       write_lanes: {
         Args: {
           p_costs: number[];

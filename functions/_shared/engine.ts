@@ -193,8 +193,10 @@ export interface Engine {
   endDrain(drainId: string, error: string | null): Promise<void>;
   /** Throws an EngineError: P0002 when there is no such job, 55000 when it is paused. `kind` says who drains it. */
   runNow(job: string): Promise<{ runId: number; drainId: string; kind: string }>;
-  /** Lets the database work off one batch of a SQL job: how many items it had; null when nothing waits. */
-  workBatch(drainId: string, job: string): Promise<number | null>;
+  /** Lets the database work off the batch of a SQL job that the last call claimed, and claim the next one: its id; null when nothing waits. */
+  workBatch(drainId: string, job: string, batchId: number | null): Promise<number | null>;
+  /** Gives a batch back untried: no attempt is counted. */
+  returnBatch(batchId: number): Promise<void>;
   runResult(runId: number): Promise<RunResult>;
   health(): Promise<Health>;
   list(): Promise<unknown[]>;
@@ -332,9 +334,13 @@ export function createEngine(options: EngineOptions): Engine {
       const started = read('run_now', startedSchema, await once('run_now', { job }, timeoutMs));
       return { runId: started.run_id, drainId: started.drain_id, kind: started.kind };
     },
-    async workBatch(drainId, job) {
-      const data = await once('work_batch', { drain_id: drainId, job }, Math.max(timeoutMs, 60_000));
+    async workBatch(drainId, job, batchId) {
+      const args = { drain_id: drainId, job, batch_id: batchId };
+      const data = await once('work_batch', args, Math.max(timeoutMs, 60_000));
       return read('work_batch', id.nullable(), data);
+    },
+    async returnBatch(batchId) {
+      await repeated('return_batch', { batch_id: batchId });
     },
     async runResult(runId) {
       return read('run_result', runResultSchema, await repeated('run_result', { run_id: runId }));

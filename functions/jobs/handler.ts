@@ -138,12 +138,15 @@ export function createJobs(options: JobsOptions): (request: Request) => Promise<
     return answer(200, await engine.runResult(started.runId));
   }
 
-  /** A job without a provider is done by the database; here it is only driven, batch by batch. */
+  /** A job without a provider is done by the database; here it is only driven, item by item. */
   async function workInDatabase(drainId: string, job: string): Promise<void> {
     const until = options.now() + foregroundMs;
     let failure: string | null = 'The call of jobs.work_batch failed.';
     try {
-      while (options.now() < until && (await engine.workBatch(drainId, job)) !== null);
+      let batchId = await engine.workBatch(drainId, job, null);
+      while (batchId !== null && options.now() < until)
+        batchId = await engine.workBatch(drainId, job, batchId);
+      if (batchId !== null) await engine.returnBatch(batchId);
       failure = null;
     } finally {
       await engine

@@ -411,8 +411,9 @@ begin
   update jobs.platform p set tick_seconds = v_seconds;
   -- One tick, committed at once; then SQL jobs item by item for half of the time between two ticks, so that no tick is late for them.
   perform cron.schedule('onecron', v_schedule, format(
-    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; begin perform jobs.tick(); commit; '
-    'while clock_timestamp() < until and jobs.work() loop commit; end loop; end $tick$', greatest(1, v_seconds / 2)));
+    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; batch bigint; begin perform jobs.tick(); commit; '
+    'loop batch := jobs.work(batch); commit; exit when batch is null or clock_timestamp() >= until; end loop; '
+    'perform jobs.return_batch(batch); end $tick$', greatest(1, v_seconds / 2)));
   return v_schedule;
 end
 $$;

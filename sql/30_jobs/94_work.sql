@@ -1,4 +1,6 @@
--- SQL jobs: no provider involved, so the database does them itself, item by item.
+-- SQL jobs: no provider involved, so the database does them itself, item by item. An item is claimed in one transaction and worked off in
+-- the next one: what takes too long, or ends its session, is known to have been tried, and counts as lost when its lease is over. And
+-- while a work function runs, nothing is locked that claims or enqueues need.
 
 -- One item of a SQL job: its own subtransaction, so that one failing tenant never stops the others.
 create function jobs.work_item(p_definition jobs.definitions, p_item jobs.items)
@@ -18,7 +20,7 @@ begin
   exception
     when query_canceled or admin_shutdown or crash_shutdown then
       raise;
-    when others then
+    when assert_failure or others then
       v_outcome := jsonb_build_object('item_id', (p_item).item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
   if (p_definition).cost_unit = 'milliseconds' then
@@ -31,34 +33,39 @@ $$;
 comment on function jobs.work_item(jobs.definitions, jobs.items) is
   'Runs the work function for one item and returns its outcome: done, or retry with the error.';
 
--- A batch: claimed, worked off and closed in one transaction, which is the caller's.
-create function jobs.work_claimed(p_definition jobs.definitions, p_drain_id uuid, p_size integer)
-returns integer
+-- The items of a batch that was claimed before: what they do and their ends are one transaction, the caller's.
+create function jobs.work_off(p_batch_id bigint)
+returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_batch_id bigint := (jobs.next_batch(p_drain_id, (p_definition).job, p_size) ->> 'batch_id')::bigint;
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
   v_outcomes jsonb;
 begin
-  if v_batch_id is null then
-    return null;
+  -- Locked, so that nobody takes it back meanwhile.
+  select b.* into v_batch from jobs.batches b where b.batch_id = p_batch_id for update;
+  if not found then
+    return;
   end if;
-  select jsonb_agg(jobs.work_item(p_definition, i)) into v_outcomes
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  if v_definition.kind <> 'sql' then
+    raise exception 'Batch % is for a worker, not for the database.', p_batch_id using errcode = '22023';
+  end if;
+  select jsonb_agg(jobs.work_item(v_definition, i)) into v_outcomes
   from jobs.leases e
   cross join lateral unnest(e.items) i
-  where e.batch_id = v_batch_id;
-  perform jobs.close_batch(v_batch_id, v_outcomes);
-  return jsonb_array_length(v_outcomes);
+  where e.batch_id = p_batch_id;
+  perform jobs.close_batch(p_batch_id, v_outcomes);
 end
 $$;
 
-comment on function jobs.work_claimed(jobs.definitions, uuid, integer) is
-  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. What the items did and their ends are one transaction.';
+comment on function jobs.work_off(bigint) is 'Works off a batch of a SQL job and closes it; nothing when it was taken back meanwhile.';
 
--- The same for a caller over HTTP: one batch in one transaction, each item still in its own subtransaction.
-create function jobs.work_batch(drain_id uuid, job text, batch_size integer default 50)
-returns integer
+-- For a caller over HTTP, who has a drain of one job.
+create function jobs.work_batch(drain_id uuid, job text, batch_id bigint default null)
+returns bigint
 language plpgsql security definer
 set search_path = ''
 set enable_seqscan = off
@@ -70,33 +77,40 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
-declare
-  v_definition jobs.definitions;
 begin
-  select d.* into v_definition from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql';
-  if not found then
+  if not exists (select from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql') then
     raise exception 'There is no SQL job "%".', work_batch.job using errcode = 'P0002';
   end if;
-  return jobs.work_claimed(v_definition, work_batch.drain_id, work_batch.batch_size);
+  if exists (
+    select from jobs.batches b where b.batch_id = work_batch.batch_id and (b.job, b.drain_id) is distinct from (work_batch.job, work_batch.drain_id)
+  ) then
+    raise exception 'Batch % is another drain''s.', work_batch.batch_id using errcode = '22023';
+  end if;
+  perform jobs.work_off(work_batch.batch_id);
+  return (jobs.next_batch(work_batch.drain_id, work_batch.job, 1) ->> 'batch_id')::bigint;
 end
 $$;
 
-grant execute on function jobs.work_batch(uuid, text, integer) to service_role;
-comment on function jobs.work_batch(uuid, text, integer) is
-  'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. For drains that come over HTTP. '
-  'Definer: the engine''s tables are written by its functions only.';
+grant execute on function jobs.work_batch(uuid, text, bigint) to service_role;
+comment on function jobs.work_batch(uuid, text, bigint) is
+  'Works off the item of a SQL job that the last call claimed (its batch_id), and claims the next one: its batch_id, null when none waits. For drains that '
+  'come over HTTP. Errors: P0002 no such SQL job, 22023 not a batch of this drain. Definer: the engine''s tables are written by its functions only.';
 
 -- A drain for a SQL job when lanes wait; null when there is nothing to do, which is the cheap and usual case.
 create function jobs.begin_drain(p_job text)
 returns uuid
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drain_id uuid;
+  -- A time that an index can be asked with.
+  v_now timestamptz := clock_timestamp();
 begin
   if not exists (select from jobs.lanes l where l.job = p_job and l.awake)
-    and not exists (select from jobs.lanes l where l.job = p_job and l.wake_at <= clock_timestamp()) then
+    and not exists (select from jobs.lanes l where l.job = p_job and l.wake_at <= v_now) then
     return null;
   end if;
   insert into jobs.drains (job, run_id, answered_at, seen_at)
@@ -151,10 +165,10 @@ comment on function jobs.return_batch(bigint) is
   'Gives items of a batch back that were not tried (a drain whose time is up): no attempt is counted. Items whose effects had begun stay until the lease ends. '
   'Definer: the engine''s tables are written by its functions only.';
 
--- One step: the next item of any SQL job, claimed, worked off and closed in one transaction. The caller commits, so a crash
--- takes back the item at hand and nothing else. (A procedure could commit by itself, but then it could not pin its search_path.)
-create function jobs.work()
-returns boolean
+-- One step of the database itself: works off the item that the step before has claimed, and claims the next one of any SQL job. The caller
+-- commits after each step. (A procedure could commit by itself, but then it could not pin its search_path.)
+create function jobs.work(batch_id bigint default null)
+returns bigint
 language plpgsql security definer
 set search_path = ''
 set enable_seqscan = off
@@ -165,12 +179,19 @@ set enable_material = off
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
+#variable_conflict use_column
 declare
+  v_last text;
   v_definition jobs.definitions;
   v_drain_id uuid;
+  v_batch_id bigint;
 begin
+  select b.job into v_last from jobs.batches b where b.batch_id = work.batch_id;
+  perform jobs.work_off(work.batch_id);
+  -- In turn, beginning after the job that was served last, so that no job waits for another one to be empty.
+  v_last := coalesce(v_last, (select d.job from jobs.definitions d where d.kind = 'sql' order by random() limit 1));
   for v_definition in
-    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
+    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job <= v_last, d.job
   loop
     select d.drain_id into v_drain_id from jobs.drains d
     where d.job = v_definition.job and d.ended_at is null and d.request_id is null
@@ -180,16 +201,18 @@ begin
     limit 1;
     v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
     continue when v_drain_id is null;
-    if jobs.work_claimed(v_definition, v_drain_id, 1) is not null then
-      return true;
+    v_batch_id := (jobs.next_batch(v_drain_id, v_definition.job, 1) ->> 'batch_id')::bigint;
+    if v_batch_id is not null then
+      return v_batch_id;
     end if;
     perform jobs.end_drain(v_drain_id);
   end loop;
-  return false;
+  return null;
 end
 $$;
 
-grant execute on function jobs.work() to service_role;
-comment on function jobs.work() is
-  'Works off one item of a SQL job in the caller''s transaction; false when none waits. After each tick pg_cron calls it until its time is up, with a commit after every item. '
+grant execute on function jobs.work(bigint) to service_role;
+comment on function jobs.work(bigint) is
+  'Works off the item of a SQL job that the last call claimed (its batch_id), and claims the next one: its batch_id, null when none waits. Commit after each '
+  'call, and give what you do not work off back by jobs.return_batch. Called by the one pg_cron entry after each tick until its time is up. '
   'Definer: the engine''s tables are written by its functions only.';

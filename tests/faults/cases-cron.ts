@@ -49,10 +49,11 @@ async function hourly(rig: Rig, name: string, more: { eligible?: string } = {}):
 }
 
 async function workAll(rig: Rig): Promise<void> {
-  for (;;) {
-    const [row] = await rig.sql<{ worked: boolean }[]>`select jobs.work() as worked`;
-    if (!row?.worked) return;
-  }
+  let batch: string | null = null;
+  do {
+    const [row]: { batch: string | null }[] = await rig.sql`select jobs.work(${batch}) as batch`;
+    batch = row?.batch ?? null;
+  } while (batch !== null);
 }
 
 export const cronFaults: Fault[] = [

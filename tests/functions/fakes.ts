@@ -134,6 +134,7 @@ export function engine(changes: Partial<Engine> = {}): Engine {
     endDrain: unexpected('endDrain'),
     runNow: unexpected('runNow'),
     workBatch: unexpected('workBatch'),
+    returnBatch: unexpected('returnBatch'),
     runResult: unexpected('runResult'),
     health: unexpected('health'),
     list: unexpected('list'),

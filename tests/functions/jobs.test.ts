@@ -88,24 +88,30 @@ describe('running a job by hand', () => {
     expect(await body('{"job":"b"}')).toBe(400);
   });
 
-  test('a SQL job is done by the database, batch by batch, and its drain is ended', async () => {
+  test('a SQL job is done by the database, item by item, and its drain is ended', async () => {
     const ended: (string | null)[] = [];
-    const batches = [50, 50, 7];
+    const claims = [1, 2, 3, null];
+    const worked: (number | null)[] = [];
     const { call, drained } = jobs({
       runNow: async () => ({ runId: 5, drainId, kind: 'sql' }),
-      workBatch: async () => batches.shift() ?? null,
+      workBatch: async (_drainId, _job, batchId) => {
+        worked.push(batchId);
+        return claims.shift() ?? null;
+      },
       endDrain: async (_id, error) => {
         ended.push(error);
       },
     });
     expect((await call('POST', '/jobs/subscription-expiry')).status).toBe(200);
     expect(drained).toEqual([]);
-    expect(batches).toEqual([]);
+    // Each call works off what the one before has claimed.
+    expect(worked).toEqual([null, 1, 2, 3]);
     expect(ended).toEqual([null]);
   });
 
   test('a SQL job that takes too long answers with what was done so far', async () => {
     const clock = { ms: nowMs };
+    const returned: number[] = [];
     let worked = 0;
     const { call } = jobs(
       {
@@ -113,7 +119,10 @@ describe('running a job by hand', () => {
         workBatch: async () => {
           worked += 1;
           clock.ms += 20_000;
-          return 50;
+          return worked;
+        },
+        returnBatch: async (batchId) => {
+          returned.push(batchId);
         },
         endDrain: async () => {},
       },
@@ -121,6 +130,8 @@ describe('running a job by hand', () => {
     );
     expect((await call('POST', '/jobs/cleanup-data')).status).toBe(200);
     expect(worked).toBe(3);
+    // What was claimed and not tried.
+    expect(returned).toEqual([3]);
   });
 
   test('a SQL job that fails still ends its drain', async () => {

@@ -283,6 +283,21 @@ begin
 end
 $$;
 
+-- Items of SQL jobs, as pg_cron has them worked off: all there are, or so many. Returns how many.
+create function tests.work(p_items integer default null) returns integer language plpgsql as $$
+declare
+  v_batch_id bigint := jobs.work();
+  v_count integer := 0;
+begin
+  while v_batch_id is not null and v_count is distinct from p_items loop
+    v_batch_id := jobs.work(v_batch_id);
+    v_count := v_count + 1;
+  end loop;
+  perform jobs.return_batch(v_batch_id);
+  return v_count;
+end
+$$;
+
 -- What a new drain gets as its first batch.
 create function tests.claim(p_job text, p_size integer default null) returns jsonb language plpgsql as $$
 begin

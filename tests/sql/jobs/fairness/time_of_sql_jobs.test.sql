@@ -11,9 +11,7 @@ $$;
 create function pg_temp.worked(p_job text) returns text language plpgsql as $$
 begin
   perform tests.enqueue(p_job, slug, 30) from unnest(array['slow', 'quick']) slug;
-  for v_n in 1..30 loop
-    perform jobs.work();
-  end loop;
+  perform tests.work(30);
   update jobs.definitions set paused = true where job = p_job;
   return (select string_agg(t.slug || ' ' || a.items, ', ' order by t.slug)
     from (select tenant_id, count(*) as items from jobs.attempts where job = p_job group by tenant_id) a join public.tenants t on t.id = a.tenant_id);

@@ -12,24 +12,17 @@ end
 $$;
 update jobs.definitions set paused = true where kind = 'sql';
 select tests.job('bake', '{"kind": "sql", "work_function": "private.tests_bake", "max_attempts": 1}');
-create function pg_temp.work() returns void language plpgsql as $$
-begin
-  while jobs.work() loop
-    null;
-  end loop;
-end
-$$;
 create function pg_temp.runs() returns text language sql as $$
   select string_agg(format('%s %s: %s', r.trigger, r.status, r.message), ', ' order by r.run_id) from jobs.runs r where r.job = 'bake'
 $$;
-select pg_temp.work();
+select tests.work();
 select is(pg_temp.runs(), null, 'with nothing to do there is no run');
 select tests.enqueue('bake', slug, 3) from unnest(array['pizza', 'gym']) slug;
-select is(jobs.work(), true, 'one item is one step');
-select is(jobs.work(), true, 'the next goes on');
+select is(tests.work(1), 1, 'one item is one step');
+select is(tests.work(1), 1, 'the next goes on');
 select is((select count(*) from jobs.drains where job = 'bake'), 1::bigint, 'in the same drain');
 select is(pg_temp.runs(), 'queue running: ', 'of one run');
-select pg_temp.work();
+select tests.work();
 select is(pg_temp.runs(), 'queue warning: 3 done, 3 failed.', 'which ends with the work, and tells');
 select is((select string_agg(format('%s %s %s', t.slug, c.processed, c.failed), ', ' order by t.slug)
   from (select tenant_id, sum(processed) as processed, sum(failed) as failed from jobs.run_tenants group by tenant_id) c join public.tenants t on t.id = c.tenant_id),
@@ -37,12 +30,12 @@ select is((select string_agg(format('%s %s %s', t.slug, c.processed, c.failed), 
 
 -- By hand, while the database is at work
 select tests.enqueue('bake', 'pizza', 2);
-select jobs.work();
+select tests.work(1);
 create table pg_temp.hand as select jobs.run_now('bake') as r;
-select jobs.work();
+select tests.work(1);
 select is((select count(*) from jobs.batches), 0::bigint, 'the database goes on in its own drain');
 select jobs.end_drain((r ->> 'drain_id')::uuid) from pg_temp.hand;
-select pg_temp.work();
+select tests.work();
 select is(pg_temp.runs(), 'queue warning: 3 done, 3 failed., queue success: 2 done, 0 failed., manual success: Nothing to do.', 'each run has what it did');
 select is((select count(*) from jobs.drains where ended_at is null), 0::bigint, 'and no drain is left');
 

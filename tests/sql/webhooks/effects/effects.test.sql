@@ -16,13 +16,12 @@ $$;
 create function pg_temp.status(p_task text) returns text language sql as $$
   select concat_ws(' ', c.status, c.method) from public.completions c where c.task_id = tests.id(p_task) and c.participant_id = tests.id('pizza/anna')
 $$;
-create function pg_temp.work() returns void language plpgsql as $$ begin while jobs.work() loop end loop; end $$;
 create function pg_temp.tell(p_slug text, p_source text, p_entry jsonb, p_object text default 'instagram') returns jsonb language plpgsql as $$
 declare
   v_body jsonb := jsonb_build_object('object', p_object, 'entry', jsonb_build_array(p_entry));
 begin
   perform jobs.receive_webhook(tests.id(p_slug), p_source, v_body, encode(sha256(convert_to(v_body::text, 'UTF8')), 'hex'));
-  perform pg_temp.work();
+  perform tests.work();
   return (select e.counts from private.webhook_events e where e.body = v_body and e.tenant_id = tests.id(p_slug));
 end
 $$;
@@ -61,7 +60,7 @@ select is(pg_temp.status('link_visit'), 'verified link', 'and proves the visit a
 
 -- Forgotten
 select jobs.receive_deletion(tests.id('pizza'), '555', repeat('f', 64));
-select pg_temp.work();
+select tests.work();
 select is((select count(*) from public.linked_accounts where tenant_id = tests.id('pizza') and external_id = '555') || ' ' || (select count(*) from private.signals where tenant_id = tests.id('pizza') and author_id = '555'),
   '0 0', 'after a deletion neither the account nor its signals are known');
 select is((select count(*) from public.completions c where c.tenant_id = tests.id('pizza') and c.evidence::text ~ '"555"|anna'), 0::bigint, 'nor does any evidence name the person');

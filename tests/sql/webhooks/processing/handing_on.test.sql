@@ -29,7 +29,7 @@ $$;
 create function pg_temp.tell(p_slug text, p_source text, p_body jsonb) returns void language plpgsql as $$
 begin
   perform jobs.receive_webhook(case p_slug when 'platform' then jobs.platform_id() else tests.id(p_slug) end, p_source, p_body, encode(sha256(convert_to(p_body::text, 'UTF8')), 'hex'));
-  while jobs.work() loop end loop;
+  perform tests.work();
 end
 $$;
 create function pg_temp.instagram(p_changes jsonb) returns jsonb language sql as $$

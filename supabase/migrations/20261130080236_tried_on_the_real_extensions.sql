@@ -4,7 +4,36 @@ set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
 
+drop function "jobs"."work"();
+
+drop function "jobs"."work_batch"(uuid, text, integer);
+
 drop function "jobs"."work_item"(jobs.definitions, bigint, uuid, bigint);
+
+create or replace function jobs.begin_drain (
+  p_job text
+)
+  returns uuid
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_drain_id uuid;
+  -- A time that an index can be asked with.
+  v_now timestamptz := clock_timestamp();
+begin
+  if not exists (select from jobs.lanes l where l.job = p_job and l.awake)
+    and not exists (select from jobs.lanes l where l.job = p_job and l.wake_at <= v_now) then
+    return null;
+  end if;
+  insert into jobs.drains (job, run_id, answered_at, seen_at)
+  values (p_job, jobs.open_run(p_job, 'queue'), clock_timestamp(), clock_timestamp())
+  returning drain_id into v_drain_id;
+  return v_drain_id;
+end
+$function$;
 
 create or replace function jobs.cancel (
   job text,
@@ -448,6 +477,49 @@ begin
 end
 $function$;
 
+create or replace function jobs.return_batch (
+  batch_id bigint
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_outcomes jsonb;
+  v_count integer := 0;
+begin
+  select b.* into v_batch from jobs.batches b where b.batch_id = return_batch.batch_id for update;
+  if not found then
+    return 0;
+  end if;
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  if v_definition.kind <> 'sql' then
+    raise exception 'Batch % is for a worker, not for the database.', p_batch_id using errcode = '22023';
+  end if;
+  select jsonb_agg(jsonb_build_object('item_id', i.item_id, 'outcome', 'held', 'until', clock_timestamp())) into v_outcomes
+  from jobs.leased_items i
+  where i.batch_id = v_batch.batch_id
+    and not exists (select from jobs.effects x where x.batch_id = i.batch_id and x.item_id = i.item_id);
+  if v_outcomes is not null then
+    v_count := jobs.settle(v_definition, v_batch, v_outcomes, clock_timestamp());
+  end if;
+  delete from jobs.batches b
+  where b.batch_id = v_batch.batch_id and not exists (select from jobs.leases e where e.batch_id = v_batch.batch_id);
+  return v_count;
+end
+$function$;
+
 create or replace function jobs.settle (
   p_definition jobs.definitions,
   p_batch jobs.batches,
@@ -564,6 +636,41 @@ begin
     end loop;
   end if;
   return cardinality(v_settled);
+end
+$function$;
+
+create or replace function jobs.start_tick (
+  seconds integer default null::integer
+)
+  returns text
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+declare
+  v_version integer[] := (
+    select regexp_split_to_array(substring(e.extversion from '^[0-9]+\.[0-9]+'), '\.')::integer[]
+    from pg_catalog.pg_extension e where e.extname = 'pg_cron');
+  v_seconds integer;
+  v_schedule text;
+begin
+  if start_tick.seconds not between 1 and 60 then
+    raise exception 'The tick comes every 1 to 60 seconds.' using errcode = '22023';
+  end if;
+  v_seconds := coalesce(start_tick.seconds, (select p.tick_seconds from jobs.platform p));
+  if v_version < array[1, 5] or v_seconds = 60 then
+    v_seconds := 60;
+    v_schedule := '* * * * *';
+  else
+    v_schedule := format('%s seconds', v_seconds);
+  end if;
+  update jobs.platform p set tick_seconds = v_seconds;
+  -- One tick, committed at once; then SQL jobs item by item for half of the time between two ticks, so that no tick is late for them.
+  perform cron.schedule('onecron', v_schedule, format(
+    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; batch bigint; begin perform jobs.tick(); commit; '
+    'loop batch := jobs.work(batch); commit; exit when batch is null or clock_timestamp() >= until; end loop; '
+    'perform jobs.return_batch(batch); end $tick$', greatest(1, v_seconds / 2)));
+  return v_schedule;
 end
 $function$;
 
@@ -743,49 +850,10 @@ begin
 end
 $function$;
 
-create or replace function jobs.work()
-  returns boolean
-  language plpgsql
-  security definer
-  set search_path to ''
-  set enable_seqscan to 'off'
-  set enable_hashjoin to 'off'
-  set enable_mergejoin to 'off'
-  set enable_bitmapscan to 'off'
-  set enable_material to 'off'
-  set plan_cache_mode to 'force_generic_plan'
-  set jit to 'off'
-  AS $function$
-declare
-  v_definition jobs.definitions;
-  v_drain_id uuid;
-begin
-  for v_definition in
-    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job
-  loop
-    select d.drain_id into v_drain_id from jobs.drains d
-    where d.job = v_definition.job and d.ended_at is null and d.request_id is null
-      -- Not one that was started by hand: that has a run of its own.
-      and d.run_id is not distinct from (select o.run_id from jobs.open_runs o where o.job = v_definition.job)
-      and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
-    limit 1;
-    v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
-    continue when v_drain_id is null;
-    if jobs.work_claimed(v_definition, v_drain_id, 1) is not null then
-      return true;
-    end if;
-    perform jobs.end_drain(v_drain_id);
-  end loop;
-  return false;
-end
-$function$;
-
-create or replace function jobs.work_batch (
-  drain_id uuid,
-  job text,
-  batch_size integer default 50
+create or replace function jobs.work (
+  batch_id bigint default null::bigint
 )
-  returns integer
+  returns bigint
   language plpgsql
   security definer
   set search_path to ''
@@ -799,38 +867,65 @@ create or replace function jobs.work_batch (
   AS $function$
 #variable_conflict use_column
 declare
+  v_last text;
   v_definition jobs.definitions;
+  v_drain_id uuid;
+  v_batch_id bigint;
 begin
-  select d.* into v_definition from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql';
-  if not found then
-    raise exception 'There is no SQL job "%".', work_batch.job using errcode = 'P0002';
-  end if;
-  return jobs.work_claimed(v_definition, work_batch.drain_id, work_batch.batch_size);
+  select b.job into v_last from jobs.batches b where b.batch_id = work.batch_id;
+  perform jobs.work_off(work.batch_id);
+  -- In turn, beginning after the job that was served last, so that no job waits for another one to be empty.
+  v_last := coalesce(v_last, (select d.job from jobs.definitions d where d.kind = 'sql' order by random() limit 1));
+  for v_definition in
+    select d.* from jobs.definitions d where d.kind = 'sql' and not d.paused order by d.job <= v_last, d.job
+  loop
+    select d.drain_id into v_drain_id from jobs.drains d
+    where d.job = v_definition.job and d.ended_at is null and d.request_id is null
+      -- Not one that was started by hand: that has a run of its own.
+      and d.run_id is not distinct from (select o.run_id from jobs.open_runs o where o.job = v_definition.job)
+      and jobs.drain_is_live(d, v_definition.lease_seconds, clock_timestamp())
+    limit 1;
+    v_drain_id := coalesce(v_drain_id, jobs.begin_drain(v_definition.job));
+    continue when v_drain_id is null;
+    v_batch_id := (jobs.next_batch(v_drain_id, v_definition.job, 1) ->> 'batch_id')::bigint;
+    if v_batch_id is not null then
+      return v_batch_id;
+    end if;
+    perform jobs.end_drain(v_drain_id);
+  end loop;
+  return null;
 end
 $function$;
 
-create or replace function jobs.work_claimed (
-  p_definition jobs.definitions,
-  p_drain_id uuid,
-  p_size integer
+create or replace function jobs.work_batch (
+  drain_id uuid,
+  job text,
+  batch_id bigint default null::bigint
 )
-  returns integer
+  returns bigint
   language plpgsql
+  security definer
   set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set enable_bitmapscan to 'off'
+  set enable_material to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  set jit to 'off'
   AS $function$
-declare
-  v_batch_id bigint := (jobs.next_batch(p_drain_id, (p_definition).job, p_size) ->> 'batch_id')::bigint;
-  v_outcomes jsonb;
+#variable_conflict use_column
 begin
-  if v_batch_id is null then
-    return null;
+  if not exists (select from jobs.definitions d where d.job = work_batch.job and d.kind = 'sql') then
+    raise exception 'There is no SQL job "%".', work_batch.job using errcode = 'P0002';
   end if;
-  select jsonb_agg(jobs.work_item(p_definition, i)) into v_outcomes
-  from jobs.leases e
-  cross join lateral unnest(e.items) i
-  where e.batch_id = v_batch_id;
-  perform jobs.close_batch(v_batch_id, v_outcomes);
-  return jsonb_array_length(v_outcomes);
+  if exists (
+    select from jobs.batches b where b.batch_id = work_batch.batch_id and (b.job, b.drain_id) is distinct from (work_batch.job, work_batch.drain_id)
+  ) then
+    raise exception 'Batch % is another drain''s.', work_batch.batch_id using errcode = '22023';
+  end if;
+  perform jobs.work_off(work_batch.batch_id);
+  return (jobs.next_batch(work_batch.drain_id, work_batch.job, 1) ->> 'batch_id')::bigint;
 end
 $function$;
 
@@ -854,13 +949,42 @@ begin
   exception
     when query_canceled or admin_shutdown or crash_shutdown then
       raise;
-    when others then
+    when assert_failure or others then
       v_outcome := jsonb_build_object('item_id', (p_item).item_id, 'outcome', 'retry', 'error', left(format('%s (%s)', sqlerrm, sqlstate), 500));
   end;
   if (p_definition).cost_unit = 'milliseconds' then
     v_outcome := v_outcome || jsonb_build_object('cost', 1000 * extract(epoch from clock_timestamp() - v_began));
   end if;
   return v_outcome;
+end
+$function$;
+
+create or replace function jobs.work_off (
+  p_batch_id bigint
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_batch jobs.batches;
+  v_definition jobs.definitions;
+  v_outcomes jsonb;
+begin
+  -- Locked, so that nobody takes it back meanwhile.
+  select b.* into v_batch from jobs.batches b where b.batch_id = p_batch_id for update;
+  if not found then
+    return;
+  end if;
+  select d.* into v_definition from jobs.definitions d where d.job = v_batch.job;
+  if v_definition.kind <> 'sql' then
+    raise exception 'Batch % is for a worker, not for the database.', p_batch_id using errcode = '22023';
+  end if;
+  select jsonb_agg(jobs.work_item(v_definition, i)) into v_outcomes
+  from jobs.leases e
+  cross join lateral unnest(e.items) i
+  where e.batch_id = p_batch_id;
+  perform jobs.close_batch(p_batch_id, v_outcomes);
 end
 $function$;
 
@@ -1057,9 +1181,13 @@ comment on function "jobs"."recover_from_backup"(text[], boolean) is 'After a re
 
 comment on function "jobs"."take_lanes"(text, uuid[]) is 'Keeps claims away from the lanes of these tenants until the end of the transaction.';
 
-comment on function "jobs"."work_claimed"(jobs.definitions, uuid, integer) is 'Works off one batch of a SQL job and returns how many items it had; null when nothing waits. What the items did and their ends are one transaction.';
+comment on function "jobs"."work"(bigint) is 'Works off the item of a SQL job that the last call claimed (its batch_id), and claims the next one: its batch_id, null when none waits. Commit after each call, and give what you do not work off back by jobs.return_batch. Called by the one pg_cron entry after each tick until its time is up. Definer: the engine''s tables are written by its functions only.';
+
+comment on function "jobs"."work_batch"(uuid, text, bigint) is 'Works off the item of a SQL job that the last call claimed (its batch_id), and claims the next one: its batch_id, null when none waits. For drains that come over HTTP. Errors: P0002 no such SQL job, 22023 not a batch of this drain. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."work_item"(jobs.definitions, jobs.items) is 'Runs the work function for one item and returns its outcome: done, or retry with the error.';
+
+comment on function "jobs"."work_off"(bigint) is 'Works off a batch of a SQL job and closes it; nothing when it was taken back meanwhile.';
 
 comment on function "private"."read_secret_json"(uuid) is 'The secret of a credential, or null when there is none or it cannot be read. Callable by its owner only.';
 
@@ -1067,8 +1195,16 @@ revoke all on function "jobs"."hurry_or_enqueue"(text, uuid, uuid[], text[]) fro
 
 revoke all on function "jobs"."take_lanes"(text, uuid[]) from public;
 
-revoke all on function "jobs"."work_claimed"(jobs.definitions, uuid, integer) from public;
+revoke all on function "jobs"."work"(bigint) from public;
+
+grant execute on function "jobs"."work"(bigint) to "service_role";
+
+revoke all on function "jobs"."work_batch"(uuid, text, bigint) from public;
+
+grant execute on function "jobs"."work_batch"(uuid, text, bigint) to "service_role";
 
 revoke all on function "jobs"."work_item"(jobs.definitions, jobs.items) from public;
+
+revoke all on function "jobs"."work_off"(bigint) from public;
 
 revoke all on function "private"."read_secret_json"(uuid) from public;
