@@ -535,7 +535,8 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise;
-    when others then
+    -- An ASSERT is none of the others.
+    when assert_failure or others then
       null;
   end;
   v_loaded := '{}';
@@ -546,7 +547,7 @@ begin
     exception
       when serialization_failure or deadlock_detected or lock_not_available then
         raise;
-      when others then
+      when assert_failure or others then
         -- No data and no wish to wait: the caller takes it as an attempt that failed.
         v_loaded := v_loaded || (v_item.item_id, null, null, left('The item could not be loaded: ' || sqlerrm, 500), null)::jobs.loaded;
     end;
@@ -570,12 +571,25 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
   if (p_definition).load_function is not null then
-    v_loaded := jobs.call_load(p_definition, array(
-      select i from jobs.leases e cross join lateral unnest(e.items) i where e.batch_id = (p_batch).batch_id));
+    v_items := array(select i from jobs.leases e cross join lateral unnest(e.items) i where e.batch_id = (p_batch).batch_id);
+    v_loaded := jobs.call_load(p_definition, v_items);
+    -- One answer for each item: a second one would send it twice, and one without would stay in the batch for ever.
+    if array(select i.item_id from unnest(v_items) i order by i.item_id) is distinct from
+      array(select l.item_id from unnest(v_loaded) l order by l.item_id) then
+      v_loaded := array(
+        select coalesce(a.answer, (i.item_id, null, null, 'The load function did not answer for this item.', null)::jobs.loaded)
+        from unnest(v_items) i
+        left join (
+          select distinct on (l.item_id) l.item_id, (l.item_id, l.data, l.hold_until, l.reason, l.cancel)::jobs.loaded as answer
+          from unnest(v_loaded) with ordinality as l (item_id, data, hold_until, reason, cancel, n)
+          order by l.item_id, l.n
+        ) a on a.item_id = i.item_id);
+    end if;
     select jsonb_agg(case
         when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
         when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
@@ -631,7 +645,8 @@ end
 $$;
 
 comment on function jobs.load_batch(jobs.definitions, jobs.batches, timestamptz) is
-  'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
+  'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential; null when all of them must wait or were ended. '
+  'An item for which the load function did not answer counts as an attempt that failed; of two answers for one the first counts.';
 
 -- The engine relies on every statement seeing what was committed before it.
 create function jobs.require_read_committed()
