@@ -218,6 +218,10 @@ export function createDrain(options: DrainOptions): Drain {
 
   /** Works on one batch and answers the next one, or null when the drain is over. */
   async function workOn(batch: Batch, handler: JobHandler, around: Around): Promise<Batch | null> {
+    // No batch: all that the claim came upon must wait, and there is more to look at.
+    if (batch.tenants.length === 0) {
+      return around.mayTakeMore() ? await engine.nextBatch(around.order.drainId, around.order.job) : null;
+    }
     const receivedAt = now();
     const databaseAhead = Date.parse(batch.now) - receivedAt;
     const log = around.log.with({ batch: batch.batch_id });

@@ -160,7 +160,7 @@ export type SettledBundle = z.infer<typeof settledSchema>;
 export interface Engine {
   /** Null: the ticket is unknown, used, or too old. */
   answerDoorbell(ticket: string): Promise<{ drainId: string; job: string; runId: number | null } | null>;
-  /** Null: nothing to do now. */
+  /** Null: nothing to do now. Without tenants: nothing found yet, ask again. */
   nextBatch(drainId: string, job: string): Promise<Batch | null>;
   /** In how many milliseconds the next lane of a job wakes; null: none does by itself. */
   nextWake(job: string): Promise<number | null>;

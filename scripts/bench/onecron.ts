@@ -54,7 +54,8 @@ export async function drain(workers: readonly Sql[], job: string, deadline: numb
         const size = sizeOf(batch);
         const next = await close(sql, batch, performance.now() < deadline);
         done += size;
-        batch = next;
+        // An answer without items means: ask again.
+        batch = size > 0 ? next : await claim(sql, drainId, job);
       }
     }),
   );

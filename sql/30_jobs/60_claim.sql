@@ -313,10 +313,9 @@ comment on function jobs.write_lanes(
   tid[], double precision[], timestamptz[], bigint[], timestamptz[], boolean[], text[], text[], timestamptz[], timestamptz[], timestamptz) is
   'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
 
--- One round of the fair pick: weighted start-time fair queueing over the awake lanes. p_width widens a round: 1 looks at as many
--- lanes as full turns would need; when lanes turn out to hold less, the next round looks at twice as many, and so on.
+-- One round of the fair pick: weighted start-time fair queueing over the awake lanes. It looks at p_lanes of them and gives out as many turns.
 create function jobs.pick(
-  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_width integer, p_now timestamptz)
+  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_lanes integer, p_now timestamptz)
 returns integer
 language plpgsql
 set search_path = ''
@@ -327,7 +326,6 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_turns integer := least(p_room, p_width * greatest(20, ceil(p_room::numeric / (p_definition).quantum)));
   v_full uuid[];
   v_lanes uuid[];
   v_places tid[];
@@ -369,7 +367,7 @@ begin
     from jobs.lanes x
     where x.job = (p_definition).job and x.awake and x.vtime >= (p_clock).served_from and x.tenant_id <> all (v_full)
     order by x.vtime, x.tenant_id
-    limit v_turns
+    limit p_lanes
     for no key update skip locked
   ) l;
   if v_lanes is null then
@@ -401,15 +399,16 @@ begin
     from lane
     cross join lateral generate_series(0, least((least(lane.room, p_room) - 1) / (p_definition).quantum,
       -- As many lanes as turns: none has a turn that starts after the first one of the last lane.
-      case when cardinality(v_lanes) = v_turns
-        then ceil((v_vtimes[v_turns] - lane.vtime) * lane.weight / (p_definition).quantum) end)::integer) as turn (n)
+      case when cardinality(v_lanes) = p_lanes
+        then ceil((v_vtimes[p_lanes] - lane.vtime) * lane.weight / (p_definition).quantum) end)::integer) as turn (n)
     where lane.reason is null
     order by lane.vtime + turn.n * (p_definition).quantum / lane.weight, lane.tenant_id
-    limit v_turns
+    limit p_lanes
   ),
   share as materialized (
     select lane.tenant_id, lane.weight, lane.vtime, lane.rate, lane.head_at, lane.head_id,
-      least(lane.room, turns.n * (p_definition).quantum) as wanted
+      -- One more than there is room for tells a lane that holds more from one that is emptied.
+      least(lane.room, turns.n * (p_definition).quantum, p_room + 1) as wanted
     from (select turn.tenant_id, count(*) as n from turn group by turn.tenant_id) turns
     join lane on lane.tenant_id = turns.tenant_id
   ),
@@ -506,7 +505,7 @@ end
 $$;
 
 comment on function jobs.pick(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamptz) is
-  'One round: leases up to p_room items to the batch from the lanes that are furthest behind, charges them, puts empty ones to sleep. '
+  'One round: leases up to p_room items to the batch from the p_lanes lanes that are furthest behind, charges them, puts empty ones to sleep. '
   'Returns how many; null when no lane is awake.';
 
 -- Calls the job's load function for the items of a batch. If it raises, item by item: one that cannot be loaded must not stop the rest.
@@ -535,7 +534,8 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise;
-    when others then
+    -- An ASSERT is none of the others.
+    when assert_failure or others then
       null;
   end;
   v_loaded := '{}';
@@ -546,7 +546,7 @@ begin
     exception
       when serialization_failure or deadlock_detected or lock_not_available then
         raise;
-      when others then
+      when assert_failure or others then
         -- No data and no wish to wait: the caller takes it as an attempt that failed.
         v_loaded := v_loaded || (v_item.item_id, null, null, left('The item could not be loaded: ' || sqlerrm, 500), null)::jobs.loaded;
     end;
@@ -570,12 +570,25 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_items jobs.items[];
   v_loaded jobs.loaded[];
   v_outcomes jsonb;
 begin
   if (p_definition).load_function is not null then
-    v_loaded := jobs.call_load(p_definition, array(
-      select i from jobs.leases e cross join lateral unnest(e.items) i where e.batch_id = (p_batch).batch_id));
+    v_items := array(select i from jobs.leases e cross join lateral unnest(e.items) i where e.batch_id = (p_batch).batch_id);
+    v_loaded := jobs.call_load(p_definition, v_items);
+    -- One answer for each item: a second one would send it twice, and one without would stay in the batch for ever.
+    if array(select i.item_id from unnest(v_items) i order by i.item_id) is distinct from
+      array(select l.item_id from unnest(v_loaded) l order by l.item_id) then
+      v_loaded := array(
+        select coalesce(a.answer, (i.item_id, null, null, 'The load function did not answer for this item.', null)::jobs.loaded)
+        from unnest(v_items) i
+        left join (
+          select distinct on (l.item_id) l.item_id, (l.item_id, l.data, l.hold_until, l.reason, l.cancel)::jobs.loaded as answer
+          from unnest(v_loaded) with ordinality as l (item_id, data, hold_until, reason, cancel, n)
+          order by l.item_id, l.n
+        ) a on a.item_id = i.item_id);
+    end if;
     select jsonb_agg(case
         when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
         when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
@@ -631,7 +644,8 @@ end
 $$;
 
 comment on function jobs.load_batch(jobs.definitions, jobs.batches, timestamptz) is
-  'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential.';
+  'The batch as the worker gets it: items with data, grouped by tenant, each group with its credential; null when all of them must wait or were ended. '
+  'An item for which the load function did not answer counts as an attempt that failed; of two answers for one the first counts.';
 
 -- The engine relies on every statement seeing what was committed before it.
 create function jobs.require_read_committed()
@@ -760,6 +774,7 @@ declare
   v_size integer;
   v_room integer;
   v_width integer;
+  v_looks_at integer;
   v_lanes integer;
   v_picked integer := 0;
   v_clock jobs.clocks;
@@ -848,18 +863,25 @@ begin
   returning * into v_batch;
   v_clock.oldest_batch := coalesce(v_oldest, v_batch.batch_id);
 
-  -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane.
+  -- A round may find lanes empty, or that all it picked must wait (quiet hours): go on until there is work or no lane, but not for long.
+  -- All others wait for the claim lock meanwhile, and what a statement_timeout takes back would be found again by every claim to come.
   v_room := v_size;
   v_width := v_clock.width;
   for v_round in 1..100 loop
-    v_got := jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_width, v_now);
+    -- A round looks at as many lanes as full turns would need; when lanes turn out to hold less, the next one looks at twice as many, and
+    -- so on. No more than there is room for, unless the last round found nothing: empty lanes must not use up the rounds of a small batch.
+    v_looks_at := v_width * greatest(20, ceil(v_room::numeric / v_definition.quantum));
+    if v_got is distinct from 0 then
+      v_looks_at := least(v_looks_at, v_room);
+    end if;
+    v_got := jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_looks_at, v_now);
     v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
-    if v_got is null or v_room <= 0 or v_round = 100 then
+    if v_got is null or v_room <= 0 or v_round = 100 or clock_timestamp() > v_now + interval '300 milliseconds' then
       exit when v_picked = 0;
       v_tenants := jobs.load_batch(v_definition, v_batch, v_now);
-      exit when v_tenants is not null or v_got is null;
+      exit when v_tenants is not null or v_got is null or clock_timestamp() > v_now + interval '300 milliseconds';
       v_picked := 0;
       v_room := v_size;
     end if;
@@ -871,6 +893,12 @@ begin
     set due_from = v_clock.due_from, woken_to = v_clock.woken_to, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch,
       looked_at = v_clock.looked_at
     where c.job = next_batch.job;
+    -- It stopped before it had seen all that is awake: null would end the drain. What calls work functions knows no empty batch.
+    if v_definition.kind <> 'sql' and (v_woken >= 500 or v_got is not null and exists (
+      select from jobs.lanes l where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
+    )) then
+      return jobs.batch_answer(v_definition, v_batch, '[]');
+    end if;
     return null;
   end if;
   -- Where lanes hold an item or two, the next claim begins as widely as this one ended: a round costs as much as forty lanes.
@@ -893,6 +921,6 @@ $$;
 grant execute on function jobs.next_batch(uuid, text, integer, uuid) to service_role;
 comment on function jobs.next_batch(uuid, text, integer, uuid) is
   'The next batch for a drain: {"batch_id","job","now","lease_until","lease_seconds","cost_unit","tenants":[{"tenant_id","slug","credential","items":'
-  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. With a request (the caller''s own id of this call) it can be repeated: '
+  '[{"item_id","attempt","trace_id","subject_id","data"}]}]}, or null when nothing is awake. Without tenants it is no batch: all that was found within 300 ms must wait, and there is more, so ask again. With a request (the caller''s own id of this call) it can be repeated: '
   'the batch of an answer that was lost is handed out again. The only place where secrets leave the database. '
   'Definer: writes the engine''s tables and reads the tenants'' secrets in Vault, which service_role must not do row by row.';

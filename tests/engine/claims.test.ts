@@ -299,3 +299,45 @@ describe('a misled planner', () => {
     expect(taken.length).toBeGreaterThan(1);
   });
 });
+
+describe('a tenant whose items must all wait', () => {
+  test('delays nobody else for longer than a second, also under a statement_timeout', async () => {
+    scratch = await engine.scratch();
+    const { sql } = scratch;
+    await setPlan(sql, 'enterprise');
+    const [pizza = '', gym = ''] = await makeTenants(sql, 2);
+    // A hundred batches of it take longer than the timeout.
+    await sql.unsafe(`
+      create function public.load_quiet(p_tenant_ids uuid[], p_item_ids bigint[], p_subject_ids uuid[], p_payloads jsonb[])
+      returns setof jobs.loaded language sql set search_path = '' as $$
+        select pg_catalog.pg_sleep(0.03);
+        select i, p, case when t = '${pizza}' then clock_timestamp() + interval '8 hours' end, 'quiet hours', false
+        from unnest(p_tenant_ids, p_item_ids, p_payloads) u (t, i, p);
+      $$`);
+    const job = await makeJob(sql, { job: 'proof', loadFunction: 'public.load_quiet' });
+    const many = 30_000;
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: many }, (_, n) => ({ tenant: pizza, n })),
+    );
+    const drain = await openDrain(sql, job);
+    const worker = scratch.connect();
+    await worker`set statement_timeout = '3s'`;
+    expect(await claim(worker, drain, job)).toMatchObject({ tenants: [] });
+    await enqueue(sql, job, [{ tenant: gym, n: many }]);
+    const asked = performance.now();
+    let batch = await claim(worker, drain, job);
+    expect(performance.now() - asked).toBeLessThan(1_000);
+    expect(batch?.tenants.map((work) => work.tenant_id)).toEqual([gym]);
+
+    let claims = 0;
+    for (; batch; claims++) batch = await claim(worker, drain, job);
+    expect(claims).toBeGreaterThan(2);
+    const [row] = await sql<{ held: number; awake: number }[]>`
+      select (select count(*)::int from jobs.items where waiting_for = 'quiet hours') as held,
+        (select count(*)::int from jobs.lanes where awake) as awake`;
+    expect(row).toEqual({ held: many, awake: 0 });
+    expect(await brokenRules(sql, job)).toEqual([]);
+  });
+});

@@ -176,6 +176,19 @@ describe('drain', () => {
     expect(left).toEqual([60_000, 6_000]);
   });
 
+  test('an answer without tenants is no batch: the drain asks again, as long as it may', async () => {
+    const { run, calls, entries } = draining(
+      [batch(1, []), batch(2, []), batch(3, [tenant('a', 1)]), batch(4, [])],
+      allDone,
+    );
+    expect(await run()).toMatchObject({ end: 'nothing_awake', batches: 1, items: 1 });
+    expect(calls).toEqual(['next', 'next', 'next', 'close 3 1 next', 'next', 'end well']);
+    expect(entries().filter((entry) => entry.event === 'batch closed')).toHaveLength(1);
+    const late = draining([batch(1, []), batch(2, [])], allDone, { budgetMs: 0 });
+    expect(await late.run()).toMatchObject({ end: 'time', batches: 0 });
+    expect(late.calls).toEqual(['next', 'end well']);
+  });
+
   test('after its budget it takes no new batch', async () => {
     const { run, calls, clock } = draining(
       [batch(1, [tenant('a', 1)]), batch(2, [tenant('a', 2)]), batch(3, [tenant('a', 3)])],
