@@ -592,7 +592,8 @@ begin
     select jsonb_agg(case
         when l.cancel is null then jsonb_build_object('item_id', l.item_id, 'outcome', 'retry', 'error', l.reason)
         when l.cancel then jsonb_build_object('item_id', l.item_id, 'outcome', 'cancelled', 'error', l.reason)
-        else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', l.hold_until, 'reason', l.reason) end)
+        -- A time that is over would bring it back into this very claim, and the next one.
+        else jsonb_build_object('item_id', l.item_id, 'outcome', 'held', 'until', greatest(l.hold_until, p_now + interval '1 second'), 'reason', l.reason) end)
     into v_outcomes
     from unnest(v_loaded) l
     where l.cancel is not false or l.hold_until is not null;
@@ -893,10 +894,10 @@ begin
     set due_from = v_clock.due_from, woken_to = v_clock.woken_to, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch,
       looked_at = v_clock.looked_at
     where c.job = next_batch.job;
-    -- It stopped before it had seen all that is awake: null would end the drain. What calls work functions knows no empty batch.
-    if v_definition.kind <> 'sql' and (v_woken >= 500 or v_got is not null and exists (
+    -- It stopped before it had seen all that is awake: null would end the drain.
+    if v_woken >= 500 or v_got is not null and exists (
       select from jobs.lanes l where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
-    )) then
+    ) then
       return jobs.batch_answer(v_definition, v_batch, '[]');
     end if;
     return null;
