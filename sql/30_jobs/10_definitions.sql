@@ -94,6 +94,29 @@ create trigger definitions_after_update_audit
   for each row when (current_user = 'service_role')
   execute function private.audit_change('job', 'job');
 
+-- What was enqueued belongs to its job: without it nobody knows how often to try an item, or whom to tell how it ended.
+create function jobs.keep_definition()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (select from jobs.items i where i.job = old.job) or exists (select from jobs.leases e where e.job = old.job)
+    or exists (select from jobs.dead_items d where d.job = old.job)
+  then
+    raise exception 'The job "%" has items that wait, are out with a worker, or are dead. Pause it, cancel what waits (jobs.cancel), let what is out come '
+      'back, and replay or delete what is dead. Then it can go.', old.job using errcode = '23503';
+  end if;
+  return old;
+end
+$$;
+
+comment on function jobs.keep_definition() is 'Trigger: a job with items, leases or dead items stays.';
+
+create trigger definitions_before_delete_keep
+  before delete on jobs.definitions
+  for each row execute function jobs.keep_definition();
+
 -- What a job's load function says of an item: its data; or hold it until a time; or cancel it.
 create type jobs.loaded as (
   item_id bigint,

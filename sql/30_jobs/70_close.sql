@@ -67,7 +67,8 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise;
-    when others then
+    -- A failed ASSERT is not among the others.
+    when assert_failure or others then
       null;
   end;
 
@@ -80,7 +81,7 @@ begin
       exception
         when serialization_failure or deadlock_detected or lock_not_available then
           raise;
-        when others then
+        when assert_failure or others then
           -- The result could not be stored. What died stays dead; what was done is tried again, until its attempts are used up.
           v_one.error := left('The result could not be applied: ' || sqlerrm, 500);
           if v_one.dies is null then
@@ -464,6 +465,10 @@ declare
   v_comes_back boolean;
   v_back record;
 begin
+  -- Without its job nothing says what an outcome means: the items would be gone, neither done nor dead.
+  if (p_definition).job is null then
+    raise exception 'There is no job "%" any more. Its items stay where they are.', (p_batch).job using errcode = 'P0002';
+  end if;
   v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
   perform jobs.take_guards((p_batch).job, v_tenant_ids);
 
