@@ -48,7 +48,8 @@ create table jobs.definitions (
   constraint start_delay_is_not_negative check (start_delay_seconds >= 0),
   constraint lease_is_between_5_seconds_and_a_day check (lease_seconds between 5 and 86400),
   constraint max_attempts_is_between_1_and_100 check (max_attempts between 1 and 100),
-  constraint backoff_is_positive check (backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds),
+  constraint backoff_is_positive_and_at_most_30_days check (
+    backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds and backoff_limit_seconds <= 2592000),
   constraint functions_are_schema_qualified check (
     load_function ~ '^[a-z_]+\.[a-z0-9_]+$' and apply_function ~ '^[a-z_]+\.[a-z0-9_]+$' and work_function ~ '^[a-z_]+\.[a-z0-9_]+$'
     and condition_function ~ '^[a-z_]+\.[a-z0-9_]+$' and eligible_function ~ '^[a-z_]+\.[a-z0-9_]+$'),
@@ -56,7 +57,7 @@ create table jobs.definitions (
   constraint a_raw_job_has_a_command check ((kind = 'raw') = (command is not null)),
   constraint misfire_limit_is_between_1_and_1000 check (misfire_limit between 1 and 1000),
   constraint cost_unit_is_one_of_the_known check (cost_unit in ('items', 'calls', 'milliseconds')),
-  constraint breaker_after_is_positive check (breaker_after > 0),
+  constraint breaker_after_is_between_1_and_a_million check (breaker_after between 1 and 1000000),
   constraint effects_need_a_provider check (not effects or provider is not null)
 );
 
