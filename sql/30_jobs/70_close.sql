@@ -342,9 +342,10 @@ begin
         e.tenant_id, e.item_id, e.subject_id, e.run_at as due_at, e.trace_id, e.credential_source, e.dedupe_key,
         coalesce(e.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
-        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
+        -- Waiting times come from outside: never negative, never longer than 30 days, or than 400 where a day is named. (least and greatest
+        -- skip nulls.)
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
-        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
+        case when o.until is not null then greatest(least(o.until, p_now + interval '400 days'), p_now) end as until,
         -- Nobody is left to whom it would matter.
         case when e.is_forgotten then 'cancelled' else case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
