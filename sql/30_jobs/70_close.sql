@@ -148,6 +148,26 @@ $$;
 comment on function jobs.park_broken(jobs.definitions, jobs.batches, jobs.settled[]) is
   'Parks what a broken credential concerns; an answer about a credential that was replaced meanwhile parks nothing.';
 
+-- Whoever sets a credential has its row before the throttle that it ends. So has a close that writes both.
+create function jobs.take_credentials(p_definition jobs.definitions, p_settled jobs.settled[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (select from unnest(p_settled) u where u.outcome = 'credential broken' and u.credential_source = 'platform') then
+    perform from private.platform_credentials c where c.provider = (p_definition).provider for no key update;
+  end if;
+  perform from public.credentials c
+  where c.provider = (p_definition).provider and c.tenant_id = any (array(
+    select u.tenant_id from unnest(p_settled) u where u.outcome = 'credential broken' and u.credential_source is distinct from 'platform'))
+  order by c.tenant_id
+  for no key update;
+end
+$$;
+
+comment on function jobs.take_credentials(jobs.definitions, jobs.settled[]) is 'Locks the credentials that were refused, in the order in which they are parked.';
+
 -- A provider said "not now", or that it is about to: it is noted once for whom it concerns, and every claim heeds it. That is the
 -- owner of the credential, or the tenant alone where it is a limit of its account.
 create function jobs.note_throttles(
@@ -492,6 +512,7 @@ begin
   v_parked := '{}';
   if (p_definition).provider is not null then
     if jsonb_path_exists(p_outcomes, '$[*] ? (@.outcome == "throttled" || exists (@.hint))') then
+      perform jobs.take_credentials(p_definition, v_settled);
       perform jobs.note_throttles(p_definition, p_batch, p_outcomes, v_settled, p_now);
     end if;
     v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
