@@ -482,6 +482,8 @@ as $$
 declare
   v_settled jobs.settled[];
   v_tenant_ids uuid[];
+  v_told jobs.settled[];
+  v_keyed boolean;
   v_parked uuid[];
   v_comes_back boolean;
   v_back record;
@@ -497,15 +499,22 @@ begin
   if v_settled is null then
     return 0;
   end if;
-  -- The dedupe keys of what ends are free from here on, so that an apply function can enqueue the next item of the same key.
-  if exists (select from unnest(v_settled) u where u.dedupe_key is not null) then
-    delete from jobs.dedupe_keys k
-    using (select u.tenant_id, u.dedupe_key from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
-    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key;
-  end if;
-
+  -- First the domain's rows, then the dedupe keys: that is the order of a client that makes a change and then enqueues. An apply function
+  -- can enqueue the next item of a key that ends with it: enqueue_many lets go of these keys as they are asked for.
+  v_keyed := exists (select from unnest(v_settled) u where u.dedupe_key is not null);
   if (p_definition).apply_function is not null then
+    if v_keyed then
+      perform set_config('onecron.ending', array(select u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null)::text, true);
+    end if;
     v_settled := jobs.apply_ended(p_definition, v_settled);
+    if v_keyed then
+      perform set_config('onecron.ending', '', true);
+    end if;
+  end if;
+  if v_keyed then
+    delete from jobs.dedupe_keys k
+    using (select u.tenant_id, u.dedupe_key, u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
+    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key and k.item_id = freed.item_id;
   end if;
 
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
