@@ -387,6 +387,40 @@ $$;
 comment on function jobs.match_outcomes(jobs.definitions, jobs.batches, jsonb, timestamptz) is
   'The outcomes of the items that are still leased to the batch, with what becomes of each; others are left out.';
 
+-- What a provider said of the platform's credential is not for each tenant's ears. What it said of a tenant's account is.
+create function jobs.for_members(p_definition jobs.definitions, p_outcomes jsonb, p_settled jobs.settled[])
+returns jobs.settled[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_of_account bigint[];
+  v_one jobs.settled;
+  v_result jobs.settled[];
+begin
+  if not exists (
+    select from unnest(p_settled) u where u.credential_source = 'platform' and u.outcome in ('throttled', 'credential broken')
+  ) then
+    return p_settled;
+  end if;
+  v_of_account := array(select (o ->> 'item_id')::bigint from jsonb_array_elements(p_outcomes) o where o ->> 'scope' = 'account');
+  foreach v_one in array p_settled loop
+    if v_one.credential_source = 'platform' then
+      v_one.error := case
+        when v_one.outcome = 'credential broken' then format('the platform''s %s credential does not work', (p_definition).provider)
+        when v_one.outcome = 'throttled' and v_one.item_id <> all (v_of_account)
+          then format('the platform''s %s credential is throttled', (p_definition).provider)
+        else v_one.error end;
+    end if;
+    v_result := v_result || v_one;
+  end loop;
+  return v_result;
+end
+$$;
+
+comment on function jobs.for_members(jobs.definitions, jsonb, jobs.settled[]) is
+  'The same items; where the platform''s credential was throttled or refused, in general words instead of the provider''s.';
+
 -- Writes it down: history, what comes back, what is dead, places that become free.
 create function jobs.write_settled(p_batch jobs.batches, p_settled jobs.settled[])
 returns void
@@ -531,13 +565,17 @@ begin
     end if;
   end if;
 
-  perform jobs.write_settled(p_batch, v_settled);
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
+  -- From here on it is for the tenants to read. The platform has the words themselves in its throttles, its alerts and its drains.
+  if v_comes_back and (p_definition).provider is not null then
+    v_told := jobs.for_members(p_definition, p_outcomes, v_settled);
+  end if;
+  perform jobs.write_settled(p_batch, coalesce(v_told, v_settled));
 
   perform jobs.count_run(p_batch, v_settled);
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
   v_tenant_ids := array(select distinct u.tenant_id from unnest(v_settled) u order by u.tenant_id);
-  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
   if v_comes_back or (p_definition).cost_unit <> 'items' then
     perform from jobs.lanes l
     where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
@@ -570,7 +608,7 @@ begin
         case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
     end loop;
 
-    perform jobs.throttle_lanes((p_batch).job, v_settled);
+    perform jobs.throttle_lanes((p_batch).job, coalesce(v_told, v_settled));
   end if;
 
   -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.
