@@ -10,7 +10,8 @@ create table public.plans (
   rate_per_minute integer,
   target_seconds integer not null,
   constraint plan_id_is_a_word check (plan_id ~ '^[a-z][a-z0-9_]{0,30}$'),
-  constraint weight_is_positive check (weight > 0),
+  -- NaN is more than everything, and a virtual clock that has met it stays there.
+  constraint weight_is_a_positive_number check (weight > 0 and weight < 'Infinity'),
   constraint cap_is_positive check (cap > 0),
   constraint batch_share_is_positive check (batch_share > 0),
   constraint cadence_is_not_negative check (cadence_seconds >= 0),

@@ -48,7 +48,8 @@ create table jobs.definitions (
   constraint start_delay_is_not_negative check (start_delay_seconds >= 0),
   constraint lease_is_between_5_seconds_and_a_day check (lease_seconds between 5 and 86400),
   constraint max_attempts_is_between_1_and_100 check (max_attempts between 1 and 100),
-  constraint backoff_is_positive check (backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds),
+  constraint backoff_is_positive_and_at_most_30_days check (
+    backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds and backoff_limit_seconds <= 2592000),
   constraint functions_are_schema_qualified check (
     load_function ~ '^[a-z_]+\.[a-z0-9_]+$' and apply_function ~ '^[a-z_]+\.[a-z0-9_]+$' and work_function ~ '^[a-z_]+\.[a-z0-9_]+$'
     and condition_function ~ '^[a-z_]+\.[a-z0-9_]+$' and eligible_function ~ '^[a-z_]+\.[a-z0-9_]+$'),
@@ -56,7 +57,7 @@ create table jobs.definitions (
   constraint a_raw_job_has_a_command check ((kind = 'raw') = (command is not null)),
   constraint misfire_limit_is_between_1_and_1000 check (misfire_limit between 1 and 1000),
   constraint cost_unit_is_one_of_the_known check (cost_unit in ('items', 'calls', 'milliseconds')),
-  constraint breaker_after_is_positive check (breaker_after > 0),
+  constraint breaker_after_is_between_1_and_a_million check (breaker_after between 1 and 1000000),
   constraint effects_need_a_provider check (not effects or provider is not null)
 );
 
@@ -93,6 +94,29 @@ create trigger definitions_after_update_audit
   after update on jobs.definitions
   for each row when (current_user = 'service_role')
   execute function private.audit_change('job', 'job');
+
+-- What was enqueued belongs to its job: without it nobody knows how often to try an item, or whom to tell how it ended.
+create function jobs.keep_definition()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (select from jobs.items i where i.job = old.job) or exists (select from jobs.leases e where e.job = old.job)
+    or exists (select from jobs.dead_items d where d.job = old.job)
+  then
+    raise exception 'The job "%" has items that wait, are out with a worker, or are dead. Pause it, cancel what waits (jobs.cancel), let what is out come '
+      'back, and replay or delete what is dead. Then it can go.', old.job using errcode = '23503';
+  end if;
+  return old;
+end
+$$;
+
+comment on function jobs.keep_definition() is 'Trigger: a job with items, leases or dead items stays.';
+
+create trigger definitions_before_delete_keep
+  before delete on jobs.definitions
+  for each row execute function jobs.keep_definition();
 
 -- What a job's load function says of an item: its data; or hold it until a time; or cancel it.
 create type jobs.loaded as (

@@ -147,6 +147,7 @@ as $$
 declare
   v_definition jobs.definitions;
   v_run_at timestamptz;
+  v_ending bigint[] := nullif(current_setting('onecron.ending', true), '')::bigint[];
   v_count integer;
 begin
   select d.* into v_definition from jobs.definitions d where d.job = enqueue_many.job;
@@ -165,6 +166,13 @@ begin
   end if;
 
   perform jobs.take_guards(enqueue_many.job, tenant_ids);
+
+  -- Called by the apply function of a close: the keys of the items that end in it are free. See jobs.settle.
+  if v_ending is not null then
+    delete from jobs.dedupe_keys k
+    using unnest(tenant_ids, dedupe_keys) as g (tenant_id, dedupe_key)
+    where k.tenant_id = g.tenant_id and k.job = enqueue_many.job and k.dedupe_key = g.dedupe_key and k.item_id = any (v_ending);
+  end if;
 
   with given as materialized (
     select u.*, nextval('jobs.items_item_id_seq') as item_id

@@ -67,7 +67,8 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise;
-    when others then
+    -- A failed ASSERT is not among the others.
+    when assert_failure or others then
       null;
   end;
 
@@ -80,7 +81,7 @@ begin
       exception
         when serialization_failure or deadlock_detected or lock_not_available then
           raise;
-        when others then
+        when assert_failure or others then
           -- The result could not be stored. What died stays dead; what was done is tried again, until its attempts are used up.
           v_one.error := left('The result could not be applied: ' || sqlerrm, 500);
           if v_one.dies is null then
@@ -146,6 +147,26 @@ $$;
 
 comment on function jobs.park_broken(jobs.definitions, jobs.batches, jobs.settled[]) is
   'Parks what a broken credential concerns; an answer about a credential that was replaced meanwhile parks nothing.';
+
+-- Whoever sets a credential has its row before the throttle that it ends. So has a close that writes both.
+create function jobs.take_credentials(p_definition jobs.definitions, p_settled jobs.settled[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (select from unnest(p_settled) u where u.outcome = 'credential broken' and u.credential_source = 'platform') then
+    perform from private.platform_credentials c where c.provider = (p_definition).provider for no key update;
+  end if;
+  perform from public.credentials c
+  where c.provider = (p_definition).provider and c.tenant_id = any (array(
+    select u.tenant_id from unnest(p_settled) u where u.outcome = 'credential broken' and u.credential_source is distinct from 'platform'))
+  order by c.tenant_id
+  for no key update;
+end
+$$;
+
+comment on function jobs.take_credentials(jobs.definitions, jobs.settled[]) is 'Locks the credentials that were refused, in the order in which they are parked.';
 
 -- A provider said "not now", or that it is about to: it is noted once for whom it concerns, and every claim heeds it. That is the
 -- owner of the credential, or the tenant alone where it is a limit of its account.
@@ -341,9 +362,10 @@ begin
         e.tenant_id, e.item_id, e.subject_id, e.run_at as due_at, e.trace_id, e.credential_source, e.dedupe_key,
         coalesce(e.run_id, (p_batch).run_id) as run_id, case when o.cost is not null then least(greatest(o.cost, 0), 1e9) end as cost,
         o.result, left(o.error, 500) as error, o.reason,
-        -- Waiting times come from outside: never negative, never longer than 30 days. (least and greatest skip nulls.)
+        -- Waiting times come from outside: never negative, never longer than 30 days, or than 400 where a day is named. (least and greatest
+        -- skip nulls.)
         least(greatest(coalesce(o.seconds, 60), 0), 2592000) as seconds, least(greatest(o.after_seconds, 0), 2592000) as after_seconds,
-        case when o.until is not null then least(o.until, p_now + interval '400 days') end as until,
+        case when o.until is not null then greatest(least(o.until, p_now + interval '400 days'), p_now) end as until,
         -- Nobody is left to whom it would matter.
         case when e.is_forgotten then 'cancelled' else case o.outcome
           when 'done' then case when o.result ->> 'status' = 'unknown' then 'unknown' else 'done' end
@@ -364,6 +386,40 @@ $$;
 
 comment on function jobs.match_outcomes(jobs.definitions, jobs.batches, jsonb, timestamptz) is
   'The outcomes of the items that are still leased to the batch, with what becomes of each; others are left out.';
+
+-- What a provider said of the platform's credential is not for each tenant's ears. What it said of a tenant's account is.
+create function jobs.for_members(p_definition jobs.definitions, p_outcomes jsonb, p_settled jobs.settled[])
+returns jobs.settled[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_of_account bigint[];
+  v_one jobs.settled;
+  v_result jobs.settled[];
+begin
+  if not exists (
+    select from unnest(p_settled) u where u.credential_source = 'platform' and u.outcome in ('throttled', 'credential broken')
+  ) then
+    return p_settled;
+  end if;
+  v_of_account := array(select (o ->> 'item_id')::bigint from jsonb_array_elements(p_outcomes) o where o ->> 'scope' = 'account');
+  foreach v_one in array p_settled loop
+    if v_one.credential_source = 'platform' then
+      v_one.error := case
+        when v_one.outcome = 'credential broken' then format('the platform''s %s credential does not work', (p_definition).provider)
+        when v_one.outcome = 'throttled' and v_one.item_id <> all (v_of_account)
+          then format('the platform''s %s credential is throttled', (p_definition).provider)
+        else v_one.error end;
+    end if;
+    v_result := v_result || v_one;
+  end loop;
+  return v_result;
+end
+$$;
+
+comment on function jobs.for_members(jobs.definitions, jsonb, jobs.settled[]) is
+  'The same items; where the platform''s credential was throttled or refused, in general words instead of the provider''s.';
 
 -- Writes it down: history, what comes back, what is dead, places that become free.
 create function jobs.write_settled(p_batch jobs.batches, p_settled jobs.settled[])
@@ -460,10 +516,16 @@ as $$
 declare
   v_settled jobs.settled[];
   v_tenant_ids uuid[];
+  v_told jobs.settled[];
+  v_keyed boolean;
   v_parked uuid[];
   v_comes_back boolean;
   v_back record;
 begin
+  -- Without its job nothing says what an outcome means: the items would be gone, neither done nor dead.
+  if (p_definition).job is null then
+    raise exception 'There is no job "%" any more. Its items stay where they are.', (p_batch).job using errcode = 'P0002';
+  end if;
   v_tenant_ids := array(select distinct e.tenant_id from jobs.leases e where e.batch_id = (p_batch).batch_id order by e.tenant_id);
   perform jobs.take_guards((p_batch).job, v_tenant_ids);
 
@@ -471,21 +533,29 @@ begin
   if v_settled is null then
     return 0;
   end if;
-  -- The dedupe keys of what ends are free from here on, so that an apply function can enqueue the next item of the same key.
-  if exists (select from unnest(v_settled) u where u.dedupe_key is not null) then
-    delete from jobs.dedupe_keys k
-    using (select u.tenant_id, u.dedupe_key from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
-    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key;
-  end if;
-
+  -- First the domain's rows, then the dedupe keys: that is the order of a client that makes a change and then enqueues. An apply function
+  -- can enqueue the next item of a key that ends with it: enqueue_many lets go of these keys as they are asked for.
+  v_keyed := exists (select from unnest(v_settled) u where u.dedupe_key is not null);
   if (p_definition).apply_function is not null then
+    if v_keyed then
+      perform set_config('onecron.ending', array(select u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null)::text, true);
+    end if;
     v_settled := jobs.apply_ended(p_definition, v_settled);
+    if v_keyed then
+      perform set_config('onecron.ending', '', true);
+    end if;
+  end if;
+  if v_keyed then
+    delete from jobs.dedupe_keys k
+    using (select u.tenant_id, u.dedupe_key, u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
+    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key and k.item_id = freed.item_id;
   end if;
 
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
   v_parked := '{}';
   if (p_definition).provider is not null then
     if jsonb_path_exists(p_outcomes, '$[*] ? (@.outcome == "throttled" || exists (@.hint))') then
+      perform jobs.take_credentials(p_definition, v_settled);
       perform jobs.note_throttles(p_definition, p_batch, p_outcomes, v_settled, p_now);
     end if;
     v_parked := jobs.park_broken(p_definition, p_batch, v_settled);
@@ -495,13 +565,17 @@ begin
     end if;
   end if;
 
-  perform jobs.write_settled(p_batch, v_settled);
+  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
+  -- From here on it is for the tenants to read. The platform has the words themselves in its throttles, its alerts and its drains.
+  if v_comes_back and (p_definition).provider is not null then
+    v_told := jobs.for_members(p_definition, p_outcomes, v_settled);
+  end if;
+  perform jobs.write_settled(p_batch, coalesce(v_told, v_settled));
 
   perform jobs.count_run(p_batch, v_settled);
 
   -- Lanes: places became free, items came back, a provider said not now. Only rows that change are locked, once, in tenant order.
   v_tenant_ids := array(select distinct u.tenant_id from unnest(v_settled) u order by u.tenant_id);
-  v_comes_back := exists (select from unnest(v_settled) u where not u.ends);
   if v_comes_back or (p_definition).cost_unit <> 'items' then
     perform from jobs.lanes l
     where l.job = (p_batch).job and l.tenant_id = any (v_tenant_ids)
@@ -534,7 +608,7 @@ begin
         case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
     end loop;
 
-    perform jobs.throttle_lanes((p_batch).job, v_settled);
+    perform jobs.throttle_lanes((p_batch).job, coalesce(v_told, v_settled));
   end if;
 
   -- A lane was charged by items when they were handed out; where the job charges by another unit, the difference follows now.

@@ -223,3 +223,93 @@ test('a credential that several store for the first time at once is stored by ea
   expect(left).toMatchObject({ credentials: 1, secrets: 1 });
   expect(stored).toContain(left?.fingerprint);
 });
+
+/** What a batch of one tenant's items meets: one was throttled, one was refused with the credential. */
+async function throttledAndBroken(): Promise<{ tenant: string; closing: string }> {
+  const job = await open();
+  const { sql } = scratch;
+  await sql`update jobs.definitions set provider = 'meta' where job = ${job}`;
+  const [row] = await sql<
+    { id: string }[]
+  >`select tenant_id as id from jobs.lanes order by tenant_id limit 1`;
+  const tenant = row?.id ?? '';
+  await sql`select private.set_credential(${tenant}, 'meta', 'facebook_login', '{"access_token": "first"}', '{"page_id": "1"}')`;
+  const batch = await claim(sql, await openDrain(sql, job), job);
+  const outcomes = (batch ? itemsOf(batch) : []).map((item_id, n) => ({
+    item_id,
+    error: 'no',
+    ...(n === 0 ? { outcome: 'throttled', seconds: 60 } : { outcome: 'credential_broken' }),
+  }));
+  expect(outcomes).toHaveLength(count / 2);
+  return {
+    tenant,
+    closing: `select jobs.close_batch(${batch?.batch_id}, '${JSON.stringify(outcomes)}')`,
+  };
+}
+
+test('a close that notes a throttle and parks the credential blocks nobody who sets another one', async () => {
+  const { tenant, closing } = await throttledAndBroken();
+  const { sql } = scratch;
+  await sql`insert into jobs.throttles (tenant_id, provider, until) values (${tenant}, 'meta', now())`;
+  // The credential is set as private.set_credential does it: first its row, then what hangs on it.
+  const setting = await scratch.connect().reserve();
+  await setting`begin`;
+  await setting`update public.credentials set fingerprint = 'second' where tenant_id = ${tenant}`;
+  const close = await begun(closing);
+  await setting`select jobs.unpark(${tenant}, 'meta')`;
+  await setting`commit`;
+  setting.release();
+  await close.running;
+  const [row] = await sql`
+    select (select count(*)::int from jobs.throttles) as throttles, (select count(*)::int from jobs.breakers) as breakers,
+      (select health::text from public.credentials where tenant_id = ${tenant}) as health`;
+  // What the close said was of the old one.
+  expect(row).toEqual({ throttles: 0, breakers: 0, health: 'unchecked' });
+});
+
+/** A close that tells the domain of an item, while a client changes the same row and then enqueues with the item's key. */
+async function changeDuringClose(): Promise<{ added: number; items: number; wanted: boolean }> {
+  scratch = await engine.scratch();
+  const { sql } = scratch;
+  await sql.unsafe(`
+    create table public.pages (id uuid primary key, wanted boolean not null default false);
+    create function public.page_done(ended jobs.ended[]) returns void language plpgsql set search_path = '' as $$
+    declare
+      v_page public.pages;
+    begin
+      for v_page in
+        select p.* from public.pages p join unnest(ended) e on e.subject_id = p.id for update of p
+      loop
+        if v_page.wanted then
+          perform jobs.enqueue('render', (select e.tenant_id from unnest(ended) e limit 1), v_page.id, dedupe_key => 'page ' || v_page.id);
+          update public.pages p set wanted = false where p.id = v_page.id;
+        end if;
+      end loop;
+    end $$`);
+  const job = await makeJob(sql, { job: 'render', applyFunction: 'public.page_done' });
+  const [tenant = ''] = await makeTenants(sql, 1);
+  const enqueuePage = `select jobs.enqueue('${job}', '${tenant}', id, dedupe_key => 'page ' || id) as added from public.pages`;
+  await sql`insert into public.pages (id) values (gen_random_uuid())`;
+  await sql.unsafe(enqueuePage);
+  const batch = await claim(sql, await openDrain(sql, job), job);
+  const changing = await scratch.connect().reserve();
+  await changing`begin`;
+  await changing`update public.pages set wanted = true`;
+  const closing = await begun(
+    `select jobs.close_batch(${batch?.batch_id}, '[{"item_id": ${(batch ? itemsOf(batch) : [])[0]}, "outcome": "done"}]')`,
+  );
+  const [enqueued] = await changing.unsafe(enqueuePage);
+  await changing`commit`;
+  changing.release();
+  await closing.running;
+  expect(await brokenRules(sql, job)).toEqual([]);
+  expect(await violations(sql, job)).toEqual([]);
+  const [row] = await sql<{ items: number; wanted: boolean }[]>`
+    select (select count(*)::int from jobs.items) as items, (select bool_or(wanted) from public.pages) as wanted`;
+  return { added: Number(enqueued?.added), items: row?.items ?? 0, wanted: row?.wanted ?? true };
+}
+
+test('a change that is followed by an enqueue, and a close that tells of the same row, do not block each other', async () => {
+  // The key is taken, and whoever has it sees the change at its end: it brings the next item of the same key.
+  expect(await changeDuringClose()).toEqual({ added: 0, items: 1, wanted: false });
+});

@@ -1,6 +1,6 @@
 -- What is in flight never exceeds the cap: of the tenant's plan, of the batch's share, of the job as a whole.
 begin;
-select plan(20);
+select plan(22);
 insert into public.plans (plan_id, name, position, weight, cap, batch_share, cadence_seconds, target_seconds) values
   ('three', 'Three', 91, 1, 3, 100, 0, 60), ('share', 'Share', 92, 1, 100, 4, 0, 60);
 select tests.tenant('pizza', 'three');
@@ -44,6 +44,15 @@ select tests.claim('brew');
 select is(tests.lane('brew', 'cafe') || ', ' || tests.lane('brew', 'pub'), 'asleep: cap, asleep: cap', 'two lanes are at their cap');
 select jobs.close_batch((b ->> 'batch_id')::bigint, jsonb_build_array(jsonb_build_object('item_id', (select min(item_id) from tests.items_of(b) where slug = 'pub'), 'outcome', 'done'))) from pg_temp.brewed;
 select is(tests.lane('brew', 'cafe') || ', ' || tests.lane('brew', 'pub'), 'asleep: cap, asleep: waiting, wakes', 'an item of one of them wakes that one');
+
+-- A plan that changes takes few locks, however many jobs and tenants there are: the lock table is one for all.
+create function pg_temp.locks() returns bigint language sql as $$ select count(*) from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() $$;
+select tests.tenant('shop-' || n, 'three') from generate_series(1, 40) n;
+create table pg_temp.locked as select pg_temp.locks() as before;
+select tests.job('boil-' || n) from generate_series(1, 5) n;
+update public.plans set cap = 3 where plan_id = 'three';
+select is(tests.lane('brew', 'cafe') || ', ' || tests.lane('brew', 'pub'), 'asleep: waiting, wakes, asleep: waiting, wakes', 'a higher cap wakes who sleeps for it');
+select ok(pg_temp.locks() <= before + 5, 'without a lock for each tenant of the plan in each job') from pg_temp.locked;
 
 -- The cap of the job
 select tests.tenant('bar', 'share');

@@ -1,6 +1,6 @@
 -- Results are applied in the transaction that ends the item. One that cannot be applied stops nobody else.
 begin;
-select plan(13);
+select plan(16);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'pro');
 create table pg_temp.ended (slug text, outcome text);
@@ -31,6 +31,20 @@ select is(jobs.close_batch((b ->> 'batch_id')::bigint, pg_temp.outcomes(b)) ->> 
 select is((select count(*) from jobs.items where job = 'bake'), 0::bigint, 'when its attempts are used up');
 select is((select reason from jobs.dead_items), 'its result could not be applied', 'it dies for that reason');
 select is((select count(*) from pg_temp.ended), 2::bigint, 'nothing of the failed application stays');
+
+-- So does one whose ASSERT fails, which PL/pgSQL does not count among the others.
+create function private.tests_assert(p_ended jobs.ended[]) returns void language plpgsql security definer set search_path = '' as $$
+begin
+  assert not exists (select from unnest(p_ended) e where e.result ->> 'poison' = 'true'), 'No such oven.';
+end
+$$;
+select tests.job('grill', '{"max_attempts": 2, "backoff_seconds": 1, "backoff_limit_seconds": 1, "apply_function": "private.tests_assert"}');
+select tests.enqueue('grill', 'pizza', 2);
+select tests.enqueue('grill', 'gym', 1);
+create table pg_temp.grilled as select tests.claim('grill') as b;
+select lives_ok(format('select jobs.close_batch(%s, %L)', b ->> 'batch_id', pg_temp.outcomes(b)), 'an ASSERT of an apply function that fails for one item does not fail the close') from pg_temp.grilled;
+select is((select string_agg(outcome, ' ' order by outcome) from jobs.attempts where job = 'grill'), 'done done retry', 'the others are done');
+select matches((select last_error from jobs.items where job = 'grill'), 'could not be applied: No such oven', 'the one is tried again, and says why');
 
 -- A load function that raises for one item stops nobody either.
 create function private.tests_load(uuid[], p_item_ids bigint[], p_subject_ids uuid[], p_payloads jsonb[]) returns setof jobs.loaded language plpgsql set search_path = '' as $$

@@ -1,6 +1,6 @@
 -- What becomes of an item, outcome by outcome.
 begin;
-select plan(45);
+select plan(49);
 select tests.tenant('pizza', 'pro');
 create table pg_temp.ended (item_id bigint, outcome text, result jsonb, error text);
 create function private.tests_apply(p_ended jobs.ended[]) returns void language sql security definer set search_path = '' as $$
@@ -84,6 +84,25 @@ select pg_temp.close_as('{"outcome": "snooze"}');
 select ok((pg_temp.item()).run_at between clock_timestamp() + interval '59 seconds' and clock_timestamp() + interval '60 seconds', 'without a time it is a minute');
 select tests.pass('1 minute');
 select pg_temp.close_as('{"outcome": "done"}');
+
+
+-- A time from outside that is none
+select tests.enqueue('bake', 'pizza');
+select pg_temp.close_as('{"outcome": "snooze", "until": "-infinity"}');
+select ok((pg_temp.item()).run_at between clock_timestamp() - interval '1 minute' and clock_timestamp(), 'a time before all times is now');
+select pg_temp.close_as('{"outcome": "snooze", "until": "2001-01-01"}');
+select ok((pg_temp.item()).run_at between clock_timestamp() - interval '1 minute' and clock_timestamp(), 'so is one that is over');
+select pg_temp.close_as('{"outcome": "snooze", "until": "infinity"}');
+select ok((pg_temp.item()).run_at < clock_timestamp() + interval '401 days', 'one after all times comes');
+delete from jobs.items;
+create function private.tests_hold(uuid[], p_item_ids bigint[], uuid[], jsonb[]) returns setof jobs.loaded language sql set search_path = '' as $$
+  select i, null::jsonb, '-infinity'::timestamptz, 'for ever', false from unnest(p_item_ids) i
+$$;
+select tests.job('hold', '{"load_function": "private.tests_hold"}');
+select tests.enqueue('hold', 'pizza');
+select tests.claim('hold');
+select ok((select isfinite(run_at) from jobs.items where job = 'hold'), 'an item that is held until before all times has a time as well');
+delete from jobs.items;
 
 -- throttled
 select tests.enqueue('bake', 'pizza', 2);
