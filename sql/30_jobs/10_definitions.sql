@@ -48,8 +48,8 @@ create table jobs.definitions (
   constraint start_delay_is_not_negative check (start_delay_seconds >= 0),
   constraint lease_is_between_5_seconds_and_a_day check (lease_seconds between 5 and 86400),
   constraint max_attempts_is_between_1_and_100 check (max_attempts between 1 and 100),
-  constraint backoff_is_positive_and_at_most_30_days check (
-    backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds and backoff_limit_seconds <= 2592000),
+  constraint backoff_is_positive_and_at_most_a_year check (
+    backoff_seconds > 0 and backoff_limit_seconds >= backoff_seconds and backoff_limit_seconds <= 31536000),
   constraint functions_are_schema_qualified check (
     load_function ~ '^[a-z_]+\.[a-z0-9_]+$' and apply_function ~ '^[a-z_]+\.[a-z0-9_]+$' and work_function ~ '^[a-z_]+\.[a-z0-9_]+$'
     and condition_function ~ '^[a-z_]+\.[a-z0-9_]+$' and eligible_function ~ '^[a-z_]+\.[a-z0-9_]+$'),

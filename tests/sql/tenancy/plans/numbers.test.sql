@@ -14,7 +14,7 @@ select is(pg_temp.plan_says('weight = 9999.99'), 'pro', 'the highest one is not'
 select is(pg_temp.job_says('backoff_limit_seconds = ''NaN'''), '23514', 'a backoff limit that is no number is refused');
 select is(pg_temp.job_says('backoff_seconds = ''NaN'', backoff_limit_seconds = ''NaN'''), '23514', 'so is a backoff');
 select is(pg_temp.job_says('backoff_limit_seconds = ''Infinity'''), '23514', 'and one without an end');
-select is(pg_temp.job_says('backoff_limit_seconds = 2592000'), 'bake', 'up to 30 days it may be');
+select is(pg_temp.job_says('backoff_limit_seconds = 31536000'), 'bake', 'up to a year it may be');
 select is(pg_temp.job_says('breaker_after = 2147483647'), '23514', 'a breaker that could not count as far is refused');
 select is(pg_temp.job_says('breaker_after = 1000000'), 'bake', 'one that hardly ever opens is not');
 select * from finish();
