@@ -404,7 +404,12 @@ as $$
 declare
   v_rung integer;
 begin
-  perform jobs.finish_lost_drains(p_now);
+  -- Somebody holds a drain or a run: the next tick.
+  begin
+    perform jobs.finish_lost_drains(p_now);
+  exception when lock_not_available or deadlock_detected then
+    null;
+  end;
   v_rung := jobs.try_ring(p_now);
   begin
     update jobs.platform p set watched_at = p_now where p.watched_at < p_now - interval '1 minute';
@@ -499,6 +504,8 @@ create function jobs.forget_old(p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
+-- It waits for rows, and nobody waits behind it.
+set lock_timeout = '2s'
 as $$
 begin
   perform private.learn_time_zones();

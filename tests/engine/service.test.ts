@@ -362,6 +362,20 @@ describe('the tick', () => {
     expect((await countsOf(sql, job)).done).toBe(60 * tenants.length);
   });
 
+  test('is not stopped by a client that holds a drain that is over', async () => {
+    await open();
+    const job = await makeJob(sql, { job: 'proof' });
+    const drain = await openDrain(sql, job);
+    await sql`update jobs.drains set rung_at = now() - interval '1 day', answered_at = null, seen_at = null`;
+    const client = scratch.connect();
+    await client.begin(async (transaction) => {
+      await transaction`select from jobs.drains where drain_id = ${drain} for update`;
+      expect((await sql`select jobs.tick() as tick`)[0]?.tick).toHaveProperty('rung');
+    });
+    await sql`select jobs.tick()`;
+    expect(await sql`select from jobs.drains where ended_at is null`).toEqual([]);
+  });
+
   test('is not stopped by a client that holds the lane of an expired batch', async () => {
     await open();
     const job = await makeJob(sql, { job: 'proof' });
