@@ -418,8 +418,11 @@ begin
       delete from jobs.breakers b where b.state = 'recovering' and b.since < p_now - interval '1 minute';
       perform jobs.close_alert(null, 'watch');
     end if;
-  exception when assert_failure or others then
-    perform jobs.open_alert(null, 'watch', 'The tick could not look for incidents: ' || sqlerrm);
+  exception
+    when lock_not_available or deadlock_detected then
+      null; -- the next tick
+    when assert_failure or others then
+      perform jobs.open_alert(null, 'watch', 'The tick could not look for incidents: ' || sqlerrm);
   end;
   perform jobs.clean(p_now);
   update jobs.platform p
@@ -504,8 +507,8 @@ create function jobs.forget_old(p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
--- It waits for rows, and nobody waits behind it.
-set lock_timeout = '2s'
+-- It waits for rows, and nobody waits behind it; but the tick does.
+set lock_timeout = '500ms'
 as $$
 begin
   perform private.learn_time_zones();

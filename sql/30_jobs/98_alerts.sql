@@ -81,6 +81,8 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_bitmapscan = on
+-- Where a table is locked, as by a migration, the next tick looks.
+set lock_timeout = '500ms'
 as $$
 declare
   v_found record;
