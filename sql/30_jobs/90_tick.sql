@@ -1,7 +1,27 @@
 -- The tick: reap, open slots, ring. The only thing that pg_cron calls.
 
+-- What calls a job's own SQL is a step of its own: 'reap <job>' or 'schedule <job>'. It is written down and committed before it is
+-- taken, so that a step that hangs, or that takes its session with it, is known afterwards: the tick goes on without it for a while.
+create table jobs.steps (
+  step text primary key,
+  job text not null,
+  began_at timestamptz not null,
+  tries integer not null default 1,
+  retry_at timestamptz not null,
+  constraint steps_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade,
+  constraint step_is_one_of_the_known check (step = 'reap ' || job or step = 'schedule ' || job)
+);
+
+create index steps_job_idx on jobs.steps (job);
+
+alter table jobs.steps enable row level security;
+grant select on jobs.steps to service_role;
+
+comment on table jobs.steps is
+  'Steps of the tick that run a job''s own SQL and have begun. One that came to its end has no row: what is left here was stopped, and is tried again at retry_at.';
+
 -- Items of batches whose lease is over go back. Where a call without an idempotency key had begun, the item ends as unknown.
-create function jobs.reap(p_now timestamptz, p_limit integer default 50)
+create function jobs.reap(p_now timestamptz, p_limit integer default 50, p_job text default null)
 returns integer
 language plpgsql
 set search_path = ''
@@ -18,7 +38,8 @@ declare
   v_count integer := 0;
 begin
   for v_batch in
-    select b.* from jobs.batches b where b.lease_until <= p_now order by b.lease_until limit p_limit for update skip locked
+    select b.* from jobs.batches b where b.lease_until <= p_now and (p_job is null or b.job = p_job)
+    order by b.lease_until limit p_limit for update skip locked
   loop
     -- A batch that cannot be taken back now (a client holds one of its lanes) must not stop the tick.
     begin
@@ -39,7 +60,8 @@ begin
     exception
       when lock_not_available or deadlock_detected then
         null; -- the next tick
-      when others then
+      -- The job's own SQL may fail in any way; "others" is without a failed assert. What is cancelled is take_step's.
+      when assert_failure or others then
         perform jobs.open_alert(null, format('reap %s', v_batch.job), format('A batch of %s could not be taken back: %s', v_batch.job, sqlerrm),
           jsonb_build_object('batch_id', v_batch.batch_id));
         -- Others get their turn first.
@@ -51,7 +73,7 @@ begin
 end
 $$;
 
-comment on function jobs.reap(timestamptz, integer) is 'Takes back the items of expired batches: each counts as a lost attempt, or as unknown where its call had begun.';
+comment on function jobs.reap(timestamptz, integer, text) is 'Takes back the items of expired batches: each counts as a lost attempt, or as unknown where its call had begun.';
 
 -- Drains that nobody has heard of are over; a stretch of work without a drain is a finished run.
 create function jobs.finish_lost_drains(p_now timestamptz)
@@ -151,6 +173,12 @@ begin
       v_count := v_count + 1;
     end loop;
   end loop;
+  -- All that was to be rung has been, or nothing waits. Then the alert is over as soon as the secrets are good, whether a bell is needed or not.
+  if exists (select from jobs.alerts a where a.incident = 'doorbell' and a.tenant_id is null and a.closed_at is null) then
+    v_url := coalesce(v_url, private.platform_secret('project_url'));
+    v_secret := coalesce(v_secret, private.platform_secret('cron_secret'));
+    perform jobs.close_alert(null, 'doorbell') where v_url <> '' and length(v_secret) >= 32;
+  end if;
   return v_count;
 end
 $$;
@@ -195,6 +223,7 @@ begin
   update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.next_slot_at > p_now;
   update jobs.platform p set last_tick_at = p_now, watched_at = '-infinity', cleaned_at = '-infinity';
   delete from jobs.backlogs;
+  delete from jobs.steps;
   update jobs.drains d
   set rung_at = least(d.rung_at, p_now), answered_at = case when d.answered_at is not null then least(d.answered_at, p_now) end,
     seen_at = case when d.seen_at is not null then least(d.seen_at, p_now) end
@@ -219,6 +248,216 @@ $$;
 comment on function jobs.follow_clock(timestamptz) is
   'After the server''s clock was set back: schedules, sleeping lanes, leases, drains and watches go by the new time. Called by the tick that sees it.';
 
+-- The steps that are due, by name: first what is to be taken back, then slots. Nothing starts while everything is stopped.
+create function jobs.due_steps(p_now timestamptz)
+returns setof text
+language sql stable
+set search_path = ''
+as $$
+  select distinct 'reap ' || b.job from jobs.batches b where b.lease_until <= p_now
+  union all
+  select 'schedule ' || d.job from jobs.definitions d
+  where d.next_slot_at <= p_now and not d.paused and not (select p.stopped from jobs.platform p)
+$$;
+
+comment on function jobs.due_steps(timestamptz) is 'The steps of the tick that are due: jobs with expired leases, jobs with a slot.';
+
+create function jobs.next_step(p_after text default '', p_now timestamptz default clock_timestamp())
+returns text
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set lock_timeout = '2s'
+as $$
+declare
+  v_step text;
+begin
+  -- Another tick is under way: the rest is its.
+  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    return null;
+  end if;
+  select due into v_step
+  from jobs.due_steps(p_now) due
+  where due collate "C" > p_after and not exists (select from jobs.steps s where s.step = due and s.retry_at > p_now)
+  order by due collate "C" limit 1;
+  if v_step is not null then
+    insert into jobs.steps as s (step, job, began_at, retry_at)
+    values (v_step, split_part(v_step, ' ', 2), p_now, p_now + interval '2 minutes')
+    -- It began before and has no end. The longer this goes on, the less of the tick's time it gets.
+    on conflict (step) do update
+      set began_at = p_now, tries = s.tries + 1, retry_at = p_now + least(interval '30 minutes', interval '2 minutes' * 2 ^ least(s.tries, 10));
+  end if;
+  return v_step;
+end
+$$;
+
+comment on function jobs.next_step(text, timestamptz) is
+  'The next step of a tick after the one named, written down as begun; null when none is left. The caller commits, and then takes it.';
+
+create function jobs.step_message(p_step jobs.steps, p_why text)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select format('%s: %s. It is tried again after %s UTC; the other jobs go on.',
+    case when (p_step).step like 'reap %' then format('Batches of %s could not be taken back', (p_step).job) else format('The slot of %s could not be started', (p_step).job) end,
+    p_why, to_char((p_step).retry_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'))
+$$;
+
+comment on function jobs.step_message(jobs.steps, text) is 'What an alert says of a step that has no end.';
+
+create function jobs.take_step(p_step text, p_limit text default null, p_now timestamptz default clock_timestamp())
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+set lock_timeout = '2s'
+as $$
+declare
+  v_has_limit boolean := p_limit is not null and current_setting('server_version_num')::integer >= 170000;
+  v_count integer;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    delete from jobs.steps s where s.step = p_step;
+    return null;
+  end if;
+  -- A statement cannot shorten its own statement_timeout. This limit counts from here, and ends the session.
+  perform set_config('transaction_timeout', p_limit, true) where v_has_limit;
+  begin
+    v_count := case when p_step like 'reap %' then jobs.reap(p_now, 50, split_part(p_step, ' ', 2)) else jobs.open_due_slots(p_now, split_part(p_step, ' ', 2)) end;
+  exception when query_canceled then
+    -- Its row stays. The statement's time is used up: nothing would stop the next step that hangs, so there is none.
+    perform jobs.open_alert(null, p_step, jobs.step_message(s, sqlerrm)) from jobs.steps s where s.step = p_step;
+    return null;
+  end;
+  perform set_config('transaction_timeout', '0', true) where v_has_limit;
+  delete from jobs.steps s where s.step = p_step;
+  return v_count;
+end
+$$;
+
+comment on function jobs.take_step(text, text, timestamptz) is
+  'Takes a step: items taken back, or runs opened. Null when it was cancelled: then the caller must take no other. '
+  'The limit (such as 60s) ends the session; where Postgres is older than 17 there is none but statement_timeout.';
+
+-- Doorbells; what goes wrong with them is an alert and stops nothing else.
+create function jobs.try_ring(p_now timestamptz default clock_timestamp())
+returns integer
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+set lock_timeout = '2s'
+as $$
+begin
+  if (select p.stopped from jobs.platform p) then
+    return 0;
+  end if;
+  return jobs.ring(p_now);
+exception when assert_failure or others then
+  perform jobs.open_alert(null, 'doorbell', 'No doorbell could be rung: ' || sqlerrm);
+  return 0;
+end
+$$;
+
+comment on function jobs.try_ring(timestamptz) is 'Rings unless everything is stopped; an error opens the alert doorbell.';
+
+-- Why this is no time for a tick; null when it is.
+create function jobs.reason_to_skip(p_now timestamptz)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- An overlapping tick leaves at once.
+  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+    return 'another tick is running';
+  end if;
+  perform jobs.require_read_committed();
+  if (select p.last_tick_at > p_now + interval '10 seconds' from jobs.platform p) then
+    perform jobs.follow_clock(p_now);
+    return 'the clock was set back';
+  end if;
+  return null;
+end
+$$;
+
+comment on function jobs.reason_to_skip(timestamptz) is 'Takes the tick''s lock, and follows the clock where it was set back. Null: this tick may go on.';
+
+-- What a tick does without any job's own SQL: drains that are lost, doorbells, alerts, history.
+create function jobs.tend(p_now timestamptz)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_rung integer;
+begin
+  -- Somebody holds a drain or a run: the next tick.
+  begin
+    perform jobs.finish_lost_drains(p_now);
+  exception when lock_not_available or deadlock_detected then
+    null;
+  end;
+  v_rung := jobs.try_ring(p_now);
+  begin
+    update jobs.platform p set watched_at = p_now where p.watched_at < p_now - interval '1 minute';
+    if found then
+      perform jobs.watch(p_now);
+      delete from jobs.breakers b where b.state = 'recovering' and b.since < p_now - interval '1 minute';
+      perform jobs.close_alert(null, 'watch');
+    end if;
+  exception
+    when lock_not_available or deadlock_detected then
+      null; -- the next tick
+    when assert_failure or others then
+      perform jobs.open_alert(null, 'watch', 'The tick could not look for incidents: ' || sqlerrm);
+  end;
+  perform jobs.clean(p_now);
+  update jobs.platform p
+  set last_tick_at = p_now, last_tick_ms = round(extract(epoch from clock_timestamp() - p_now) * 1000, 3);
+  return v_rung;
+end
+$$;
+
+comment on function jobs.tend(timestamptz) is 'Ends lost drains, rings doorbells, watches for incidents, keeps history small. Returns how many doorbells were rung.';
+
+-- The first part of a tick whose steps are committed one by one.
+create function jobs.begin_tick()
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+set lock_timeout = '2s'
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  if jobs.reason_to_skip(v_now) is null then
+    perform jobs.tend(v_now);
+  end if;
+end
+$$;
+
+comment on function jobs.begin_tick() is 'What pg_cron calls first: all of a tick but its steps, so that no job''s own SQL can hold it up.';
+
 create function jobs.tick()
 returns jsonb
 language plpgsql security definer
@@ -234,68 +473,44 @@ set lock_timeout = '2s'
 as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_reaped integer;
+  v_skipped text := jobs.reason_to_skip(v_now);
+  v_step text := '';
+  v_count integer;
+  v_reaped integer := 0;
   v_opened integer := 0;
-  v_rung integer := 0;
 begin
-  -- An overlapping tick leaves at once.
-  if not pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
-    return jsonb_build_object('skipped', 'another tick is running');
+  if v_skipped is not null then
+    return jsonb_build_object('skipped', v_skipped);
   end if;
-  perform jobs.require_read_committed();
-  if (select p.last_tick_at > v_now + interval '10 seconds' from jobs.platform p) then
-    perform jobs.follow_clock(v_now);
-    return jsonb_build_object('skipped', 'the clock was set back');
-  end if;
-  v_reaped := jobs.reap(v_now);
-  perform jobs.finish_lost_drains(v_now);
-  if not (select p.stopped from jobs.platform p) then
-    v_opened := jobs.open_due_slots(v_now);
-    begin
-      v_rung := jobs.ring(v_now);
-      perform jobs.close_alert(null, 'doorbell') where v_rung > 0;
-    exception when others then
-      perform jobs.open_alert(null, 'doorbell', 'No doorbell could be rung: ' || sqlerrm);
-    end;
-  end if;
-  -- Looking after things may fail (somebody holds a partition that is to be dropped); the doorbells above are rung all the same.
-  begin
-    update jobs.platform p set watched_at = v_now where p.watched_at < v_now - interval '1 minute';
-    if found then
-      perform jobs.watch(v_now);
-      delete from jobs.breakers b where b.state = 'recovering' and b.since < v_now - interval '1 minute';
+  loop
+    v_step := jobs.next_step(v_step, v_now);
+    exit when v_step is null;
+    v_count := jobs.take_step(v_step, null, v_now);
+    exit when v_count is null;
+    if v_step like 'reap %' then
+      v_reaped := v_reaped + v_count;
+    else
+      v_opened := v_opened + v_count;
     end if;
-    perform jobs.clean(v_now);
-    perform jobs.close_alert(null, 'housekeeping');
-  exception when others then
-    perform jobs.open_alert(null, 'housekeeping', 'The tick could not look after its history: ' || sqlerrm);
-  end;
-  update jobs.platform p
-  set last_tick_at = v_now, last_tick_ms = round(extract(epoch from clock_timestamp() - v_now) * 1000, 3);
-  return jsonb_build_object('reaped', v_reaped, 'opened', v_opened, 'rung', v_rung);
+  end loop;
+  return jsonb_build_object('reaped', v_reaped, 'opened', v_opened, 'rung', jobs.tend(v_now));
 end
 $$;
 
 grant execute on function jobs.tick() to service_role;
-comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Called by the one pg_cron entry. '
+comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. '
+  'For callers over HTTP; the one pg_cron entry does the same with a commit around each step. '
   'Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
 
--- Once an hour: partitions ahead, old history away, the extensions' own logs small.
-create function jobs.clean(p_now timestamptz)
+-- Old history away, the extensions' own logs small.
+create function jobs.forget_old(p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
--- Once an hour, over whole tables: not as the tick looks a row up.
-set enable_seqscan = on
-set enable_hashjoin = on
-set plan_cache_mode = auto
+-- It waits for rows, and nobody waits behind it; but the tick does.
+set lock_timeout = '500ms'
 as $$
 begin
-  update jobs.platform p set cleaned_at = p_now where p.cleaned_at < p_now - interval '1 hour';
-  if not found then
-    return;
-  end if;
-  perform jobs.make_partitions(p_now);
   perform private.learn_time_zones();
   perform jobs.forget_strays();
   delete from jobs.slots s where s.slot < p_now - interval '90 days';
@@ -304,11 +519,13 @@ begin
   delete from jobs.run_tenants_default r where r.started_at < p_now - interval '90 days';
   delete from jobs.attempts_default a where a.finished_at < p_now - interval '30 days';
   delete from jobs.alerts a where a.closed_at < p_now - interval '90 days';
+  -- Of jobs that were paused or lost their schedule.
+  delete from jobs.steps s where s.retry_at < p_now - interval '1 day';
   -- Only of the tick: other entries of pg_cron are not ours. What a crash of the server cut off has no end, and perhaps no start.
   delete from cron.job_run_details d
-  where d.command like '%jobs.tick()%' and d.runid <= (
+  where d.command like '%jobs.%tick()%' and d.runid <= (
     select max(r.runid) from cron.job_run_details r
-    where r.command like '%jobs.tick()%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
+    where r.command like '%jobs.%tick()%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
   -- Answers to doorbells say nothing that the drains do not say; others are for whoever asked. pg_net's own clean-up waits for its next request.
   begin
     delete from net._http_response r
@@ -323,7 +540,55 @@ begin
 end
 $$;
 
-comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, removes old drains, runs, alerts, and what pg_cron and pg_net remember of ticks and doorbells.';
+comment on function jobs.forget_old(timestamptz) is 'Removes old drains, runs, slots and alerts, and what pg_cron and pg_net remember of ticks and doorbells.';
+
+-- Once an hour. What fails is tried again five minutes later, not at every tick, and stops nothing else.
+create function jobs.clean(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+-- Once an hour, over whole tables: not as the tick looks a row up.
+set enable_seqscan = on
+set enable_hashjoin = on
+set plan_cache_mode = auto
+-- Others wait behind the one who waits for a table: whoever reads history for long is not worth that, partitions are made days ahead.
+set lock_timeout = '100ms'
+as $$
+declare
+  v_is_done boolean := true;
+  v_error text;
+begin
+  if not exists (select from jobs.platform p where p.cleaned_at < p_now - interval '1 hour') then
+    return;
+  end if;
+  begin
+    perform jobs.make_partitions(p_now);
+  exception
+    when lock_not_available or deadlock_detected then
+      v_is_done := false;
+      -- There are days left for it, unless there are not.
+      if to_regclass(format('jobs.attempts_%s', to_char(p_now at time zone 'UTC' + interval '1 day', 'YYYYMMDD'))) is null then
+        v_error := sqlerrm;
+      end if;
+    when assert_failure or others then
+      v_error := sqlerrm;
+  end;
+  begin
+    perform jobs.forget_old(p_now);
+  exception when assert_failure or others then
+    v_error := coalesce(v_error, sqlerrm);
+  end;
+  v_is_done := v_is_done and v_error is null;
+  if v_error is not null then
+    perform jobs.open_alert(null, 'housekeeping', 'The tick could not look after its history: ' || v_error);
+  elsif v_is_done then
+    perform jobs.close_alert(null, 'housekeeping');
+  end if;
+  update jobs.platform p set cleaned_at = case when v_is_done then p_now else p_now - interval '55 minutes' end;
+end
+$$;
+
+comment on function jobs.clean(timestamptz) is 'At most once an hour: makes and drops history partitions, forgets what is old. After an error again in five minutes.';
 
 -- One partition, unless it is there. It cannot be made for a time that already has rows in the default partition; those stay there.
 create function jobs.make_partition(p_table text, p_column text, p_name text, p_from date, p_until date)
@@ -342,8 +607,10 @@ begin
   execute format('select exists (select from jobs.%I x where x.%I >= $1 and x.%I < $2)', p_table || '_default', p_column, p_column)
     into v_is_taken using v_from, v_until;
   if not v_is_taken then
-    execute format('create table jobs.%I partition of jobs.%I for values from (%L) to (%L)', p_name, p_table, v_from, v_until);
+    -- Made beside the table and then attached: "partition of" would wait for all who read history, and all who write it would wait behind it.
+    execute format('create table jobs.%I (like jobs.%I including all excluding identity excluding comments)', p_name, p_table);
     execute format('alter table jobs.%I enable row level security', p_name);
+    execute format('alter table jobs.%I attach partition jobs.%I for values from (%L) to (%L)', p_table, p_name, v_from, v_until);
   end if;
 end
 $$;
@@ -409,9 +676,15 @@ begin
     v_schedule := format('%s seconds', v_seconds);
   end if;
   update jobs.platform p set tick_seconds = v_seconds;
-  -- One tick, committed at once; then SQL jobs item by item for half of the time between two ticks, so that no tick is late for them.
+  -- First what needs no job's own SQL, committed at once, so that doorbells ring whatever comes after. Then the steps, each committed before
+  -- and after; from Postgres 17 on none takes its session for longer than a minute, before that statement_timeout is the limit. Last the
+  -- SQL jobs, item by item for half of the time between two ticks, so that no tick is late for them.
   perform cron.schedule('onecron', v_schedule, format(
-    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; batch bigint; begin perform jobs.tick(); commit; '
+    'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; step text := ''''; taken boolean := false; batch bigint; begin '
+    'perform jobs.begin_tick(); commit; '
+    'loop step := jobs.next_step(step); commit; exit when step is null; '
+    'if jobs.take_step(step, ''60s'') is null then return; end if; taken := true; commit; end loop; '
+    'if taken then perform jobs.try_ring(); commit; end if; '
     'loop batch := jobs.work(batch); commit; exit when batch is null or clock_timestamp() >= until; end loop; '
     'perform jobs.return_batch(batch); end $tick$', greatest(1, v_seconds / 2)));
   return v_schedule;

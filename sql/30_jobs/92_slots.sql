@@ -57,7 +57,7 @@ comment on function jobs.start_slot(jobs.definitions, timestamptz, text) is
   'Opens the run of one slot and enqueues its items in one statement; null when the slot has a run already or the job''s condition says no.';
 
 -- Opens every slot that is due, by the job's misfire policy when some were missed.
-create function jobs.open_due_slots(p_now timestamptz)
+create function jobs.open_due_slots(p_now timestamptz, p_job text default null)
 returns integer
 language plpgsql
 set search_path = ''
@@ -71,7 +71,8 @@ declare
   v_count integer := 0;
 begin
   for v_definition in
-    select d.* from jobs.definitions d where d.next_slot_at <= p_now and not d.paused order by d.next_slot_at for update skip locked
+    select d.* from jobs.definitions d where d.next_slot_at <= p_now and not d.paused and (p_job is null or d.job = p_job)
+    order by d.next_slot_at for update skip locked
   loop
     begin
       v_opened := 0;
@@ -98,7 +99,8 @@ begin
     exception
       when lock_not_available or deadlock_detected then
         null; -- the next tick
-      when others then
+      -- "Others" is without a failed assert. What is cancelled is take_step's.
+      when assert_failure or others then
         -- One job whose condition or eligibility raises must not stop the others. Its slot stays due: every tick tries again, and
         -- when it works again the misfire policy says what becomes of what was missed.
         perform jobs.open_alert(null, format('schedule %s', v_definition.job),
@@ -109,7 +111,7 @@ begin
 end
 $$;
 
-comment on function jobs.open_due_slots(timestamptz) is 'Starts the runs of all slots that are due; missed ones by the job''s misfire policy. Returns how many runs.';
+comment on function jobs.open_due_slots(timestamptz, text) is 'Starts the runs of all slots that are due; missed ones by the job''s misfire policy. Returns how many runs.';
 
 -- The last p_count slots between two moments, the latest first. Goes back day by day from the end, so that a long gap of a frequent
 -- schedule is cheap.

@@ -185,9 +185,17 @@ declare
   v_definition jobs.definitions;
   v_drain_id uuid;
   v_batch_id bigint;
+  v_has_limit boolean := current_setting('server_version_num')::integer >= 170000;
 begin
-  select b.job into v_last from jobs.batches b where b.batch_id = work.batch_id;
-  perform jobs.work_off(work.batch_id);
+  select b.job, d.lease_seconds into v_last, v_definition.lease_seconds
+  from jobs.batches b join jobs.definitions d on d.job = b.job
+  where b.batch_id = work.batch_id;
+  if found then
+    -- The lease is how long an item may take. From Postgres 17 on this ends the session, so that the next tick can come.
+    perform set_config('transaction_timeout', format('%ss', v_definition.lease_seconds), true) where v_has_limit;
+    perform jobs.work_off(work.batch_id);
+    perform set_config('transaction_timeout', '0', true) where v_has_limit;
+  end if;
   -- In turn, beginning after the job that was served last, so that no job waits for another one to be empty.
   v_last := coalesce(v_last, (select d.job from jobs.definitions d where d.kind = 'sql' order by random() limit 1));
   for v_definition in
@@ -214,5 +222,5 @@ $$;
 grant execute on function jobs.work(bigint) to service_role;
 comment on function jobs.work(bigint) is
   'Works off the item of a SQL job that the last call claimed (its batch_id), and claims the next one: its batch_id, null when none waits. Commit after each '
-  'call, and give what you do not work off back by jobs.return_batch. Called by the one pg_cron entry after each tick until its time is up. '
+  'call, and give what you do not work off back by jobs.return_batch. From Postgres 17 on an item that takes longer than its lease ends the session. Called by the one pg_cron entry after each tick until its time is up. '
   'Definer: the engine''s tables are written by its functions only.';

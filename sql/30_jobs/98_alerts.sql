@@ -81,6 +81,8 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_bitmapscan = on
+-- Where a table is locked, as by a migration, the next tick looks.
+set lock_timeout = '500ms'
 as $$
 declare
   v_found record;
@@ -150,6 +152,11 @@ begin
     group by d.job
     having count(*) filter (where d.answered_at is null) >= 3 and count(*) filter (where d.answered_at is null) > count(*) filter (where d.answered_at is not null)
     union all
+    -- A step of the tick that began and has no end. What was cancelled the tick tells itself; this is what lost its session.
+    select s.step, jobs.step_message(s, 'it ran for longer than a minute, or its session ended'), '{}'
+    from jobs.steps s
+    where s.began_at < p_now - interval '1 minute' and s.step in (select jobs.due_steps(p_now))
+    union all
     -- The clock stood still: this tick came much later than it should.
     select 'tick', format('No tick came between %s and %s.', p.last_tick_at, p_now), '{}'
     from jobs.platform p where p.last_tick_at < p_now - make_interval(secs => 5 * p.tick_seconds + 60)
@@ -164,10 +171,11 @@ begin
   update jobs.alerts a set closed_at = p_now
   where a.closed_at is null and a.tenant_id is null and (
     a.incident like 'reap %' and not exists (select from jobs.batches b where b.batch_id = (a.details ->> 'batch_id')::bigint)
+      and not exists (select from jobs.steps s where s.step = a.incident and s.step in (select jobs.due_steps(p_now)))
     or a.incident like 'schedule %' and not exists (
       select from jobs.definitions d where format('schedule %s', d.job) = a.incident and d.next_slot_at <= p_now and not d.paused));
 end
 $$;
 
 comment on function jobs.watch(timestamptz) is
-  'Opens and closes the alerts that can be seen from the tables: failed, overdue, backlog (growing or too old), dead items, doorbells lost, tick missing. Called by the tick once a minute.';
+  'Opens and closes the alerts that can be seen from the tables: failed, overdue, backlog (growing or too old), dead items, doorbells lost, steps without an end, tick missing. Called by the tick once a minute.';

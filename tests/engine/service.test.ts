@@ -362,6 +362,20 @@ describe('the tick', () => {
     expect((await countsOf(sql, job)).done).toBe(60 * tenants.length);
   });
 
+  test('is not stopped by a client that holds a drain that is over', async () => {
+    await open();
+    const job = await makeJob(sql, { job: 'proof' });
+    const drain = await openDrain(sql, job);
+    await sql`update jobs.drains set rung_at = now() - interval '1 day', answered_at = null, seen_at = null`;
+    const client = scratch.connect();
+    await client.begin(async (transaction) => {
+      await transaction`select from jobs.drains where drain_id = ${drain} for update`;
+      expect((await sql`select jobs.tick() as tick`)[0]?.tick).toHaveProperty('rung');
+    });
+    await sql`select jobs.tick()`;
+    expect(await sql`select from jobs.drains where ended_at is null`).toEqual([]);
+  });
+
   test('is not stopped by a client that holds the lane of an expired batch', async () => {
     await open();
     const job = await makeJob(sql, { job: 'proof' });
@@ -384,6 +398,184 @@ describe('the tick', () => {
       return (await countsOf(sql, job)).leased === 0;
     });
     expect(await violations(sql, job)).toEqual([]);
+  });
+});
+
+describe("a job's own SQL", () => {
+  /** What pg_cron runs, with a shorter limit on each step. */
+  async function entry(limit: string): Promise<string> {
+    const [row] = await sql<{ command: string }[]>`select command from cron.job where jobname = 'onecron'`;
+    const parts = (row?.command ?? '').split("'60s'");
+    expect(parts).toHaveLength(2);
+    return parts.join(`'${limit}'`);
+  }
+
+  /** One run of the entry in a session of its own, as pg_cron gives each; what ended it, if something did. */
+  async function run(command: string): Promise<string | undefined> {
+    const client = scratch.connect();
+    return await client.unsafe(command).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  }
+
+  const due = () =>
+    sql`update jobs.definitions set next_slot_at = now() - interval '1 second' where job in ('a-hung', 'good')`;
+
+  async function openHung(body: string): Promise<string> {
+    await open();
+    await sql`update jobs.definitions set paused = true`;
+    await sql.unsafe(`
+      create function private.hung() returns setof uuid language plpgsql set search_path = '' as $$ begin ${body} end $$;
+      create function private.nothing(t uuid, s uuid, p jsonb) returns jsonb language sql set search_path = '' as $$ select '{}'::jsonb $$;
+      insert into jobs.definitions (job, kind, scope, meaning, schedule, work_function, eligible_function) values
+        ('a-hung', 'sql', 'tenant', 'a test', '0 0 1 1 *', 'private.nothing', 'private.hung'),
+        ('good', 'sql', 'platform', 'a test', '0 0 1 1 *', 'private.nothing', null)`);
+    return await makeJob(sql, { job: 'proof' });
+  }
+
+  const states = async () => {
+    const [row] = await sql<Record<string, unknown>[]>`
+      select (select p.last_tick_at is not null from jobs.platform p) as ticked,
+        (select count(*)::int from jobs.runs where job = 'good') as good,
+        (select count(*)::int from jobs.runs where job = 'a-hung') as hung,
+        (select count(*)::int from jobs.alerts where incident = 'schedule a-hung' and closed_at is null) as alerts,
+        (select string_agg(step, ', ') from jobs.steps) as steps`;
+    return row;
+  };
+
+  test('that hangs is ended with its session; ticks, leases and schedules of others go on, and it is tried again', async () => {
+    const job = await openHung('perform pg_sleep(60);');
+    const command = await entry('1s');
+    const [tenant = ''] = await makeTenants(sql, 1);
+    await enqueue(sql, job, [{ tenant, n: 1 }]);
+    await claim(sql, await openDrain(sql, job), job);
+    await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second'`;
+    await due();
+    const startedAt = performance.now();
+    expect(await run(command)).toBeDefined();
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    // The tick before it is committed, and so are the steps: leases come before slots.
+    expect(await states()).toMatchObject({ ticked: true, good: 0, hung: 0, steps: 'schedule a-hung' });
+    expect(await countsOf(sql, job)).toMatchObject({ leased: 0 });
+    expect(await run(command)).toBeUndefined();
+    expect(await states()).toMatchObject({ good: 1, hung: 0, steps: 'schedule a-hung' });
+    // An alert within a minute or two.
+    await sql`update jobs.steps set began_at = began_at - interval '61 seconds'`;
+    await sql`update jobs.platform set watched_at = '-infinity'`;
+    expect(await run(command)).toBeUndefined();
+    expect(await states()).toMatchObject({ alerts: 1 });
+    await sql.unsafe(
+      `create or replace function private.hung() returns setof uuid language sql set search_path = '' as 'select null::uuid where false'`,
+    );
+    await sql`update jobs.steps set retry_at = clock_timestamp()`;
+    expect(await run(command)).toBeUndefined();
+    expect(await states()).toMatchObject({ hung: 1, alerts: 0, steps: null });
+  });
+
+  test('that runs into statement_timeout ends the run of the entry, with all before it committed and an alert', async () => {
+    await openHung('perform pg_sleep(60);');
+    const command = await entry('60s');
+    await due();
+    const client = scratch.connect();
+    await client.unsafe("set statement_timeout = '1s'");
+    await client.unsafe(command);
+    expect(await states()).toMatchObject({
+      ticked: true,
+      good: 0,
+      hung: 0,
+      alerts: 1,
+      steps: 'schedule a-hung',
+    });
+    await client.unsafe(command);
+    expect(await states()).toMatchObject({ good: 1, hung: 0, alerts: 1 });
+  });
+
+  test('that fails an assert stops nothing', async () => {
+    await openHung('assert false;');
+    await due();
+    expect(await run(await entry('60s'))).toBeUndefined();
+    expect(await states()).toMatchObject({ ticked: true, good: 1, hung: 0, alerts: 1, steps: null });
+  });
+});
+
+describe('somebody who reads history', () => {
+  test('holds up no tick, no close and no alert; the partition is made later', async () => {
+    await open();
+    await sql`update jobs.definitions set paused = true`;
+    const job = await makeJob(sql, { job: 'proof' });
+    const [tenant = ''] = await makeTenants(sql, 1);
+    await enqueue(
+      sql,
+      job,
+      Array.from({ length: 20 }, (_, n) => ({ tenant, n })),
+    );
+    const drain = await openDrain(sql, job);
+    await sql`select jobs.make_partitions(clock_timestamp())`;
+    const [row] = await sql<{ name: string }[]>`
+      select 'attempts_' || to_char(now() at time zone 'UTC' + interval '1 day', 'YYYYMMDD') as name`;
+    const name = row?.name ?? '';
+    await sql.unsafe(`drop table jobs.${name}`);
+    const isThere = async () => {
+      const [found] = await sql<
+        { there: boolean }[]
+      >`select to_regclass(${`jobs.${name}`}) is not null as there`;
+      return found?.there;
+    };
+    await sql`insert into jobs.dead_items (tenant_id, item_id, job, attempts, tries, reason, enqueued_at, trace_id)
+      values (${tenant}, -1, ${job}, 1, 1, 'a test', now(), gen_random_uuid())`;
+    await sql`update jobs.platform set cleaned_at = '-infinity', watched_at = '-infinity'`;
+    const tick = async () => {
+      const startedAt = performance.now();
+      expect((await sql`select jobs.tick() as tick`)[0]?.tick).not.toHaveProperty('skipped');
+      return performance.now() - startedAt;
+    };
+    const reader = scratch.connect();
+    await reader.begin(async (history) => {
+      await history`select count(*) from jobs.attempts`;
+      const closer = scratch.connect();
+      const batch = await claim(closer, drain, job);
+      const closing = async () => {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        const startedAt = performance.now();
+        if (batch) await close(closer, batch.batch_id, allDone(batch));
+        return performance.now() - startedAt;
+      };
+      const [ticked, closed] = await Promise.all([tick(), closing()]);
+      expect(ticked).toBeLessThan(1_500);
+      expect(closed).toBeLessThan(1_000);
+      expect(await isThere()).toBe(false);
+      // What looks for incidents has looked; and tomorrow without a place is one.
+      expect(
+        await sql`select incident from jobs.alerts where closed_at is null and incident = any (${['dead proof', 'housekeeping']}) order by 1`,
+      ).toEqual([{ incident: 'dead proof' }, { incident: 'housekeeping' }]);
+      // Not again at each tick.
+      const [again] = await sql<{ later: boolean }[]>`
+        select cleaned_at + interval '1 hour' > clock_timestamp() + interval '4 minutes' as later from jobs.platform`;
+      expect(again?.later).toBe(true);
+    });
+    await sql`update jobs.platform set cleaned_at = cleaned_at - interval '6 minutes'`;
+    await tick();
+    expect(await isThere()).toBe(true);
+    expect(await sql`select from jobs.alerts where closed_at is null and incident = 'housekeeping'`).toEqual(
+      [],
+    );
+  });
+
+  test('does not keep a partition from being made where only the table itself is read', async () => {
+    await open();
+    const [row] = await sql<{ name: string }[]>`
+      select 'attempts_' || to_char(now() at time zone 'UTC', 'YYYYMMDD') as name`;
+    await sql`select jobs.make_partitions(clock_timestamp())`;
+    const reader = scratch.connect();
+    await reader.begin(async (history) => {
+      // Of one day, as the planner sees it: the default partition and the days to come are not touched.
+      await history.unsafe(
+        `lock table only jobs.attempts in row exclusive mode; select count(*) from jobs.${row?.name}`,
+      );
+      await sql`set lock_timeout = '1s'`;
+      await sql`select jobs.make_partitions(clock_timestamp() + interval '1 day')`;
+    });
   });
 });
 

@@ -130,6 +130,36 @@ test('an application that changes a row and enqueues for it does not meet the it
   expect(await brokenRules(scratch.sql, job)).toEqual([]);
 });
 
+test('an item that takes longer than its lease is ended, and the next tick comes', async () => {
+  const keeper = await scratch.connect().reserve();
+  await keeper`select pg_advisory_lock(${gate})`;
+  await scratch.sql`update jobs.definitions set lease_seconds = 5, max_attempts = 1 where job = ${job}`;
+  await scratch.sql`select jobs.start_tick(2)`;
+  const [entry] = await scratch.sql<
+    { command: string }[]
+  >`select command from cron.job where jobname = 'onecron'`;
+  const run = () =>
+    scratch
+      .connect()
+      .unsafe(entry?.command ?? '')
+      .then(
+        () => 'ended',
+        () => 'cut',
+      );
+  const ends: string[] = [];
+  // The item is found by one of the first runs, whatever the turn.
+  while (!ends.includes('cut') && ends.length < 3) ends.push(await run());
+  expect(ends).toContain('cut');
+  await scratch.sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second'`;
+  expect(await run()).toBe('ended');
+  keeper.release();
+  const attempts = await scratch.sql<{ tenant: string; outcome: string }[]>`
+    select tenant_id as tenant, outcome from jobs.attempts`;
+  expect(attempts.map(({ tenant, outcome }) => [tenant, outcome]).sort()).toEqual(
+    tenants.map((tenant, n) => [tenant, n === 0 ? 'lost' : 'done']).sort(),
+  );
+}, 60_000);
+
 test('an item that always takes too long is tried as often as it may be, and the others are served meanwhile', async () => {
   const keeper = await scratch.connect().reserve();
   await keeper`select pg_advisory_lock(${gate})`;

@@ -1,6 +1,6 @@
 -- Doorbells: as many as there is work for and drains are free; signed; lost ones are rung again; no secret leaves.
 begin;
-select plan(27);
+select plan(30);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym', 'bar']) slug;
 select private.keep_secret('project_url', 'http://127.0.0.1:9');
 select private.keep_secret('cron_secret', 'canary-cron-secret-of-32-characters');
@@ -66,6 +66,18 @@ select is((select count(*) from jobs.alerts where incident = 'doorbell' and clos
 select private.keep_secret('cron_secret', 'canary-cron-secret-of-32-characters');
 select pg_temp.rung();
 select is((select count(*) from jobs.alerts where incident = 'doorbell' and closed_at is null), 0::bigint, 'and over when doorbells ring again');
+
+-- Repaired when nothing waits any more
+select tests.pass('1 hour');
+select private.keep_secret('cron_secret', 'short');
+select pg_temp.rung();
+select is((select count(*) from jobs.alerts where incident = 'doorbell' and closed_at is null), 1::bigint, 'no bell can be rung again');
+update jobs.definitions set paused = true where job = 'bake';
+select pg_temp.rung();
+select is((select count(*) from jobs.alerts where incident = 'doorbell' and closed_at is null), 1::bigint, 'while the secret is wrong the alert stays, also when no bell is needed');
+select private.keep_secret('cron_secret', 'canary-cron-secret-of-32-characters');
+select pg_temp.rung();
+select is((select count(*) from jobs.alerts where incident = 'doorbell' and closed_at is null), 0::bigint, 'once the secret is right the alert is over although nothing needs a bell');
 
 select * from finish();
 rollback;
