@@ -445,16 +445,14 @@ describe("a job's own SQL", () => {
   };
 
   test('that hangs is ended with its session; ticks, leases and schedules of others go on, and it is tried again', async () => {
-    const job = await openHung('perform pg_sleep(60);');
+    const job = await openHung('perform pg_sleep(600);');
     const command = await entry('1s');
     const [tenant = ''] = await makeTenants(sql, 1);
     await enqueue(sql, job, [{ tenant, n: 1 }]);
     await claim(sql, await openDrain(sql, job), job);
     await sql`update jobs.batches set lease_until = clock_timestamp() - interval '1 second'`;
     await due();
-    const startedAt = performance.now();
     expect(await run(command)).toBeDefined();
-    expect(performance.now() - startedAt).toBeLessThan(10_000);
     // The tick before it is committed, and so are the steps: leases come before slots.
     expect(await states()).toMatchObject({ ticked: true, good: 0, hung: 0, steps: 'schedule a-hung' });
     expect(await countsOf(sql, job)).toMatchObject({ leased: 0 });
@@ -525,25 +523,23 @@ describe('somebody who reads history', () => {
     await sql`insert into jobs.dead_items (tenant_id, item_id, job, attempts, tries, reason, enqueued_at, trace_id)
       values (${tenant}, -1, ${job}, 1, 1, 'a test', now(), gen_random_uuid())`;
     await sql`update jobs.platform set cleaned_at = '-infinity', watched_at = '-infinity'`;
-    const tick = async () => {
-      const startedAt = performance.now();
+    const tick = async () =>
       expect((await sql`select jobs.tick() as tick`)[0]?.tick).not.toHaveProperty('skipped');
-      return performance.now() - startedAt;
-    };
     const reader = scratch.connect();
     await reader.begin(async (history) => {
       await history`select count(*) from jobs.attempts`;
       const closer = scratch.connect();
-      const batch = await claim(closer, drain, job);
-      const closing = async () => {
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        const startedAt = performance.now();
+      // Whoever stands behind one that waits for the reader would be refused.
+      await closer`set lock_timeout = '1s'`;
+      let ticked = false;
+      const ticking = tick().then(() => {
+        ticked = true;
+      });
+      do {
+        const batch = await claim(closer, drain, job, 1);
         if (batch) await close(closer, batch.batch_id, allDone(batch));
-        return performance.now() - startedAt;
-      };
-      const [ticked, closed] = await Promise.all([tick(), closing()]);
-      expect(ticked).toBeLessThan(1_500);
-      expect(closed).toBeLessThan(1_000);
+      } while (!ticked);
+      await ticking;
       expect(await isThere()).toBe(false);
       // What looks for incidents has looked; and tomorrow without a place is one.
       expect(
