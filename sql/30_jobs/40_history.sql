@@ -84,6 +84,21 @@ comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the 
 comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
+-- Not in the run's own row, which others lock: only ticks write it, and nobody waits for them.
+create table jobs.witnesses (
+  run_id bigint primary key,
+  job text not null,
+  tenant_id uuid not null,
+  item_id bigint not null,
+  constraint witnesses_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
+);
+
+alter table jobs.witnesses enable row level security;
+grant select on jobs.witnesses to service_role;
+
+comment on table jobs.witnesses is
+  'An item of each open scheduled run that had not ended when a tick last looked. While it is there its run is not over, and nothing needs to be counted.';
+
 -- A run waits for as many ends as it has items. For items that were taken away it waits no more; the next tick finds it over.
 create function jobs.expect_fewer(p_run_ids bigint[], p_items bigint[])
 returns void
