@@ -153,23 +153,44 @@ comment on function jobs.answer_doorbell(uuid) is
   'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
   'Definer: the engine''s tables are written by its functions only.';
 
+-- Tries the lock of ticks and lets go of it at once: whatever a subtransaction took goes with it. Kept to the end of a caller's
+-- transaction it would keep out every tick for as long as that is open. Shared, so that two who ask do not take one another for a tick.
+create function jobs.is_ticking()
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if pg_try_advisory_xact_lock_shared(hashtextextended('onecron tick', 0)) then
+    raise exception 'No tick is running.' using errcode = 'OC000';
+  end if;
+  return true;
+exception when sqlstate 'OC000' then
+  return false;
+end
+$$;
+
+comment on function jobs.is_ticking() is 'True while a tick of another session is running.';
+
+-- Of two callers at once one rings. A tick does not ask: rings that a caller has not committed it does not see, and may ring for the
+-- same work. Then a drain too many comes, and finds what the caps leave it; that is better than none for as long as he takes.
 create function jobs.ring_soon()
 returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+  if not (select p.stopped from jobs.platform p) and not jobs.is_ticking() and pg_try_advisory_xact_lock(hashtextextended('onecron ring', 0)) then
     begin
       perform jobs.ring(clock_timestamp());
-    exception when others then
+    exception when assert_failure or others then
       null; -- the tick will ring, and says why when it cannot
     end;
   end if;
 end
 $$;
 
-comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick is just doing it.';
+comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick or another caller is just doing it. Keeps no tick out.';
 
 -- A drain that waits for a moment is worth it: a number that may send four messages a second would else send one per tick.
 create function jobs.next_wake(job text)

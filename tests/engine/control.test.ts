@@ -183,6 +183,57 @@ test('a tenant that is deleted while its items come back takes them with it', as
   expect(await violations(sql, job)).toEqual([]);
 });
 
+/** Work, and what a doorbell needs: one is rung for all of it. The partitions are there, as nobody may use history while they are made. */
+async function openWithBell(): Promise<string> {
+  const job = await open();
+  await scratch.sql`select jobs.clean(clock_timestamp())`;
+  await scratch.sql`
+    select vault.create_secret('http://127.0.0.1:9', 'project_url'), vault.create_secret(repeat('s', 40), 'cron_secret')`;
+  return job;
+}
+
+/** What rings for work as soon as it is there, and may be called in a transaction that goes on. */
+const ringing = {
+  'a start by hand': async (job: string) => `select jobs.start('${job}')`,
+  'the end of a drain': async (job: string) =>
+    `select jobs.end_drain('${await openDrain(scratch.sql, job)}')`,
+};
+
+test.each(Object.entries(ringing))('%s that is not committed keeps no tick out', async (_, call) => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  const statement = await call(job);
+  const starting = await scratch.connect().reserve();
+  await starting`begin`;
+  await starting.unsafe(statement);
+  const [rung] = await starting`select count(*)::int as drains from jobs.drains where answered_at is null`;
+  expect(rung).toEqual({ drains: 1 });
+  for (const _tick of [1, 2]) {
+    const [row] = await sql`select jobs.tick() as tick`;
+    expect(row?.tick).toHaveProperty('rung');
+  }
+  const [looked] = await sql`select last_tick_ms < 1000 as soon from jobs.platform`;
+  expect(looked).toEqual({ soon: true });
+  // Another caller does not wait for it either.
+  await sql`select jobs.start(${job})`;
+  await starting`commit`;
+  starting.release();
+});
+
+test('while a tick is running nobody else rings for the same work', async () => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  const ticking = await scratch.connect().reserve();
+  await ticking`begin`;
+  const [row] = await ticking`select jobs.tick() as tick`;
+  expect(row?.tick).toMatchObject({ rung: 1 });
+  await sql`select jobs.start(${job})`;
+  await ticking`commit`;
+  ticking.release();
+  const [rung] = await sql`select count(*)::int as drains from jobs.drains`;
+  expect(rung).toEqual({ drains: 1 });
+});
+
 test('a cap that is raised while a claim puts lanes to sleep for it wakes them', async () => {
   const job = await open();
   const { sql } = scratch;
