@@ -41,6 +41,12 @@ begin
       raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
     end if;
   else
+    if not exists (select from jobs.definitions d where d.job = resume.job) then
+      raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
+    end if;
+    if resume.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = resume.tenant_id) then
+      raise exception 'There is no tenant %.', resume.tenant_id using errcode = 'P0002';
+    end if;
     perform jobs.take_guards(resume.job, array[resume.tenant_id]);
     update jobs.lanes l set paused = false, wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
     where l.tenant_id = resume.tenant_id and l.job = resume.job and l.paused;
@@ -66,7 +72,7 @@ grant execute on function jobs.stop_all(boolean) to service_role;
 comment on function jobs.pause(text, uuid) is
   'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job or tenant. '
   'Definer: the engine''s tables are written by its functions only.';
-comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. '
+comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. P0002: no such job or tenant. '
   'Definer: the engine''s tables are written by its functions only.';
 comment on function jobs.stop_all(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again. '
   'Definer: the engine''s tables are written by its functions only.';
