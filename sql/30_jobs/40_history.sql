@@ -84,14 +84,16 @@ comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the 
 comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
--- Not in the run's own row, which others lock: only ticks write it, and nobody waits for them.
+-- Not in the run's own row, and without a reference to anything: only ticks write here, so that they wait for nobody.
 create table jobs.witnesses (
-  run_id bigint primary key,
-  job text not null,
   tenant_id uuid not null,
+  run_id bigint not null,
+  job text not null,
   item_id bigint not null,
-  constraint witnesses_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
+  primary key (tenant_id, run_id)
 );
+
+create index witnesses_run_id_idx on jobs.witnesses (run_id);
 
 alter table jobs.witnesses enable row level security;
 grant select on jobs.witnesses to service_role;

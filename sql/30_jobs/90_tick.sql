@@ -77,7 +77,12 @@ begin
   -- Mostly one at the end of the job's queue bears witness, which is found at once and served late. Else one that is out with a
   -- worker, and only then whichever waits. They are looked for in this order, for as long as none is found.
   v_run_ids := jobs.finish_ended_runs();
-  insert into jobs.witnesses as w (run_id, job, tenant_id, item_id)
+  if v_run_ids <> '{}' then
+    -- Theirs, and those of runs that are over or gone.
+    delete from jobs.witnesses w
+    where w.run_id = any (v_run_ids) or not exists (select from jobs.runs r where r.run_id = w.run_id and r.finished_at is null);
+  end if;
+  insert into jobs.witnesses (run_id, job, tenant_id, item_id)
   select r.run_id, r.job, found.tenant_id, found.item_id
   from (select x.run_id, x.job from jobs.runs x where x.run_id = any (v_run_ids) offset 0) r
   cross join lateral (
@@ -93,12 +98,7 @@ begin
     union all
     (select i.tenant_id, i.item_id from jobs.items i where i.job = r.job and i.run_id = r.run_id limit 1)
     limit 1
-  ) found
-  on conflict (run_id) do update set tenant_id = excluded.tenant_id, item_id = excluded.item_id;
-  if v_run_ids <> '{}' then
-    -- Of runs that a drain ended just now, and of those whose month is over.
-    delete from jobs.witnesses w where not exists (select from jobs.runs r where r.run_id = w.run_id and r.finished_at is null);
-  end if;
+  ) found;
 
   perform jobs.finish_run(o.run_id)
   from (

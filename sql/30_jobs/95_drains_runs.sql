@@ -66,7 +66,6 @@ language sql
 set search_path = ''
 as $$
   delete from jobs.open_runs o where o.run_id = p_run_id;
-  delete from jobs.witnesses w where w.run_id = p_run_id;
   update jobs.runs r
   set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
     status = case when c.processed = 0 and (c.failed > 0 or jsonb_path_exists(c.errors, '$[*].drain_id')) then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,

@@ -220,6 +220,33 @@ test.each(Object.entries(ringing))('%s that is not committed keeps no tick out',
   starting.release();
 });
 
+test('a drain that ends a run in a transaction that stays open keeps no tick waiting', async () => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  await sql`delete from jobs.items`;
+  await sql`update jobs.definitions set schedule = '0 0 1 1 *' where job = ${job}`;
+  await sql`select jobs.start(${job})`;
+  await sql`select jobs.tick()`;
+  const drain = await openDrain(sql, job);
+  const batch = await claim(sql, drain, job);
+  const done = (batch ? itemsOf(batch) : []).map((item_id) => ({ item_id, outcome: 'done' }));
+  expect((await close(sql, batch?.batch_id ?? 0, done)).closed).toBe(2);
+  const ending = await scratch.connect().reserve();
+  await ending`begin`;
+  await ending`select jobs.end_drain(${drain})`;
+  const state = async () => {
+    const [row] = await sql`
+      select (select string_agg(status::text, ' ') from jobs.runs where job = ${job}) as runs, last_tick_ms < 1000 as soon
+      from jobs.platform`;
+    return row;
+  };
+  await sql`select jobs.tick()`;
+  expect(await state()).toEqual({ runs: 'running', soon: true });
+  await ending`commit`;
+  ending.release();
+  expect(await state()).toEqual({ runs: 'success', soon: true });
+});
+
 test('while a tick is running nobody else rings for the same work', async () => {
   const job = await openWithBell();
   const { sql } = scratch;
