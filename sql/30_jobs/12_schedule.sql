@@ -200,7 +200,11 @@ declare
   v_slots timestamptz[] := '{}';
   v_moved timestamptz[] := '{}';
   v_found integer := 0;
+  v_wanted integer := coalesce(count, 5);
 begin
+  if v_wanted > 1000 then
+    raise exception 'At most 1,000 slots at once, not %.', v_wanted using errcode = '22023';
+  end if;
   if not isfinite(after) then
     raise exception 'after must be a time, not infinity.' using errcode = '22008';
   end if;
@@ -220,18 +224,19 @@ begin
       select u from (select unnest(v_moved) as u union select s from jobs.slots_of_day(v_cron, time_zone, v_day) s) x where u > after order by u);
     v_moved := array(select u from unnest(v_slots) u where u >= jobs.first_moment(v_day + 1, time_zone));
     foreach v_slot in array v_slots[:cardinality(v_slots) - cardinality(v_moved)] loop
-      exit when v_found >= count;
+      exit when v_found >= v_wanted;
       v_found := v_found + 1;
       return next v_slot;
     end loop;
-    exit when v_found >= count;
+    exit when v_found >= v_wanted;
   end loop;
 end
 $$;
 
 grant execute on function jobs.next_slots(text, text, timestamptz, integer) to service_role;
 comment on function jobs.next_slots(text, text, timestamptz, integer) is
-  'The next times of a schedule in a time zone after a moment. Errors: 22023 with what is wrong in the expression or the zone. '
+  'The next times of a schedule in a time zone after a moment: five, or as many as asked for, up to 1,000. '
+  'Errors: 22023 with what is wrong in the expression, the zone or the count. '
   'Definer: the functions that take an expression apart are granted to nobody.';
 
 -- A definition with a wrong schedule is refused when it is written, not when it is due.

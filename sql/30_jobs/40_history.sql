@@ -84,6 +84,23 @@ comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the 
 comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
+-- Not in the run's own row, and without a reference to anything: only ticks write here, so that they wait for nobody.
+create table jobs.witnesses (
+  tenant_id uuid not null,
+  run_id bigint not null,
+  job text not null,
+  item_id bigint not null,
+  primary key (tenant_id, run_id)
+);
+
+create index witnesses_run_id_idx on jobs.witnesses (run_id);
+
+alter table jobs.witnesses enable row level security;
+grant select on jobs.witnesses to service_role;
+
+comment on table jobs.witnesses is
+  'An item of each open scheduled run that had not ended when a tick last looked. While it is there its run is not over, and nothing needs to be counted.';
+
 -- A run waits for as many ends as it has items. For items that were taken away it waits no more; the next tick finds it over.
 create function jobs.expect_fewer(p_run_ids bigint[], p_items bigint[])
 returns void

@@ -164,6 +164,11 @@ begin
   if not isfinite(v_run_at) then
     raise exception 'run_at must be a time, not infinity.' using errcode = '22008';
   end if;
+  -- An index holds no more, and its own words for it tell nobody what to do.
+  if exists (select from unnest(dedupe_keys) u where octet_length(u) > 2000) then
+    raise exception 'A dedupe key has at most 2,000 bytes, not %. Use a hash of it.', (select max(octet_length(u)) from unnest(dedupe_keys) u)
+      using errcode = '22001';
+  end if;
 
   perform jobs.take_guards(enqueue_many.job, tenant_ids);
 
@@ -203,7 +208,8 @@ $$;
 grant execute on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) to service_role;
 comment on function jobs.enqueue_many(text, uuid[], uuid[], timestamptz, text[], jsonb[]) is
   'Adds one item per element, in the caller''s transaction; returns how many were new (a dedupe key that is waiting or running '
-  'already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant. '
+  'already adds none). run_at defaults to now plus the job''s start delay. Errors: P0002 no such job, 23503 no such tenant, '
+  '22001 a dedupe key of more than 2,000 bytes. '
   'Definer: the engine''s tables are written by its functions only.';
 
 create function jobs.enqueue(

@@ -78,23 +78,56 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_run_ids bigint[];
 begin
+  -- What somebody holds, in a transaction that he keeps open perhaps, is left to the next tick.
   update jobs.drains d
   set ended_at = p_now, error = case when d.answered_at is null then 'the doorbell was not answered' else 'the worker was lost' end
-  from jobs.definitions x
-  where x.job = d.job and d.ended_at is null and not jobs.drain_is_live(d, x.lease_seconds, p_now)
-    and d.rung_at < p_now - interval '10 seconds';
+  from (
+    select y.drain_id
+    from jobs.drains y
+    join jobs.definitions x on x.job = y.job
+    where y.ended_at is null and not jobs.drain_is_live(y, x.lease_seconds, p_now) and y.rung_at < p_now - interval '10 seconds'
+    for no key update of y skip locked
+  ) lost
+  where d.drain_id = lost.drain_id;
 
-  perform jobs.finish_run(r.run_id)
-  from jobs.runs r
-  where r.finished_at is null and r.expected is not null
-    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
+  -- Mostly one at the end of the job's queue bears witness, which is found at once and served late. Else one that is out with a
+  -- worker, and only then whichever waits. They are looked for in this order, for as long as none is found.
+  v_run_ids := jobs.finish_ended_runs();
+  if v_run_ids <> '{}' then
+    -- Theirs, and those of runs that are over or gone.
+    delete from jobs.witnesses w
+    where w.run_id = any (v_run_ids) or not exists (select from jobs.runs r where r.run_id = w.run_id and r.finished_at is null);
+  end if;
+  insert into jobs.witnesses (run_id, job, tenant_id, item_id)
+  select r.run_id, r.job, found.tenant_id, found.item_id
+  from (select x.run_id, x.job from jobs.runs x where x.run_id = any (v_run_ids) offset 0) r
+  cross join lateral (
+    (select last.tenant_id, last.item_id
+      from (
+        select i.tenant_id, i.item_id, i.run_id from jobs.items i where i.job = r.job
+        order by i.tenant_id desc, i.run_at desc, i.item_id desc limit 1000
+      ) last
+      where last.run_id = r.run_id
+      limit 1)
+    union all
+    (select u.tenant_id, u.item_id from jobs.leases e cross join lateral unnest(e.items) u where e.job = r.job and u.run_id = r.run_id limit 1)
+    union all
+    (select i.tenant_id, i.item_id from jobs.items i where i.job = r.job and i.run_id = r.run_id limit 1)
+    limit 1
+  ) found;
 
-  perform jobs.finish_run(r.run_id)
-  from jobs.runs r
-  where r.finished_at is null and r.expected is null
-    and r.started_at < p_now - interval '10 seconds'
-    and not exists (select from jobs.drains d where d.run_id = r.run_id and d.ended_at is null);
+  perform jobs.finish_run(o.run_id)
+  from (
+    select r.run_id
+    from jobs.runs r
+    where r.finished_at is null and r.expected is null
+      and r.started_at < p_now - interval '10 seconds'
+      and not exists (select from jobs.drains d where d.run_id = r.run_id and d.ended_at is null)
+    for no key update skip locked
+  ) o;
 end
 $$;
 

@@ -78,6 +78,52 @@ $$;
 
 comment on function jobs.finish_run(bigint) is 'Ends a run: error when all failed, or its drain did and nothing was done; warning when something failed, else success.';
 
+-- Ends the runs of which as many items have ended as they have; returns those that may go on for all that is known. The counts of a run
+-- are one row per tenant and drain, and a run stays open for as long as one lane is paused: measured with 20,000 tenants and 90 such runs,
+-- adding them up took 210 ms. So they are added up only where the run's witness has ended. Two statements: else each would be added up.
+create function jobs.finish_ended_runs(p_job text default null)
+returns bigint[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_doubtful bigint[];
+  v_over bigint[];
+begin
+  v_doubtful := array(
+    select r.run_id
+    from jobs.runs r
+    where r.finished_at is null and r.expected is not null and (p_job is null or r.job = p_job)
+      -- One that died and was replayed is not the run's any more.
+      and not exists (
+        select from jobs.witnesses w join jobs.items i on i.tenant_id = w.tenant_id and i.item_id = w.item_id
+        where w.run_id = r.run_id and i.run_id = r.run_id)
+      and not exists (
+        select from jobs.witnesses w join jobs.leases e on e.tenant_id = w.tenant_id and e.job = w.job cross join lateral unnest(e.items) u
+        where w.run_id = r.run_id and u.item_id = w.item_id and u.run_id = r.run_id));
+  if v_doubtful = '{}' then
+    return v_doubtful;
+  end if;
+  -- Whoever holds a run is about to end it, or takes items from it: then the next tick looks again.
+  v_over := array(
+    select r.run_id
+    from jobs.runs r
+    where r.run_id = any (v_doubtful) and r.finished_at is null
+      and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id)
+    for no key update skip locked);
+  perform jobs.finish_run(u) from unnest(v_over) u;
+  return array(select u from unnest(v_doubtful) u where u <> all (v_over));
+end
+$$;
+
+comment on function jobs.finish_ended_runs(text) is
+  'Ends the scheduled runs (of one job, or of all) whose items have all ended. Returns those that are not over and have no witness of it.';
+
 create function jobs.answer_doorbell(ticket uuid)
 returns jsonb
 language plpgsql security definer
@@ -106,23 +152,44 @@ comment on function jobs.answer_doorbell(uuid) is
   'A worker answers a doorbell: {"drain_id","job","run_id"}. Null when the ticket is unknown, older than 300 s or answered before: a doorbell that comes twice drains once. '
   'Definer: the engine''s tables are written by its functions only.';
 
+-- Tries the lock of ticks and lets go of it at once: whatever a subtransaction took goes with it. Kept to the end of a caller's
+-- transaction it would keep out every tick for as long as that is open. Shared, so that two who ask do not take one another for a tick.
+create function jobs.is_ticking()
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if pg_try_advisory_xact_lock_shared(hashtextextended('onecron tick', 0)) then
+    raise exception 'No tick is running.' using errcode = 'OC000';
+  end if;
+  return true;
+exception when sqlstate 'OC000' then
+  return false;
+end
+$$;
+
+comment on function jobs.is_ticking() is 'True while a tick of another session is running.';
+
+-- Of two callers at once one rings. A tick does not ask: rings that a caller has not committed it does not see, and may ring for the
+-- same work. Then a drain too many comes, and finds what the caps leave it; that is better than none for as long as he takes.
 create function jobs.ring_soon()
 returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-  if not (select p.stopped from jobs.platform p) and pg_try_advisory_xact_lock(hashtextextended('onecron tick', 0)) then
+  if not (select p.stopped from jobs.platform p) and not jobs.is_ticking() and pg_try_advisory_xact_lock(hashtextextended('onecron ring', 0)) then
     begin
       perform jobs.ring(clock_timestamp());
-    exception when others then
+    exception when assert_failure or others then
       null; -- the tick will ring, and says why when it cannot
     end;
   end if;
 end
 $$;
 
-comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick is just doing it.';
+comment on function jobs.ring_soon() is 'Rings for work that waits, unless a tick or another caller is just doing it. Keeps no tick out.';
 
 -- A drain that waits for a moment is worth it: a number that may send four messages a second would else send one per tick.
 create function jobs.next_wake(job text)
@@ -171,10 +238,7 @@ begin
   if found and not exists (select from jobs.drains d where d.run_id = v_drain.run_id and d.ended_at is null) then
     perform jobs.finish_run(v_drain.run_id);
   end if;
-  perform jobs.finish_run(r.run_id)
-  from jobs.runs r
-  where r.job = v_drain.job and r.finished_at is null
-    and r.expected <= (select coalesce(sum(rt.processed + rt.failed), 0) from jobs.run_tenants rt where rt.run_id = r.run_id);
+  perform jobs.finish_ended_runs(v_drain.job);
   -- What this drain has made ready (a message for what it verified) need not wait for the tick.
   perform jobs.ring_soon();
 end

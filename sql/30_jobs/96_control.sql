@@ -41,6 +41,12 @@ begin
       raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
     end if;
   else
+    if not exists (select from jobs.definitions d where d.job = resume.job) then
+      raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
+    end if;
+    if resume.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = resume.tenant_id) then
+      raise exception 'There is no tenant %.', resume.tenant_id using errcode = 'P0002';
+    end if;
     perform jobs.take_guards(resume.job, array[resume.tenant_id]);
     update jobs.lanes l set paused = false, wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
     where l.tenant_id = resume.tenant_id and l.job = resume.job and l.paused;
@@ -66,10 +72,66 @@ grant execute on function jobs.stop_all(boolean) to service_role;
 comment on function jobs.pause(text, uuid) is
   'Pauses a job for everybody, or one tenant''s lane of it. What is out with a worker ends normally; nothing new starts; nothing is lost. P0002: no such job or tenant. '
   'Definer: the engine''s tables are written by its functions only.';
-comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. '
+comment on function jobs.resume(text, uuid) is 'Ends a pause; what waited is served by its turn. P0002: no such job or tenant. '
   'Definer: the engine''s tables are written by its functions only.';
 comment on function jobs.stop_all(boolean) is 'The switch for the whole platform: true stops all background work after what is in flight, false starts it again. '
   'Definer: the engine''s tables are written by its functions only.';
+
+-- A portion of what is cancelled: taken out of the queue, told to the domain, written down. One whose end the domain cannot take dies,
+-- as it does when a worker closes it.
+create function jobs.cancel_items(
+  p_definition jobs.definitions, p_tenant_ids uuid[], p_item_ids bigint[], out cancelled integer, out died integer)
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_items jobs.items[];
+  v_settled jobs.settled[];
+begin
+  with gone as (
+    delete from jobs.items i
+    using unnest(p_tenant_ids, p_item_ids) as u (tenant_id, item_id)
+    where i.tenant_id = u.tenant_id and i.item_id = u.item_id
+    returning i as item
+  ),
+  -- Free from here on, so that an apply function can enqueue the next item of the same key.
+  freed as (
+    delete from jobs.dedupe_keys k
+    using gone g
+    where k.tenant_id = (g.item).tenant_id and k.job = (g.item).job and k.dedupe_key = (g.item).dedupe_key
+  )
+  select array_agg(g.item order by (g.item).tenant_id, (g.item).item_id) into v_items from gone g;
+  perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
+  from (select i.run_id, count(*) as items from unnest(v_items) i where i.run_id is not null group by i.run_id) g;
+
+  v_settled := array(
+    select (i.tenant_id, i.item_id, i.subject_id, 'cancelled', true, null, null, 'cancelled by the platform', i.run_at, null,
+      i.attempts, i.tries + 1, i.run_at, i.trace_id, null, i.run_id, null, i.dedupe_key)::jobs.settled
+    from unnest(v_items) i);
+  if (p_definition).apply_function is not null and v_items is not null then
+    v_settled := jobs.apply_ended(p_definition, v_settled);
+  end if;
+
+  insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, run_id, outcome, error, due_at, started_at, trace_id)
+  select s.tenant_id, s.item_id, s.tries, (p_definition).job, s.subject_id, s.run_id, s.outcome, s.error, s.due_at, now(), s.trace_id
+  from unnest(v_settled) s;
+  insert into jobs.dead_items (
+    tenant_id, item_id, job, subject_id, payload, attempts, tries, reason, last_error, enqueued_at, trace_id, dedupe_key)
+  select s.tenant_id, s.item_id, (p_definition).job, s.subject_id, i.payload, s.attempts, s.tries, s.dies, s.error, i.enqueued_at, s.trace_id, s.dedupe_key
+  from unnest(v_settled) s
+  join unnest(v_items) i on i.item_id = s.item_id
+  where s.dies is not null
+    -- Nobody is left who could replay those of a deleted tenant.
+    and (s.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = s.tenant_id));
+  select count(*), count(s.dies) into cancelled, died from unnest(v_settled) s;
+end
+$$;
+
+comment on function jobs.cancel_items(jobs.definitions, uuid[], bigint[]) is
+  'Cancels these waiting items, whose lanes are held. Returns how many, and how many of them died because the apply function failed for them.';
 
 -- Waiting items that match a filter end as cancelled. A dry run only counts.
 create function jobs.cancel(job text, tenant_id uuid default null, older_than interval default null, dry_run boolean default true)
@@ -81,8 +143,10 @@ as $$
 declare
   v_definition jobs.definitions;
   v_tenant_ids uuid[];
-  v_items jobs.items[];
-  v_count integer;
+  v_portion record;
+  v_done record;
+  v_count integer := 0;
+  v_died integer := 0;
 begin
   perform jobs.require_read_committed();
   select d.* into v_definition from jobs.definitions d where d.job = cancel.job;
@@ -101,29 +165,25 @@ begin
     where i.job = cancel.job and (cancel.tenant_id is null or i.tenant_id = cancel.tenant_id)
       and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than));
   perform jobs.take_lanes(cancel.job, v_tenant_ids);
-  with gone as (
-    delete from jobs.items i
-    where i.job = cancel.job and i.tenant_id = any (v_tenant_ids)
-      and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than)
-    returning i.*
-  ),
-  remembered as (
-    insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, run_id, outcome, error, due_at, started_at, trace_id)
-    select g.tenant_id, g.item_id, g.tries + 1, g.job, g.subject_id, g.run_id, 'cancelled', 'cancelled by the platform', g.run_at, now(), g.trace_id
-    from gone g
-  ),
-  freed as (
-    delete from jobs.dedupe_keys k using gone g where k.tenant_id = g.tenant_id and k.job = g.job and k.dedupe_key = g.dedupe_key
-  )
-  select array_agg(g), count(*) into v_items, v_count from gone g;
-  perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
-  from (select i.run_id, count(*) as items from unnest(v_items) i where i.run_id is not null group by i.run_id) g;
-  if v_definition.apply_function is not null and v_count > 0 then
-    execute format('select %s($1)', v_definition.apply_function::regproc) using (
-      select array_agg((i.tenant_id, i.item_id, i.subject_id, 'cancelled', null, 'cancelled by the platform', null)::jobs.ended) from unnest(v_items) i);
-  end if;
+  -- A thousand at a time: all of them with their payloads are more than an array holds. What is brought meanwhile, also by the domain
+  -- when it is told, is not seen: the items are those of one moment.
+  for v_portion in
+    select array_agg(w.tenant_id) as tenant_ids, array_agg(w.item_id) as item_ids
+    from (
+      select i.tenant_id, i.item_id, (row_number() over (order by i.tenant_id, i.item_id) - 1) / 1000 as portion
+      from jobs.items i
+      where i.job = cancel.job and i.tenant_id = any (v_tenant_ids)
+        and (cancel.older_than is null or i.enqueued_at < now() - cancel.older_than)
+    ) w
+    group by w.portion
+    order by w.portion
+  loop
+    v_done := jobs.cancel_items(v_definition, v_portion.tenant_ids, v_portion.item_ids);
+    v_count := v_count + v_done.cancelled;
+    v_died := v_died + v_done.died;
+  end loop;
   perform private.audit(cancel.tenant_id, 'items.cancelled', jsonb_build_object(
-    'job', cancel.job, 'tenant_id', cancel.tenant_id, 'older_than', cancel.older_than, 'items', v_count));
+    'job', cancel.job, 'tenant_id', cancel.tenant_id, 'older_than', cancel.older_than, 'items', v_count, 'died', v_died));
   return v_count;
 end
 $$;
@@ -131,7 +191,7 @@ $$;
 grant execute on function jobs.cancel(text, uuid, interval, boolean) to service_role;
 comment on function jobs.cancel(text, uuid, interval, boolean) is
   'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many. '
-  'Definer: the engine''s tables are written by its functions only.';
+  'Those whose end the job''s apply function cannot take die instead, and can be replayed. Definer: the engine''s tables are written by its functions only.';
 
 -- Dead items come back to life as new attempts of the same items, with their history.
 create function jobs.replay(

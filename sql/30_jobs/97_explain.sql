@@ -60,6 +60,11 @@ begin
       select format('The provider %s does not answer for anybody. One item of one tenant probes it, %s; then the others go on.', v_definition.provider,
         case when b.open_until > clock_timestamp() then format('not before %s', b.open_until) else 'now' end)
       from jobs.breakers b where b.tenant_id = jobs.everyone_id() and b.provider = v_definition.provider);
+  -- The lane sleeps for a reason that is over: nobody has woken it yet.
+  elsif v_lane.reason in ('breaker', 'rate limit') and v_lane.reason is distinct from v_judged.reason
+    and coalesce(v_lane.wake_at, 'infinity') > greatest(v_item.run_at, clock_timestamp()) then
+    return format('Its lane is asleep %s because of: %s%s.', coalesce('until ' || v_lane.wake_at, 'until something wakes it,'), v_lane.reason,
+      coalesce(' (' || v_lane.detail || ')', ''));
   elsif v_item.run_at > clock_timestamp() then
     return format('It is not due before %s%s%s.', v_item.run_at,
       case when v_item.waiting_for is not null then ' because of: ' || v_item.waiting_for else '' end,
@@ -72,8 +77,9 @@ begin
     return format('Its tenant has as many items of %s in flight as its plan allows; it goes on when one of them ends.', v_item.job);
   elsif v_judged.reason = 'rate limit' then
     return format('It waits until %s for a rate limit: %s.', v_judged.wake_at, coalesce(v_judged.detail, 'that of its plan is used up for the moment'));
-  elsif not v_lane.awake and v_lane.wake_at > clock_timestamp() then
-    return format('Its lane is asleep until %s because of: %s%s.', v_lane.wake_at, v_lane.reason, coalesce(' (' || v_lane.detail || ')', ''));
+  elsif not v_lane.awake and coalesce(v_lane.wake_at, 'infinity') > clock_timestamp() then
+    return format('Its lane is asleep %s because of: %s%s.', coalesce('until ' || v_lane.wake_at, 'until something wakes it,'), v_lane.reason,
+      coalesce(' (' || v_lane.detail || ')', ''));
   elsif v_definition.cap <= (select coalesce(sum(e.open), 0) from jobs.leases e where e.job = v_item.job) then
     return format('The job %s has as many items in flight as it may have for all tenants together; it goes on when one of them ends.', v_item.job);
   elsif (

@@ -192,7 +192,15 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     insert into jobs.leases (tenant_id, job, batch_id, open, credential_source, credential_fingerprint, items)
     select i.tenant_id, i.job, ${batch?.batch_id ?? null}, 1, 'tenant', ${word}, array[i]
     from jobs.items i where i.tenant_id = ${tenant} and i.item_id = ${item?.item_id ?? null}`;
-  await sql`update jobs.items set item_id = default where tenant_id = ${tenant} and item_id = ${item?.item_id ?? null}`;
+  // It keeps a run open.
+  const [open] = await sql<{ run_id: string }[]>`
+    insert into jobs.runs (job, trigger, started_at, expected) values (${job}, 'manual', now() - interval '1 minute', 1) returning run_id`;
+  await sql`
+    with kept as (
+      update jobs.items set item_id = default, run_id = ${open?.run_id ?? null}
+      where tenant_id = ${tenant} and item_id = ${item?.item_id ?? null} returning run_id, job, tenant_id, item_id
+    )
+    insert into jobs.witnesses (run_id, job, tenant_id, item_id) select run_id, job, tenant_id, item_id from kept`;
   await sql`
     insert into jobs.effects (batch_id, item_id, request) values (${batch?.batch_id ?? null}, ${item?.item_id ?? null}, gen_random_uuid())`;
   await sql`

@@ -183,6 +183,84 @@ test('a tenant that is deleted while its items come back takes them with it', as
   expect(await violations(sql, job)).toEqual([]);
 });
 
+/** Work, and what a doorbell needs: one is rung for all of it. The partitions are there, as nobody may use history while they are made. */
+async function openWithBell(): Promise<string> {
+  const job = await open();
+  await scratch.sql`select jobs.clean(clock_timestamp())`;
+  await scratch.sql`
+    select vault.create_secret('http://127.0.0.1:9', 'project_url'), vault.create_secret(repeat('s', 40), 'cron_secret')`;
+  return job;
+}
+
+/** What rings for work as soon as it is there, and may be called in a transaction that goes on. */
+const ringing = {
+  'a start by hand': async (job: string) => `select jobs.start('${job}')`,
+  'the end of a drain': async (job: string) =>
+    `select jobs.end_drain('${await openDrain(scratch.sql, job)}')`,
+};
+
+test.each(Object.entries(ringing))('%s that is not committed keeps no tick out', async (_, call) => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  const statement = await call(job);
+  const starting = await scratch.connect().reserve();
+  await starting`begin`;
+  await starting.unsafe(statement);
+  const [rung] = await starting`select count(*)::int as drains from jobs.drains where answered_at is null`;
+  expect(rung).toEqual({ drains: 1 });
+  for (const _tick of [1, 2]) {
+    const [row] = await sql`select jobs.tick() as tick`;
+    expect(row?.tick).toHaveProperty('rung');
+  }
+  const [looked] = await sql`select last_tick_ms < 1000 as soon from jobs.platform`;
+  expect(looked).toEqual({ soon: true });
+  // Another caller does not wait for it either.
+  await sql`select jobs.start(${job})`;
+  await starting`commit`;
+  starting.release();
+});
+
+test('a drain that ends a run in a transaction that stays open keeps no tick waiting', async () => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  await sql`delete from jobs.items`;
+  await sql`update jobs.definitions set schedule = '0 0 1 1 *' where job = ${job}`;
+  await sql`select jobs.start(${job})`;
+  await sql`select jobs.tick()`;
+  const drain = await openDrain(sql, job);
+  const batch = await claim(sql, drain, job);
+  const done = (batch ? itemsOf(batch) : []).map((item_id) => ({ item_id, outcome: 'done' }));
+  expect((await close(sql, batch?.batch_id ?? 0, done)).closed).toBe(2);
+  const ending = await scratch.connect().reserve();
+  await ending`begin`;
+  await ending`select jobs.end_drain(${drain})`;
+  const state = async () => {
+    const [row] = await sql`
+      select (select string_agg(status::text, ' ') from jobs.runs where job = ${job}) as runs, last_tick_ms < 1000 as soon
+      from jobs.platform`;
+    return row;
+  };
+  await sql`select jobs.tick()`;
+  expect(await state()).toEqual({ runs: 'running', soon: true });
+  await ending`commit`;
+  ending.release();
+  expect(await state()).toEqual({ runs: 'success', soon: true });
+});
+
+test('while a tick is running nobody else rings for the same work', async () => {
+  const job = await openWithBell();
+  const { sql } = scratch;
+  const ticking = await scratch.connect().reserve();
+  await ticking`begin`;
+  const [row] = await ticking`select jobs.tick() as tick`;
+  expect(row?.tick).toMatchObject({ rung: 1 });
+  await sql`select jobs.start(${job})`;
+  await ticking`commit`;
+  ticking.release();
+  const [rung] = await sql`select count(*)::int as drains from jobs.drains`;
+  expect(rung).toEqual({ drains: 1 });
+});
+
 test('a cap that is raised while a claim puts lanes to sleep for it wakes them', async () => {
   const job = await open();
   const { sql } = scratch;

@@ -1,5 +1,5 @@
 begin;
-select plan(20);
+select plan(22);
 select tests.tenant(slug, 'pro') from unnest(array['pizza', 'gym']) slug;
 select tests.job('bake');
 select tests.enqueue('bake', slug, 2) from unnest(array['pizza', 'gym']) slug;
@@ -46,6 +46,8 @@ select is(tests.answer('pizza owner', 'select jobs.stop_all(true)'), '42501', 'o
 select is(tests.error_of('service_role', 'select jobs.pause(''bake'')'), null, 'service_role may');
 
 select throws_ok($$ select jobs.pause('bake', gen_random_uuid()) $$, 'P0002', null, 'a tenant that does not exist has no lane to pause');
+select throws_ok($$ select jobs.resume('bake', gen_random_uuid()) $$, 'P0002', null, 'nor one to resume');
+select throws_ok(format('select jobs.resume(''fry'', %L)', tests.id('gym')), 'P0002', 'There is no job "fry".', 'nor has a job that does not exist');
 
 select * from finish();
 rollback;

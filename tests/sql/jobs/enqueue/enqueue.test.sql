@@ -1,5 +1,5 @@
 begin;
-select plan(26);
+select plan(29);
 select tests.tenant('pizza');
 select tests.tenant('gym');
 select tests.job('bake');
@@ -34,6 +34,13 @@ create table pg_temp.batch as select tests.claim('bake') as b;
 select is(jobs.enqueue('bake', tests.id('gym'), dedupe_key => 'margherita'), 0, 'nor while it runs');
 select tests.close(b, '{"outcome": "done"}') from pg_temp.batch;
 select is(jobs.enqueue('bake', tests.id('gym'), dedupe_key => 'margherita'), 1, 'after its end the key is free');
+select throws_ok(
+  format('select jobs.enqueue(''bake'', %L, dedupe_key => %L)', tests.id('gym'), (select string_agg(md5(n::text), '') from generate_series(1, 300) n)),
+  '22001', 'A dedupe key has at most 2,000 bytes, not 9600. Use a hash of it.', 'a key that no index holds is refused in words');
+select throws_ok(
+  $$ select jobs.enqueue_many('bake', array[tests.id('gym'), tests.id('gym')], dedupe_keys => array['short', repeat('é', 1001)]) $$,
+  '22001', null, 'also among others, and by its bytes');
+select is(jobs.enqueue('bake', tests.id('gym'), dedupe_key => (select left(string_agg(md5(n::text), ''), 2000) from generate_series(1, 63) n)), 1, 'one of 2,000 bytes is taken');
 
 -- Many at once
 select is(jobs.enqueue_many('bake', array[tests.id('pizza'), tests.id('gym'), tests.id('gym')], dedupe_keys => array['a', 'b', 'b']), 2,

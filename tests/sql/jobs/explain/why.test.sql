@@ -1,6 +1,6 @@
 -- Why an item is not running, in words.
 begin;
-select plan(20);
+select plan(25);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'pro');
 select jobs.set_platform_credential('meta', 'facebook_login', '{"access_token": "x"}');
@@ -83,6 +83,25 @@ insert into jobs.provider_limits (provider, rate_per_minute) values ('meta', 1);
 select tests.enqueue('mail', 'gym', 2);
 select tests.claim('mail');
 select matches(pg_temp.why('mail'), 'The limit of meta for all tenants together is used up', 'the provider''s limit');
+
+-- A lane that nothing has woken yet, although its reason is over.
+delete from jobs.items;
+select tests.job('slow', '{"provider": "meta", "platform_allowed": true}');
+delete from jobs.provider_limits;
+delete from jobs.throttles;
+delete from jobs.breakers;
+select tests.enqueue('slow', 'pizza');
+update jobs.lanes set awake = false, wake_at = null, reason = 'breaker', detail = 'the token was revoked' where job = 'slow';
+select is(pg_temp.why('slow'), 'Its lane is asleep until something wakes it, because of: breaker (the token was revoked).', 'a lane that sleeps for a breaker that is closed says so');
+update jobs.items set run_at = now() + interval '1 hour' where job = 'slow';
+select matches(pg_temp.why('slow'), '^Its lane is asleep until something wakes it', 'also where its item is not due: that is not what it waits for');
+update jobs.lanes set wake_at = now() + interval '2 hours', reason = 'rate limit', detail = '429' where job = 'slow';
+select matches(pg_temp.why('slow'), '^Its lane is asleep until .* because of: rate limit \(429\)\.$', 'nor where the lane sleeps longer than it');
+update jobs.lanes set wake_at = now() + interval '1 minute' where job = 'slow';
+select matches(pg_temp.why('slow'), '^It is not due before', 'where it wakes in time the item''s own time counts');
+update jobs.items set run_at = now() where job = 'slow';
+update jobs.lanes set wake_at = null, reason = r, detail = null from unnest(array['cap']) r where job = 'slow';
+select is(pg_temp.why('slow'), 'Its lane is asleep until something wakes it, because of: cap.', 'whatever the reason, a lane that sleeps is not ready');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Cron expressions in time zones, clock changes included.
 begin;
-select plan(51);
+select plan(55);
 create function pg_temp.slots(p_schedule text, p_zone text, p_after timestamptz, p_count integer default 3) returns text language sql as $$
   select string_agg(to_char(s at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), ', ' order by s) from jobs.next_slots(p_schedule, p_zone, p_after, p_count) s
 $$;
@@ -51,9 +51,11 @@ select is((select next_slot_at from jobs.definitions where job = 'bake'), (selec
 select is(pg_temp.slots('0 * * * *', 'Atlantic/Azores', '2026-10-24 22:30Z', 4), '2026-10-24 23:00, 2026-10-25 00:00, 2026-10-25 01:00, 2026-10-25 02:00', 'every hour is every hour when it is the first of a day that comes twice');
 select is(pg_temp.slots('30 0 * * *', 'America/Havana', '2026-11-01 03:00Z', 2), '2026-11-01 04:30, 2026-11-02 05:30', 'a time of that hour is still once a day, the first');
 select is((select string_agg(format('%s: %s', x.zone, x.s), ', ') from (
-    select z.zone, s, lag(s) over (partition by z.zone order by o) as before
+    select z.zone, s, lag(s) over (partition by z.zone, start order by o) as before
     from unnest(array['America/Nuuk', 'America/Havana', 'Africa/Cairo', 'Asia/Beirut', 'America/Santiago', 'Australia/Lord_Howe', 'Antarctica/Troll']) as z (zone)
-    cross join lateral jobs.next_slots('0,30 0-4,21-23 * * *', z.zone, '2026-01-01', 7000) with ordinality as n (s, o)
+    -- A thousand are 62 days.
+    cross join generate_series(timestamptz '2026-01-01', '2026-12-31', interval '60 days') start
+    cross join lateral jobs.next_slots('0,30 0-4,21-23 * * *', z.zone, start, 1000) with ordinality as n (s, o)
   ) x where x.s <= x.before), null, 'the slots of a year come in order, none twice, wherever the clock changes');
 
 -- What is not meant well
@@ -65,6 +67,12 @@ select is(tests.answer('service_role', $$ select jobs.next_slots('0 9 * * *', 'U
 select is(tests.error_of('service_role', $$ update jobs.definitions set schedule = '0 9 * * *', time_zone = null where job = 'bake' $$), null, 'and gives a job another schedule');
 select is((select next_slot_at from jobs.definitions where job = 'bake'), (select s from jobs.next_slots('0 9 * * *', 'Asia/Tokyo', now(), 1) s), 'which counts from now on');
 select matches(tests.error_of('service_role', $$ update jobs.definitions set schedule = '61 * * * *' where job = 'bake' $$), '^22023: Cron field "minute"', 'a wrong one is refused');
+
+-- How many
+select is((select count(*) from jobs.next_slots('* * * * *', count => null)), 5::bigint, 'five when it is not said how many');
+select is((select count(*) from jobs.next_slots('* * * * *', count => 1000)), 1000::bigint, 'up to a thousand');
+select throws_ok($$ select jobs.next_slots('* * * * *', count => 1001) $$, '22023', 'At most 1,000 slots at once, not 1001.', 'and no more: nobody reads millions');
+select is((select count(*) from jobs.next_times('bake', null)), 5::bigint, 'of a job likewise');
 
 select * from finish();
 rollback;
