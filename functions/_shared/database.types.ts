@@ -955,6 +955,31 @@ export type Database = {
           },
         ];
       };
+      steps: {
+        Row: {
+          began_at: string;
+          job: string;
+          retry_at: string;
+          step: string;
+          tries: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          began_at: string;
+          job: string;
+          retry_at: string;
+          step: string;
+          tries?: number;
+        };
+        Update: {
+          began_at?: string;
+          job?: string;
+          retry_at?: string;
+          step?: string;
+          tries?: number;
+        };
+        Relationships: [];
+      };
       throttles: {
         Row: {
           provider: Database['public']['Enums']['provider'];
@@ -974,6 +999,28 @@ export type Database = {
           reason?: string | null;
           tenant_id?: string;
           until?: string;
+        };
+        Relationships: [];
+      };
+      witnesses: {
+        Row: {
+          item_id: number;
+          job: string;
+          run_id: number;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          item_id: number;
+          job: string;
+          run_id: number;
+          tenant_id: string;
+        };
+        Update: {
+          item_id?: number;
+          job?: string;
+          run_id?: number;
+          tenant_id?: string;
         };
         Relationships: [];
       };
@@ -1142,6 +1189,7 @@ export type Database = {
       };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
+      begin_tick: { Args: Record<PropertyKey, never>; Returns: undefined };
       bundle_emails: {
         Args: { batch_id: number; items: number[]; request?: string; sender: string };
         Returns: Json;
@@ -1159,6 +1207,17 @@ export type Database = {
       cancel: {
         Args: { dry_run?: boolean; job: string; older_than?: string; tenant_id?: string };
         Returns: number;
+      };
+      cancel_items: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_item_ids: number[];
+          p_tenant_ids: string[];
+        };
+        Returns: Record<string, unknown>;
       };
       claim_lock: { Args: { p_job: string }; Returns: undefined };
       clean: { Args: { p_now: string }; Returns: undefined };
@@ -1246,6 +1305,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      due_steps: { Args: { p_now: string }; Returns: string[] };
       end_drain: { Args: { drain_id: string; error?: string }; Returns: undefined };
       enqueue: {
         Args: {
@@ -1272,10 +1332,22 @@ export type Database = {
       everyone_id: { Args: Record<PropertyKey, never>; Returns: string };
       expect_fewer: { Args: { p_items: number[]; p_run_ids: number[] }; Returns: undefined };
       extend_batch: { Args: { batch_id: number }; Returns: boolean };
+      finish_ended_runs: { Args: { p_job?: string }; Returns: number[] };
       finish_lost_drains: { Args: { p_now: string }; Returns: undefined };
       finish_run: { Args: { p_run_id: number }; Returns: undefined };
       first_moment: { Args: { p_local: string; p_time_zone: string }; Returns: string };
       follow_clock: { Args: { p_now: string }; Returns: undefined };
+      for_members: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_outcomes: Json;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: Database['jobs']['CompositeTypes']['settled'][];
+      };
       forecast: {
         Args: { p_now: string };
         Returns: {
@@ -1287,6 +1359,7 @@ export type Database = {
           target_seconds: number;
         }[];
       };
+      forget_old: { Args: { p_now: string }; Returns: undefined };
       forget_strays: { Args: Record<PropertyKey, never>; Returns: undefined };
       forget_tenant: { Args: { p_tenant_id: string }; Returns: undefined };
       guard_class: { Args: { p_job: string }; Returns: number };
@@ -1325,6 +1398,7 @@ export type Database = {
         Args: { p_cron: Database['jobs']['CompositeTypes']['cron']; p_day: string };
         Returns: boolean;
       };
+      is_ticking: { Args: Record<PropertyKey, never>; Returns: boolean };
       judge: {
         Args: {
           p_definition: Omit<
@@ -1420,6 +1494,7 @@ export type Database = {
         Args: { after?: string; count?: number; schedule: string; time_zone?: string };
         Returns: string[];
       };
+      next_step: { Args: { p_after?: string; p_now?: string }; Returns: string };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
       next_wake: { Args: { job: string }; Returns: number };
       note_throttles: {
@@ -1442,7 +1517,7 @@ export type Database = {
         Args: { p_details?: Json; p_incident: string; p_message: string; p_tenant_id: string };
         Returns: undefined;
       };
-      open_due_slots: { Args: { p_now: string }; Returns: number };
+      open_due_slots: { Args: { p_job?: string; p_now: string }; Returns: number };
       open_run: { Args: { p_job: string; p_trigger: string }; Returns: number };
       park: {
         Args: {
@@ -1497,9 +1572,9 @@ export type Database = {
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
+          p_lanes: number;
           p_now: string;
           p_room: number;
-          p_width: number;
         };
         Returns: number;
       };
@@ -1530,7 +1605,8 @@ export type Database = {
       rate_burst: { Args: { p_rate: number }; Returns: number };
       rate_interval: { Args: { p_rate: number }; Returns: number };
       rate_room: { Args: { p_free_at: string; p_now: string; p_rate: number }; Returns: number };
-      reap: { Args: { p_limit?: number; p_now: string }; Returns: number };
+      reap: { Args: { p_job?: string; p_limit?: number; p_now: string }; Returns: number };
+      reason_to_skip: { Args: { p_now: string }; Returns: string };
       receive_deletion: { Args: { sha256: string; subject: string; tenant_id: string }; Returns: Json };
       receive_webhook: {
         Args: { body: Json; sha256: string; source: string; tenant_id: string };
@@ -1640,15 +1716,38 @@ export type Database = {
         Returns: number;
       };
       start_tick: { Args: { seconds?: number }; Returns: string };
+      step_message: {
+        Args: {
+          p_step: Omit<
+            Database['jobs']['Tables']['steps']['Row'],
+            Database['jobs']['Tables']['steps']['ComputedFields']
+          >;
+          p_why: string;
+        };
+        Returns: string;
+      };
       stop_all: { Args: { stopped: boolean }; Returns: undefined };
+      take_credentials: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: undefined;
+      };
       take_guards: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       take_lanes: { Args: { p_job: string; p_tenant_ids: string[] }; Returns: undefined };
       take_request: { Args: { ip?: string; key: string; requests: number; seconds: number }; Returns: Json };
+      take_step: { Args: { p_limit?: string; p_now?: string; p_step: string }; Returns: number };
+      tend: { Args: { p_now: string }; Returns: number };
       throttle_lanes: {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
         Returns: undefined;
       };
       tick: { Args: Record<PropertyKey, never>; Returns: Json };
+      try_ring: { Args: { p_now?: string }; Returns: number };
       unpark: {
         Args: { p_provider: Database['public']['Enums']['provider']; p_tenant_id: string };
         Returns: undefined;

@@ -32,7 +32,7 @@ begin
     v_tenant_ids := array[jobs.platform_id()];
   elsif (p_definition).eligible_function is not null then
     -- The platform itself may be among them: its own credentials are looked after like any tenant's.
-    execute format('select array(select e from %s() e left join public.tenants t on t.id = e
+    execute format('select array(select distinct e from %s() e left join public.tenants t on t.id = e
         where t.status = ''active'' or e = jobs.platform_id() order by e)',
       (p_definition).eligible_function::regproc) into v_tenant_ids;
   else

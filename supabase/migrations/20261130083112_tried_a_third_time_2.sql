@@ -1,4 +1,4 @@
--- tried by strangers a third time: written by `npm run db:diff` from sql/.
+-- tried a third time: written by `npm run db:diff` from sql/.
 set local lock_timeout = '5s';
 set local statement_timeout = '5min';
 
