@@ -820,6 +820,8 @@ begin
     select i.batch_id, i.item_id, begin_effects.request
     from jobs.leased_items i
     where i.batch_id = begin_effects.batch_id and i.item_id = any (begin_effects.items)
+      -- Nothing leaves any more for a tenant that was deleted meanwhile.
+      and (i.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = i.tenant_id))
     on conflict on constraint effects_pkey do update set request = excluded.request where x.request = excluded.request
     returning x.item_id
   )
@@ -830,6 +832,6 @@ $$;
 
 grant execute on function jobs.begin_effects(bigint, bigint[], uuid) to service_role;
 comment on function jobs.begin_effects(bigint, bigint[], uuid) is
-  'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch and not begun before. '
+  'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch, of a tenant that is still there, and not begun before. '
   'With the same request (the caller''s own id of this call) a repeated call is answered as the first one: nothing was sent between the two. '
   'If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';

@@ -1,6 +1,6 @@
 -- Calls without an idempotency key are marked before they leave. What was marked is never sent again blindly.
 begin;
-select plan(17);
+select plan(19);
 select tests.tenant('pizza', 'pro');
 select tests.tenant('gym', 'pro');
 create table pg_temp.ended (item_id bigint, outcome text, result jsonb);
@@ -51,6 +51,16 @@ select tests.tick();
 select is((select outcome from jobs.attempts where job = 'look'), 'lost', 'a job whose effects are safe to repeat tries again');
 select is((select count(*) from jobs.items where job = 'look'), 1::bigint, 'nothing is lost');
 select is((select count(*) from pg_temp.ended where outcome = 'unknown'), 2::bigint, 'nothing else is unknown');
+
+-- Nothing leaves for a tenant that is deleted while its items are out.
+delete from jobs.items where job = 'ring';
+select tests.tenant('cafe', 'enterprise');
+select tests.enqueue('ring', slug) from unnest(array['cafe', 'gym']) slug;
+create table pg_temp.late as select tests.claim('ring') as b;
+select is((select count(*) from pg_temp.late, tests.items_of(b)), 2::bigint, 'two items are out');
+delete from public.tenants where slug = 'cafe';
+select is(jobs.begin_effects((b ->> 'batch_id')::bigint, array(select item_id from tests.items_of(b))), array(select item_id from tests.items_of(b) where slug = 'gym'),
+  'only that of the tenant who is still there may be sent') from pg_temp.late;
 
 select * from finish();
 rollback;

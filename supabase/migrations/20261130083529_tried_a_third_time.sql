@@ -148,6 +148,45 @@ begin
 end
 $function$;
 
+create or replace function jobs.begin_effects (
+  batch_id bigint,
+  items bigint[],
+  request uuid default null::uuid
+)
+  returns bigint[]
+  language plpgsql
+  security definer
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_begun bigint[];
+begin
+  -- The batch row is locked, so the lease cannot expire between this check and the mark.
+  perform from jobs.batches b where b.batch_id = begin_effects.batch_id and b.lease_until > clock_timestamp() for update;
+  if not found then
+    return '{}';
+  end if;
+  with marked as (
+    insert into jobs.effects as x (batch_id, item_id, request)
+    select i.batch_id, i.item_id, begin_effects.request
+    from jobs.leased_items i
+    where i.batch_id = begin_effects.batch_id and i.item_id = any (begin_effects.items)
+      -- Nothing leaves any more for a tenant that was deleted meanwhile.
+      and (i.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = i.tenant_id))
+    on conflict on constraint effects_pkey do update set request = excluded.request where x.request = excluded.request
+    returning x.item_id
+  )
+  select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
+  return v_begun;
+end
+$function$;
+
 create or replace function jobs.begin_tick()
   returns void
   language plpgsql
@@ -3093,6 +3132,8 @@ create trigger definitions_before_delete_keep
   before delete on jobs.definitions
   for each row
   execute function jobs.keep_definition();
+
+comment on function "jobs"."begin_effects"(bigint, bigint[], uuid) is 'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch, of a tenant that is still there, and not begun before. With the same request (the caller''s own id of this call) a repeated call is answered as the first one: nothing was sent between the two. If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."begin_tick"() is 'What pg_cron calls first: all of a tick but its steps, so that no job''s own SQL can hold it up.';
 
