@@ -1189,7 +1189,6 @@ export type Database = {
       };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
-      begin_tick: { Args: Record<PropertyKey, never>; Returns: undefined };
       bundle_emails: {
         Args: { batch_id: number; items: number[]; request?: string; sender: string };
         Returns: Json;
@@ -1746,7 +1745,7 @@ export type Database = {
         Args: { p_job: string; p_settled: Database['jobs']['CompositeTypes']['settled'][] };
         Returns: undefined;
       };
-      tick: { Args: Record<PropertyKey, never>; Returns: Json };
+      tick: { Args: { steps?: boolean }; Returns: Json };
       try_ring: { Args: { p_now?: string }; Returns: number };
       unpark: {
         Args: { p_provider: Database['public']['Enums']['provider']; p_tenant_id: string };

@@ -463,32 +463,8 @@ $$;
 
 comment on function jobs.tend(timestamptz) is 'Ends lost drains, rings doorbells, watches for incidents, keeps history small. Returns how many doorbells were rung.';
 
--- The first part of a tick whose steps are committed one by one.
-create function jobs.begin_tick()
-returns void
-language plpgsql
-set search_path = ''
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_bitmapscan = off
-set enable_material = off
-set plan_cache_mode = force_generic_plan
-set jit = off
-set lock_timeout = '2s'
-as $$
-declare
-  v_now timestamptz := clock_timestamp();
-begin
-  if jobs.reason_to_skip(v_now) is null then
-    perform jobs.tend(v_now);
-  end if;
-end
-$$;
-
-comment on function jobs.begin_tick() is 'What pg_cron calls first: all of a tick but its steps, so that no job''s own SQL can hold it up.';
-
-create function jobs.tick()
+-- A caller that commits each step by itself, as pg_cron's entry does, leaves them out here, so that no job's own SQL can hold the rest up.
+create function jobs.tick(steps boolean default true)
 returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -512,7 +488,7 @@ begin
   if v_skipped is not null then
     return jsonb_build_object('skipped', v_skipped);
   end if;
-  loop
+  while tick.steps is not false loop
     v_step := jobs.next_step(v_step, v_now);
     exit when v_step is null;
     v_count := jobs.take_step(v_step, null, v_now);
@@ -527,9 +503,9 @@ begin
 end
 $$;
 
-grant execute on function jobs.tick() to service_role;
-comment on function jobs.tick() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. '
-  'For callers over HTTP; the one pg_cron entry does the same with a commit around each step. '
+grant execute on function jobs.tick(boolean) to service_role;
+comment on function jobs.tick(boolean) is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. '
+  'Without steps (what runs a job''s own SQL: the first two) it is how the one pg_cron entry begins, which then takes and commits them one by one. '
   'Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
 
 -- Old history away, the extensions' own logs small.
@@ -553,9 +529,9 @@ begin
   delete from jobs.steps s where s.retry_at < p_now - interval '1 day';
   -- Only of the tick: other entries of pg_cron are not ours. What a crash of the server cut off has no end, and perhaps no start.
   delete from cron.job_run_details d
-  where d.command like '%jobs.%tick()%' and d.runid <= (
+  where d.command like '%jobs.tick(%' and d.runid <= (
     select max(r.runid) from cron.job_run_details r
-    where r.command like '%jobs.%tick()%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
+    where r.command like '%jobs.tick(%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
   -- Answers to doorbells say nothing that the drains do not say; others are for whoever asked. pg_net's own clean-up waits for its next request.
   begin
     delete from net._http_response r
@@ -714,7 +690,7 @@ begin
   -- SQL jobs, item by item for half of the time between two ticks, so that no tick is late for them.
   perform cron.schedule('onecron', v_schedule, format(
     'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; step text := ''''; taken boolean := false; batch bigint; begin '
-    'perform jobs.begin_tick(); commit; '
+    'perform jobs.tick(false); commit; '
     'loop step := jobs.next_step(step); commit; exit when step is null; '
     'if jobs.take_step(step, ''60s'') is null then return; end if; taken := true; commit; end loop; '
     'if taken then perform jobs.try_ring(); commit; end if; '

@@ -22,7 +22,7 @@ create or replace function jobs.make_partitions(p_now timestamptz) returns void 
 begin end $$;
 insert into cron.job_run_details (jobid, runid, command, status, start_time, end_time)
 select 900001, 900000 + n, command, status, clock_timestamp() - age, clock_timestamp() - age + lasted
-from (values (1, 'begin perform jobs.begin_tick(); commit', 'starting', null, null), (2, 'begin perform jobs.tick(); commit', 'succeeded', interval '2 days', interval '1 second'),
+from (values (1, 'begin perform jobs.tick(false); commit', 'starting', null, null), (2, 'begin perform jobs.tick(); commit', 'succeeded', interval '2 days', interval '1 second'),
   (3, 'select somebodys_own()', 'succeeded', '2 days', '1 second'), (4, 'select jobs.tick()', 'failed', '2 days', null),
   (5, 'select jobs.tick()', 'succeeded', '1 hour', '1 second'), (6, 'select jobs.tick()', 'running', '1 second', null)) as t (n, command, status, age, lasted);
 insert into net._http_response (id, created) values (900001, now() - interval '2 hours'), (900002, now()), (900003, now() - interval '2 hours'), (900004, now() - interval '2 hours');

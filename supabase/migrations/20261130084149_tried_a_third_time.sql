@@ -22,6 +22,8 @@ drop function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, inte
 
 drop function "jobs"."reap"(timestamp with time zone, integer);
 
+drop function "jobs"."tick"();
+
 drop function "jobs"."work"();
 
 drop function "jobs"."work_batch"(uuid, text, integer);
@@ -184,28 +186,6 @@ begin
   )
   select coalesce(array_agg(marked.item_id), '{}') into v_begun from marked;
   return v_begun;
-end
-$function$;
-
-create or replace function jobs.begin_tick()
-  returns void
-  language plpgsql
-  set search_path to ''
-  set enable_seqscan to 'off'
-  set enable_hashjoin to 'off'
-  set enable_mergejoin to 'off'
-  set enable_bitmapscan to 'off'
-  set enable_material to 'off'
-  set plan_cache_mode to 'force_generic_plan'
-  set jit to 'off'
-  set lock_timeout to '2s'
-  AS $function$
-declare
-  v_now timestamptz := clock_timestamp();
-begin
-  if jobs.reason_to_skip(v_now) is null then
-    perform jobs.tend(v_now);
-  end if;
 end
 $function$;
 
@@ -741,9 +721,9 @@ begin
   delete from jobs.steps s where s.retry_at < p_now - interval '1 day';
   -- Only of the tick: other entries of pg_cron are not ours. What a crash of the server cut off has no end, and perhaps no start.
   delete from cron.job_run_details d
-  where d.command like '%jobs.%tick()%' and d.runid <= (
+  where d.command like '%jobs.tick(%' and d.runid <= (
     select max(r.runid) from cron.job_run_details r
-    where r.command like '%jobs.%tick()%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
+    where r.command like '%jobs.tick(%' and coalesce(r.end_time, r.start_time) < p_now - interval '1 day');
   -- Answers to doorbells say nothing that the drains do not say; others are for whoever asked. pg_net's own clean-up waits for its next request.
   begin
     delete from net._http_response r
@@ -2251,7 +2231,7 @@ begin
   -- SQL jobs, item by item for half of the time between two ticks, so that no tick is late for them.
   perform cron.schedule('onecron', v_schedule, format(
     'do $tick$ declare until timestamptz := clock_timestamp() + interval ''%s seconds''; step text := ''''; taken boolean := false; batch bigint; begin '
-    'perform jobs.begin_tick(); commit; '
+    'perform jobs.tick(false); commit; '
     'loop step := jobs.next_step(step); commit; exit when step is null; '
     'if jobs.take_step(step, ''60s'') is null then return; end if; taken := true; commit; end loop; '
     'if taken then perform jobs.try_ring(); commit; end if; '
@@ -2385,7 +2365,9 @@ begin
 end
 $function$;
 
-create or replace function jobs.tick()
+create or replace function jobs.tick (
+  steps boolean default true
+)
   returns jsonb
   language plpgsql
   security definer
@@ -2410,7 +2392,7 @@ begin
   if v_skipped is not null then
     return jsonb_build_object('skipped', v_skipped);
   end if;
-  loop
+  while tick.steps is not false loop
     v_step := jobs.next_step(v_step, v_now);
     exit when v_step is null;
     v_count := jobs.take_step(v_step, null, v_now);
@@ -3135,8 +3117,6 @@ create trigger definitions_before_delete_keep
 
 comment on function "jobs"."begin_effects"(bigint, bigint[], uuid) is 'To be called right before calls that have no idempotency key. Returns the items that may be sent: still leased to this batch, of a tenant that is still there, and not begun before. With the same request (the caller''s own id of this call) a repeated call is answered as the first one: nothing was sent between the two. If the worker is lost after this, they end as unknown and are not sent again. Definer: the engine''s tables are written by its functions only.';
 
-comment on function "jobs"."begin_tick"() is 'What pg_cron calls first: all of a tick but its steps, so that no job''s own SQL can hold it up.';
-
 comment on function "jobs"."cancel"(text, uuid, interval, boolean) is 'Cancels waiting items of a job, of one tenant or of all, only older ones if asked. dry_run (the default) says how many it would be. Returns how many. Those whose end the job''s apply function cannot take die instead, and can be replayed. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."cancel_items"(jobs.definitions, uuid[], bigint[]) is 'Cancels these waiting items, whose lanes are held. Returns how many, and how many of them died because the apply function failed for them.';
@@ -3195,7 +3175,7 @@ comment on function "jobs"."take_step"(text, text, timestamp with time zone) is 
 
 comment on function "jobs"."tend"(timestamp with time zone) is 'Ends lost drains, rings doorbells, watches for incidents, keeps history small. Returns how many doorbells were rung.';
 
-comment on function "jobs"."tick"() is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. For callers over HTTP; the one pg_cron entry does the same with a commit around each step. Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
+comment on function "jobs"."tick"(boolean) is 'One short transaction: takes back expired leases, opens due slots, rings doorbells where work waits, keeps history small. Without steps (what runs a job''s own SQL: the first two) it is how the one pg_cron entry begins, which then takes and commits them one by one. Definer: the engine''s tables, Vault''s cron secret and pg_net are the owner''s.';
 
 comment on function "jobs"."try_ring"(timestamp with time zone) is 'Rings unless everything is stopped; an error opens the alert doorbell.';
 
@@ -3216,8 +3196,6 @@ comment on function "private"."read_secret_json"(uuid) is 'The secret of a crede
 comment on table "jobs"."steps" is 'Steps of the tick that run a job''s own SQL and have begun. One that came to its end has no row: what is left here was stopped, and is tried again at retry_at.';
 
 comment on table "jobs"."witnesses" is 'An item of each open scheduled run that had not ended when a tick last looked. While it is there its run is not over, and nothing needs to be counted.';
-
-revoke all on function "jobs"."begin_tick"() from public;
 
 revoke all on function "jobs"."cancel_items"(jobs.definitions, uuid[], bigint[]) from public;
 
@@ -3256,6 +3234,10 @@ revoke all on function "jobs"."take_lanes"(text, uuid[]) from public;
 revoke all on function "jobs"."take_step"(text, text, timestamp with time zone) from public;
 
 revoke all on function "jobs"."tend"(timestamp with time zone) from public;
+
+revoke all on function "jobs"."tick"(boolean) from public;
+
+grant execute on function "jobs"."tick"(boolean) to "service_role";
 
 revoke all on function "jobs"."try_ring"(timestamp with time zone) from public;
 
