@@ -141,10 +141,11 @@ set search_path = ''
 as $$
   select (p_drain).ended_at is null and case
     when (p_drain).answered_at is null then (p_drain).rung_at > p_now - interval '10 seconds'
-    else greatest((p_drain).answered_at, (p_drain).seen_at) > p_now - make_interval(secs => 2 * p_lease_seconds) end
+    -- A worker extends its lease at every third of it. Not much longer than one: what it held is back by then, and waits for a free drain.
+    else greatest((p_drain).answered_at, (p_drain).seen_at) > p_now - make_interval(secs => p_lease_seconds + least(p_lease_seconds, 10)) end
 $$;
 
-comment on function jobs.drain_is_live(jobs.drains, integer, timestamptz) is 'True while a doorbell may still be answered or its drain was heard of within two leases.';
+comment on function jobs.drain_is_live(jobs.drains, integer, timestamptz) is 'True while a doorbell may still be answered or its drain was heard of within a lease and ten seconds.';
 
 -- Rings as many doorbells as there are waiting lanes and free drains. Two index probes per job when idle.
 create function jobs.ring(p_now timestamptz)

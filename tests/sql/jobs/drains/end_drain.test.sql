@@ -20,9 +20,9 @@ select lives_ok('select jobs.end_drain(gen_random_uuid())', 'nor is ending one t
 -- A drain that falls silent
 create table pg_temp.lost as select tests.drain('bake') as d;
 create table pg_temp.left as select jobs.next_batch(d, 'bake', 1)::jsonb as b from pg_temp.lost;
-select tests.pass('119 seconds');
+select tests.pass('69 seconds');
 select tests.tick();
-select is((select ended_at from jobs.drains, pg_temp.lost where drain_id = d), null, 'a drain is heard of within two leases');
+select is((select ended_at from jobs.drains, pg_temp.lost where drain_id = d), null, 'a drain is heard of within a lease and ten seconds');
 select tests.pass('2 seconds');
 select tests.tick();
 select is((select error from jobs.drains, pg_temp.lost where drain_id = d), 'the worker was lost', 'then it is given up');

@@ -403,6 +403,22 @@ begin
 end
 $function$;
 
+create or replace function jobs.drain_is_live (
+  p_drain jobs.drains,
+  p_lease_seconds integer,
+  p_now timestamp with time zone
+)
+  returns boolean
+  language sql
+  immutable
+  set search_path to ''
+  AS $function$
+  select (p_drain).ended_at is null and case
+    when (p_drain).answered_at is null then (p_drain).rung_at > p_now - interval '10 seconds'
+    -- A worker extends its lease at every third of it. Not much longer than one: what it held is back by then, and waits for a free drain.
+    else greatest((p_drain).answered_at, (p_drain).seen_at) > p_now - make_interval(secs => p_lease_seconds + least(p_lease_seconds, 10)) end
+$function$;
+
 create or replace function jobs.due_steps (
   p_now timestamp with time zone
 )
@@ -3122,6 +3138,9 @@ comment on function "jobs"."cancel"(text, uuid, interval, boolean) is 'Cancels w
 comment on function "jobs"."cancel_items"(jobs.definitions, uuid[], bigint[]) is 'Cancels these waiting items, whose lanes are held. Returns how many, and how many of them died because the apply function failed for them.';
 
 comment on function "jobs"."clean"(timestamp with time zone) is 'At most once an hour: makes and drops history partitions, forgets what is old. After an error again in five minutes.';
+
+comment on function "jobs"."drain_is_live"(jobs.drains, integer, timestamp
+  with time zone) is 'True while a doorbell may still be answered or its drain was heard of within a lease and ten seconds.';
 
 comment on function "jobs"."due_steps"(timestamp with time zone) is 'The steps of the tick that are due: jobs with expired leases, jobs with a slot.';
 
