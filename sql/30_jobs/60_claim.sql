@@ -232,17 +232,20 @@ declare
   v_class integer := jobs.guard_class((p_definition).job);
   v_guards integer[] := jobs.guards_of(p_tenant_ids);
   v_held integer[];
+  v_caps_stay boolean;
 begin
   v_held := array(
     select g.guard
     from (select distinct u as guard from unnest(v_guards) u) g
     where pg_try_advisory_xact_lock(v_class, g.guard)
   );
+  -- The guard of the job's caps: whoever is just raising one has it.
+  v_caps_stay := not true = any (p_refused) or pg_try_advisory_xact_lock(v_class, 256);
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
   return query
   select s.tenant_id, s.reason, s.detail,
     case
-      when s.guard = any (v_held) then s.wake_at
+      when s.guard = any (v_held) and (v_caps_stay or s.reason <> 'cap') then s.wake_at
       -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
       else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
     s.head_at

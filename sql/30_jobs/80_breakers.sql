@@ -164,31 +164,16 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_tenant_ids uuid[];
-  v_jobs text[];
+  v_job text;
 begin
-  -- First the rows, and then a look: a claim may be about to put a lane at its cap to sleep. It holds the row until it is done, and the
-  -- next one passes the row by while we hold it. Not by guards: those of all jobs would be thousands of locks.
-  -- A lane that a claim fills right now is not seen here. It sleeps until the first of its items ends, as it would have.
-  select array_agg(f.tenant_id), array_agg(f.job)
-  into v_tenant_ids, v_jobs
-  from (
-    select l.tenant_id, l.job
-    from (
-      select c.tenant_id, c.job from jobs.lanes c where c.reason = 'cap'
-      union
-      select e.tenant_id, e.job from jobs.leases e group by e.tenant_id, e.job having sum(e.open) >= old.cap
-    ) known
-    join public.tenants t on t.id = known.tenant_id and t.plan_id = new.plan_id
-    join jobs.lanes l on l.tenant_id = known.tenant_id and l.job = known.job
-    where l.awake or l.reason = 'cap'
-    order by l.job, l.tenant_id
-    for no key update of l
-  ) f;
-  update jobs.lanes l
-  set wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
-  from unnest(v_tenant_ids, v_jobs) as f (tenant_id, job)
-  where l.tenant_id = f.tenant_id and l.job = f.job and l.reason = 'cap';
+  -- First the guard of each job's caps, and then a look: a claim may be about to put a lane to sleep for the old cap. Not the guards of the
+  -- tenants: of all jobs together those would be thousands of locks.
+  for v_job in select d.job from jobs.definitions d order by d.job loop
+    perform pg_advisory_xact_lock_shared(jobs.guard_class(v_job), 256);
+    perform jobs.wake_blocked(v_job, array(
+      select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
+      where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
+  end loop;
   return null;
 end
 $$;

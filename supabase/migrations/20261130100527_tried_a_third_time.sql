@@ -774,6 +774,83 @@ create or replace function jobs.forget_strays()
   where stray.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = stray.tenant_id)
 $function$;
 
+create or replace function jobs.how_to_sleep (
+  p_definition jobs.definitions,
+  p_clock jobs.clocks,
+  p_tenant_ids uuid[],
+  p_refused boolean[],
+  p_paused boolean[],
+  p_not_before timestamp with time zone[],
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone,
+    head_at timestamp with time zone
+  )
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_class integer := jobs.guard_class((p_definition).job);
+  v_guards integer[] := jobs.guards_of(p_tenant_ids);
+  v_held integer[];
+  v_caps_stay boolean;
+begin
+  v_held := array(
+    select g.guard
+    from (select distinct u as guard from unnest(v_guards) u) g
+    where pg_try_advisory_xact_lock(v_class, g.guard)
+  );
+  -- The guard of the job's caps: whoever is just raising one has it.
+  v_caps_stay := not true = any (p_refused) or pg_try_advisory_xact_lock(v_class, 256);
+  -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
+  return query
+  select s.tenant_id, s.reason, s.detail,
+    case
+      when s.guard = any (v_held) and (v_caps_stay or s.reason <> 'cap') then s.wake_at
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
+    s.head_at
+  from (
+    select l.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
+        when n.run_at is null then 'idle'
+        when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
+        else coalesce(n.waiting_for, 'waiting') end) as reason,
+      j.detail,
+      case
+        when j.reason is not null then j.wake_at
+        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at,
+      -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
+      case when j.reason is null then least(n.run_at, p_now) end as head_at
+    from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
+    -- Those that may not be served are judged anew: what held them back may be over by now.
+    left join jobs.judge_lanes(p_definition,
+      array(select u.tenant_id from unnest(p_tenant_ids, p_refused) as u (tenant_id, is_refused) where u.is_refused),
+      array(select u.paused from unnest(p_paused, p_refused) as u (paused, is_refused) where u.is_refused),
+      (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
+    left join lateral (
+      select i.run_at,
+        case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
+      from jobs.items i
+      where i.job = (p_definition).job and i.tenant_id = l.tenant_id
+      order by i.run_at, i.item_id
+      limit 1
+    ) n on true
+    -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
+    where j.reason is not null or n.run_at is null or n.run_at > p_now
+  ) s;
+end
+$function$;
+
 create or replace function jobs.hurry (
   p_job text,
   p_tenant_id uuid,
@@ -3046,31 +3123,16 @@ create or replace function private.wake_capped()
   set search_path to ''
   AS $function$
 declare
-  v_tenant_ids uuid[];
-  v_jobs text[];
+  v_job text;
 begin
-  -- First the rows, and then a look: a claim may be about to put a lane at its cap to sleep. It holds the row until it is done, and the
-  -- next one passes the row by while we hold it. Not by guards: those of all jobs would be thousands of locks.
-  -- A lane that a claim fills right now is not seen here. It sleeps until the first of its items ends, as it would have.
-  select array_agg(f.tenant_id), array_agg(f.job)
-  into v_tenant_ids, v_jobs
-  from (
-    select l.tenant_id, l.job
-    from (
-      select c.tenant_id, c.job from jobs.lanes c where c.reason = 'cap'
-      union
-      select e.tenant_id, e.job from jobs.leases e group by e.tenant_id, e.job having sum(e.open) >= old.cap
-    ) known
-    join public.tenants t on t.id = known.tenant_id and t.plan_id = new.plan_id
-    join jobs.lanes l on l.tenant_id = known.tenant_id and l.job = known.job
-    where l.awake or l.reason = 'cap'
-    order by l.job, l.tenant_id
-    for no key update of l
-  ) f;
-  update jobs.lanes l
-  set wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
-  from unnest(v_tenant_ids, v_jobs) as f (tenant_id, job)
-  where l.tenant_id = f.tenant_id and l.job = f.job and l.reason = 'cap';
+  -- First the guard of each job's caps, and then a look: a claim may be about to put a lane to sleep for the old cap. Not the guards of the
+  -- tenants: of all jobs together those would be thousands of locks.
+  for v_job in select d.job from jobs.definitions d order by d.job loop
+    perform pg_advisory_xact_lock_shared(jobs.guard_class(v_job), 256);
+    perform jobs.wake_blocked(v_job, array(
+      select l.tenant_id from jobs.lanes l join public.tenants t on t.id = l.tenant_id
+      where l.job = v_job and l.reason = 'cap' and t.plan_id = new.plan_id), 'cap');
+  end loop;
   return null;
 end
 $function$;
