@@ -1623,6 +1623,7 @@ export type Database = {
         Args: { died_after?: string; dry_run?: boolean; job: string; reason?: string; tenant_id?: string };
         Returns: number;
       };
+      require_job_and_tenant: { Args: { p_job: string; p_tenant_id: string }; Returns: undefined };
       require_read_committed: { Args: Record<PropertyKey, never>; Returns: undefined };
       resume: { Args: { job: string; tenant_id?: string }; Returns: undefined };
       return_batch: { Args: { batch_id: number }; Returns: number };

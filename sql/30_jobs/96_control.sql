@@ -1,5 +1,22 @@
 -- Control: pause and resume a job, a tenant's lane or everything; cancel and replay by filter. Every call writes an audit row.
 
+create function jobs.require_job_and_tenant(p_job text, p_tenant_id uuid)
+returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if not exists (select from jobs.definitions d where d.job = p_job) then
+    raise exception 'There is no job "%".', p_job using errcode = 'P0002';
+  end if;
+  if p_tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = p_tenant_id) then
+    raise exception 'There is no tenant %.', p_tenant_id using errcode = 'P0002';
+  end if;
+end
+$$;
+
+comment on function jobs.require_job_and_tenant(text, uuid) is 'Raises P0002 when there is no such job or tenant.';
+
 create function jobs.pause(job text, tenant_id uuid default null)
 returns void
 language plpgsql security definer
@@ -13,12 +30,7 @@ begin
       raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
     end if;
   else
-    if not exists (select from jobs.definitions d where d.job = pause.job) then
-      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
-    end if;
-    if pause.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = pause.tenant_id) then
-      raise exception 'There is no tenant %.', pause.tenant_id using errcode = 'P0002';
-    end if;
+    perform jobs.require_job_and_tenant(pause.job, pause.tenant_id);
     perform jobs.make_lanes(pause.job, array[pause.tenant_id]);
     update jobs.lanes l
     set paused = true, awake = false, wake_at = null, reason = 'paused', detail = 'this lane is paused', head_at = null, head_id = null
@@ -41,12 +53,7 @@ begin
       raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
     end if;
   else
-    if not exists (select from jobs.definitions d where d.job = resume.job) then
-      raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
-    end if;
-    if resume.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = resume.tenant_id) then
-      raise exception 'There is no tenant %.', resume.tenant_id using errcode = 'P0002';
-    end if;
+    perform jobs.require_job_and_tenant(resume.job, resume.tenant_id);
     perform jobs.take_guards(resume.job, array[resume.tenant_id]);
     update jobs.lanes l set paused = false, wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
     where l.tenant_id = resume.tenant_id and l.job = resume.job and l.paused;

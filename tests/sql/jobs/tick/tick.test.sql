@@ -1,4 +1,4 @@
--- One pg_cron entry, one short transaction.
+-- One pg_cron entry, which calls the tick.
 begin;
 select plan(14);
 select tests.tenant('pizza', 'pro');

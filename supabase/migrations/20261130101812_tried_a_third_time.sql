@@ -1557,6 +1557,33 @@ begin
 end
 $function$;
 
+create or replace function jobs.pause (
+  job text,
+  tenant_id uuid default null::uuid
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path to ''
+  AS $function$
+#variable_conflict use_column
+begin
+  if pause.tenant_id is null then
+    update jobs.definitions d set paused = true where d.job = pause.job;
+    if not found then
+      raise exception 'There is no job "%".', pause.job using errcode = 'P0002';
+    end if;
+  else
+    perform jobs.require_job_and_tenant(pause.job, pause.tenant_id);
+    perform jobs.make_lanes(pause.job, array[pause.tenant_id]);
+    update jobs.lanes l
+    set paused = true, awake = false, wake_at = null, reason = 'paused', detail = 'this lane is paused', head_at = null, head_id = null
+    where l.tenant_id = pause.tenant_id and l.job = pause.job;
+  end if;
+  perform private.audit(pause.tenant_id, 'job.paused', jsonb_build_object('job', pause.job, 'tenant_id', pause.tenant_id));
+end
+$function$;
+
 create or replace function jobs.pick (
   p_definition jobs.definitions,
   p_clock jobs.clocks,
@@ -1984,6 +2011,25 @@ begin
 end
 $function$;
 
+create or replace function jobs.require_job_and_tenant (
+  p_job text,
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path to ''
+  AS $function$
+begin
+  if not exists (select from jobs.definitions d where d.job = p_job) then
+    raise exception 'There is no job "%".', p_job using errcode = 'P0002';
+  end if;
+  if p_tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = p_tenant_id) then
+    raise exception 'There is no tenant %.', p_tenant_id using errcode = 'P0002';
+  end if;
+end
+$function$;
+
 create or replace function jobs.resume (
   job text,
   tenant_id uuid default null::uuid
@@ -2001,12 +2047,7 @@ begin
       raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
     end if;
   else
-    if not exists (select from jobs.definitions d where d.job = resume.job) then
-      raise exception 'There is no job "%".', resume.job using errcode = 'P0002';
-    end if;
-    if resume.tenant_id <> jobs.platform_id() and not exists (select from public.tenants t where t.id = resume.tenant_id) then
-      raise exception 'There is no tenant %.', resume.tenant_id using errcode = 'P0002';
-    end if;
+    perform jobs.require_job_and_tenant(resume.job, resume.tenant_id);
     perform jobs.take_guards(resume.job, array[resume.tenant_id]);
     update jobs.lanes l set paused = false, wake_at = greatest(clock_timestamp(), l.not_before), reason = 'waiting', detail = null
     where l.tenant_id = resume.tenant_id and l.job = resume.job and l.paused;
@@ -3242,6 +3283,8 @@ comment on function "jobs"."reason_to_skip"(timestamp with time zone) is 'Takes 
 
 comment on function "jobs"."recover_from_backup"(text[], boolean) is 'After a restore from a backup, while everything is stopped: what was due or running in these jobs (default: all that send messages for tenants) ends as unknown, because it may have been sent since; ids move on. dry_run (the default) says how many it would be. Returns how many. Errors: P0002 no such job, 55000 not stopped. Definer: the engine''s tables are written by its functions only.';
 
+comment on function "jobs"."require_job_and_tenant"(text, uuid) is 'Raises P0002 when there is no such job or tenant.';
+
 comment on function "jobs"."resume"(text, uuid) is 'Ends a pause; what waited is served by its turn. P0002: no such job or tenant. Definer: the engine''s tables are written by its functions only.';
 
 comment on function "jobs"."ring_soon"() is 'Rings for work that waits, unless a tick or another caller is just doing it. Keeps no tick out.';
@@ -3305,6 +3348,8 @@ revoke all
 revoke all on function "jobs"."reap"(timestamp with time zone, integer, text) from public;
 
 revoke all on function "jobs"."reason_to_skip"(timestamp with time zone) from public;
+
+revoke all on function "jobs"."require_job_and_tenant"(text, uuid) from public;
 
 revoke all on function "jobs"."step_message"(jobs.steps, text) from public;
 
