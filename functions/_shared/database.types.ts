@@ -244,17 +244,20 @@ export type Database = {
           job: string;
           looked_at: string;
           oldest_batch: number;
+          revision: number;
           served_from: number;
           vtime: number;
           width: number;
           woken_to: string;
+          set_clock: undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: 'set_clock';
         Insert: {
           due_from?: string;
           job: string;
           looked_at?: string;
           oldest_batch?: number;
+          revision?: number;
           served_from?: number;
           vtime?: number;
           width?: number;
@@ -265,6 +268,7 @@ export type Database = {
           job?: string;
           looked_at?: string;
           oldest_batch?: number;
+          revision?: number;
           served_from?: number;
           vtime?: number;
           width?: number;
@@ -274,7 +278,7 @@ export type Database = {
           {
             foreignKeyName: 'clocks_job_fkey';
             columns: ['job'];
-            isOneToOne: true;
+            isOneToOne: false;
             referencedRelation: 'definitions';
             referencedColumns: ['job'];
           },
@@ -1189,6 +1193,16 @@ export type Database = {
       };
       begin_drain: { Args: { p_job: string }; Returns: string };
       begin_effects: { Args: { batch_id: number; items: number[]; request?: string }; Returns: number[] };
+      behind: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_tenant_ids: string[];
+        };
+        Returns: string[];
+      };
       bundle_emails: {
         Args: { batch_id: number; items: number[]; request?: string; sender: string };
         Returns: Json;
@@ -1306,6 +1320,16 @@ export type Database = {
       };
       due_steps: { Args: { p_now: string }; Returns: string[] };
       end_drain: { Args: { drain_id: string; error?: string }; Returns: undefined };
+      end_items: {
+        Args: {
+          p_definition: Omit<
+            Database['jobs']['Tables']['definitions']['Row'],
+            Database['jobs']['Tables']['definitions']['ComputedFields']
+          >;
+          p_settled: Database['jobs']['CompositeTypes']['settled'][];
+        };
+        Returns: Database['jobs']['CompositeTypes']['settled'][];
+      };
       enqueue: {
         Args: {
           dedupe_key?: string;
@@ -1575,7 +1599,7 @@ export type Database = {
           p_now: string;
           p_room: number;
         };
-        Returns: number;
+        Returns: Record<string, unknown>;
       };
       platform_id: { Args: Record<PropertyKey, never>; Returns: string };
       provider_is_down: { Args: { p_provider: Database['public']['Enums']['provider'] }; Returns: boolean };
@@ -1661,6 +1685,15 @@ export type Database = {
         }[];
       };
       set_call_limit: { Args: { calls: number; name: string; seconds: number }; Returns: undefined };
+      set_clock: {
+        Args: {
+          p_clock: Omit<
+            Database['jobs']['Tables']['clocks']['Row'],
+            Database['jobs']['Tables']['clocks']['ComputedFields']
+          >;
+        };
+        Returns: undefined;
+      };
       set_plan: { Args: { plan_id: string; tenant_id: string }; Returns: undefined };
       set_platform_credential: {
         Args: {

@@ -88,7 +88,6 @@ export async function makeJob(
   await sql`
     insert into jobs.definitions (job, kind, meaning, batch_size, quantum, max_drains, lease_seconds)
     values (${job}, 'edge', 'a job of the bench', ${numbers.batchSize ?? 200}, ${numbers.quantum ?? 10}, 8, 600)`;
-  await sql`insert into jobs.clocks (job) values (${job}) on conflict do nothing`;
 }
 
 /** Tenants in the order of their slugs. */

@@ -102,6 +102,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+  -- Work that is just being brought is waited for. See 50_enqueue.sql.
+  perform pg_advisory_xact_lock(jobs.guard_class(old.job), g) from generate_series(0, 255) g;
   if exists (select from jobs.items i where i.job = old.job) or exists (select from jobs.leases e where e.job = old.job)
     or exists (select from jobs.dead_items d where d.job = old.job)
   then
@@ -179,7 +181,8 @@ comment on table jobs.platform is 'One row: the switch that stops all background
 
 -- The virtual clock of each job: the start tag of the lane served last. A waking lane enters here, so that idleness earns nothing.
 create table jobs.clocks (
-  job text primary key,
+  job text not null,
+  revision bigint not null default 0,
   vtime double precision not null default 0,
   served_from double precision not null default '-infinity',
   due_from timestamptz not null default '-infinity',
@@ -187,6 +190,7 @@ create table jobs.clocks (
   looked_at timestamptz not null default '-infinity',
   woken_to timestamptz not null default '-infinity',
   width integer not null default 1,
+  primary key (job, revision),
   constraint clocks_job_fkey foreign key (job) references jobs.definitions (job) on delete cascade
 );
 
@@ -197,4 +201,23 @@ comment on table jobs.clocks is
   'no awake lane has an earlier vtime than served_from, none is due before due_from, no open batch is older than oldest_batch; '
   'lanes due before woken_to were woken, but for those that became visible late. These '
   'keep claims quick while an old snapshot keeps everything that was left behind; they are forgotten every 30 seconds.';
+comment on column jobs.clocks.revision is
+  'Goes up with each claim. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
 comment on column jobs.clocks.width is 'How widely the first round of a claim looks, by how many lanes the last batch came from.';
+
+create function jobs.start_clock()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into jobs.clocks (job) values (new.job);
+  return null;
+end
+$$;
+
+comment on function jobs.start_clock() is 'Trigger: each job has its virtual clock.';
+
+create trigger definitions_after_insert_clock
+  after insert on jobs.definitions
+  for each row execute function jobs.start_clock();

@@ -150,6 +150,8 @@ declare
   v_ending bigint[] := nullif(current_setting('onecron.ending', true), '')::bigint[];
   v_count integer;
 begin
+  perform jobs.take_guards(enqueue_many.job, tenant_ids);
+  -- Whoever deletes a definition has had the guards before: it is gone, or stays.
   select d.* into v_definition from jobs.definitions d where d.job = enqueue_many.job;
   if not found then
     raise exception 'There is no job "%".', enqueue_many.job using errcode = 'P0002';
@@ -169,8 +171,6 @@ begin
     raise exception 'A dedupe key has at most 2,000 bytes, not %. Use a hash of it.', (select max(octet_length(u)) from unnest(dedupe_keys) u)
       using errcode = '22001';
   end if;
-
-  perform jobs.take_guards(enqueue_many.job, tenant_ids);
 
   -- Called by the apply function of a close: the keys of the items that end in it are free. See jobs.settle.
   if v_ending is not null then

@@ -318,8 +318,8 @@ comment on function jobs.write_lanes(
 
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. It looks at p_lanes of them and gives out as many turns.
 create function jobs.pick(
-  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_lanes integer, p_now timestamptz)
-returns integer
+  p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_lanes integer, p_now timestamptz,
+  out picked integer, out tag double precision)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -350,8 +350,6 @@ declare
   v_details text[];
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
-  v_tag double precision;
-  v_picked integer;
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -374,7 +372,7 @@ begin
     for no key update skip locked
   ) l;
   if v_lanes is null then
-    return null;
+    return;
   end if;
   -- Another job of the same provider draws on the same limits: whoever reads them next waits until we have written.
   if (p_definition).provider is not null then
@@ -462,7 +460,7 @@ begin
     -- No more than this is ready, or nothing may be served: these lanes need a closer look.
     array_agg(lane.reason is not null
       or (coalesce(held.items, 0) < share.wanted and coalesce(served.items, 0) = coalesce(held.items, 0)) order by lane.n)
-  into v_picked, v_tag, v_rates, v_items, v_costs, v_to_ats, v_to_ids, v_refused, v_empty
+  into picked, tag, v_rates, v_items, v_costs, v_to_ats, v_to_ids, v_refused, v_empty
   from lane
   left join share on share.tenant_id = lane.tenant_id
   left join held on held.tenant_id = lane.tenant_id
@@ -496,20 +494,12 @@ begin
   end if;
   perform jobs.write_lanes(
     v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, p_now);
-  if v_picked > 0 then
-    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
-    update jobs.clocks c
-    set vtime = greatest(c.vtime, v_tag), due_from = (p_clock).due_from, woken_to = (p_clock).woken_to, served_from = (p_clock).served_from,
-      oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at
-    where c.job = (p_definition).job;
-  end if;
-  return v_picked;
 end
 $$;
 
 comment on function jobs.pick(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamptz) is
   'One round: leases up to p_room items to the batch from the p_lanes lanes that are furthest behind, charges them, puts empty ones to sleep. '
-  'Returns how many; null when no lane is awake.';
+  'Answers how many items it picked, null when no lane is awake, and at which virtual time the last of their turns started.';
 
 -- Calls the job's load function for the items of a batch. If it raises, item by item: one that cannot be loaded must not stop the rest.
 create function jobs.call_load(p_definition jobs.definitions, p_items jobs.items[])
@@ -756,6 +746,21 @@ $$;
 
 comment on function jobs.batch_answer(jobs.definitions, jobs.batches, json) is 'A batch in the shape in which workers get it.';
 
+create function jobs.set_clock(p_clock jobs.clocks)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update jobs.clocks c
+  set revision = c.revision + 1, vtime = (p_clock).vtime, served_from = (p_clock).served_from, due_from = (p_clock).due_from,
+    oldest_batch = (p_clock).oldest_batch, looked_at = (p_clock).looked_at, woken_to = (p_clock).woken_to, width = (p_clock).width
+  where c.job = (p_clock).job and c.revision = (p_clock).revision;
+end
+$$;
+
+comment on function jobs.set_clock(jobs.clocks) is 'Writes the clock of a job as its next revision. Under the claim lock.';
+
 -- Answers with json, not jsonb: a batch of 200 costs half a millisecond less, all of it under the claim lock.
 create function jobs.next_batch(drain_id uuid, job text, batch_size integer default null, request uuid default null)
 returns json
@@ -788,6 +793,7 @@ declare
   v_first double precision;
   v_oldest bigint;
   v_got integer;
+  v_tag double precision;
   v_tenants json;
   v_again json;
 begin
@@ -821,7 +827,7 @@ begin
   v_now := clock_timestamp();
   v_size := least(greatest(coalesce(next_batch.batch_size, v_definition.batch_size), 1), 1000);
   v_size := jobs.provider_room(v_definition.provider, v_size, v_now);
-  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job;
+  select c.* into v_clock from jobs.clocks c where c.job = next_batch.job order by c.revision desc limit 1;
   if v_definition.cap is not null then
     v_size := least(v_size, v_definition.cap - (
       select coalesce(sum(e.open), 0) from jobs.leases e where e.batch_id >= v_clock.oldest_batch and e.job = next_batch.job));
@@ -878,7 +884,9 @@ begin
     if v_got is distinct from 0 then
       v_looks_at := least(v_looks_at, v_room);
     end if;
-    v_got := jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_looks_at, v_now);
+    select p.picked, p.tag into v_got, v_tag from jobs.pick(v_definition, v_clock, v_batch.batch_id, v_room, v_looks_at, v_now) p;
+    -- The start of the last turn served: a lane that wakes now is at most one turn ahead of the others, not a batch.
+    v_clock.vtime := greatest(v_clock.vtime, v_tag);
     v_width := least(v_width * 2, 64);
     v_picked := v_picked + coalesce(v_got, 0);
     v_room := v_room - coalesce(v_got, 0);
@@ -893,10 +901,7 @@ begin
 
   if v_tenants is null then
     delete from jobs.batches b where b.batch_id = v_batch.batch_id;
-    update jobs.clocks c
-    set due_from = v_clock.due_from, woken_to = v_clock.woken_to, served_from = v_clock.served_from, oldest_batch = v_clock.oldest_batch,
-      looked_at = v_clock.looked_at
-    where c.job = next_batch.job;
+    perform jobs.set_clock(v_clock);
     -- It stopped before it had seen all that is awake: null would end the drain.
     if v_woken >= 500 or v_got is not null and exists (
       select from jobs.lanes l where l.job = next_batch.job and l.awake and l.vtime >= v_clock.served_from
@@ -907,10 +912,8 @@ begin
   end if;
   -- Where lanes hold an item or two, the next claim begins as widely as this one ended: a round costs as much as forty lanes.
   select count(*) into v_lanes from jobs.leases e where e.batch_id = v_batch.batch_id;
-  v_width := least(64, ceil(v_lanes / greatest(20, ceil(v_size::numeric / v_definition.quantum))));
-  if v_width <> v_clock.width then
-    update jobs.clocks c set width = v_width where c.job = next_batch.job;
-  end if;
+  v_clock.width := least(64, ceil(v_lanes / greatest(20, ceil(v_size::numeric / v_definition.quantum))));
+  perform jobs.set_clock(v_clock);
   if v_definition.provider is not null then
     update jobs.batches b set loaded = true where b.batch_id = v_batch.batch_id;
     update jobs.rates r

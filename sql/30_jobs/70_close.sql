@@ -502,6 +502,45 @@ $$;
 comment on function jobs.write_settled(jobs.batches, jobs.settled[]) is
   'Remembers the attempts, puts back what comes back, buries the dead, frees the places.';
 
+-- First the domain's rows, then the dedupe keys: that is the order of a client that makes a change and then enqueues. An apply function
+-- can enqueue the next item of a key that ends with it: enqueue_many lets go of these keys as they are asked for.
+create function jobs.end_items(p_definition jobs.definitions, p_settled jobs.settled[])
+returns jobs.settled[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_settled jobs.settled[] := p_settled;
+  v_keyed boolean := exists (select from unnest(p_settled) u where u.dedupe_key is not null);
+  -- An apply function may cancel.
+  v_before text := coalesce(current_setting('onecron.ending', true), '');
+begin
+  if (p_definition).apply_function is not null then
+    if v_keyed then
+      perform set_config('onecron.ending', array(select u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null)::text, true);
+    end if;
+    v_settled := jobs.apply_ended(p_definition, v_settled);
+    if v_keyed then
+      perform set_config('onecron.ending', v_before, true);
+    end if;
+  end if;
+  if v_keyed then
+    delete from jobs.dedupe_keys k
+    using (select u.tenant_id, u.dedupe_key, u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
+    where k.tenant_id = freed.tenant_id and k.job = (p_definition).job and k.dedupe_key = freed.dedupe_key and k.item_id = freed.item_id;
+  end if;
+  return v_settled;
+end
+$$;
+
+comment on function jobs.end_items(jobs.definitions, jobs.settled[]) is
+  'Tells the job''s apply function how items ended, then frees their dedupe keys; returns the items, those that could not be applied with what becomes of them.';
+
 -- Applies outcomes to the items that this batch still holds. Everything else is stale and changes nothing.
 create function jobs.settle(p_definition jobs.definitions, p_batch jobs.batches, p_outcomes jsonb, p_now timestamptz)
 returns integer
@@ -517,7 +556,6 @@ declare
   v_settled jobs.settled[];
   v_tenant_ids uuid[];
   v_told jobs.settled[];
-  v_keyed boolean;
   v_parked uuid[];
   v_comes_back boolean;
   v_back record;
@@ -533,23 +571,7 @@ begin
   if v_settled is null then
     return 0;
   end if;
-  -- First the domain's rows, then the dedupe keys: that is the order of a client that makes a change and then enqueues. An apply function
-  -- can enqueue the next item of a key that ends with it: enqueue_many lets go of these keys as they are asked for.
-  v_keyed := exists (select from unnest(v_settled) u where u.dedupe_key is not null);
-  if (p_definition).apply_function is not null then
-    if v_keyed then
-      perform set_config('onecron.ending', array(select u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null)::text, true);
-    end if;
-    v_settled := jobs.apply_ended(p_definition, v_settled);
-    if v_keyed then
-      perform set_config('onecron.ending', '', true);
-    end if;
-  end if;
-  if v_keyed then
-    delete from jobs.dedupe_keys k
-    using (select u.tenant_id, u.dedupe_key, u.item_id from unnest(v_settled) u where u.ends and u.dedupe_key is not null) freed
-    where k.tenant_id = freed.tenant_id and k.job = (p_batch).job and k.dedupe_key = freed.dedupe_key and k.item_id = freed.item_id;
-  end if;
+  v_settled := jobs.end_items(p_definition, v_settled);
 
   -- First what concerns whole providers, so that two jobs of one provider take the rows of breakers and lanes in the same order.
   v_parked := '{}';
@@ -627,7 +649,7 @@ begin
       ) c
     loop
       -- Not below what claims look at.
-      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job), l.vtime + v_back.cost)
+      update jobs.lanes l set vtime = greatest((select c.vtime from jobs.clocks c where c.job = l.job order by c.revision desc limit 1), l.vtime + v_back.cost)
       where l.tenant_id = v_back.tenant_id and l.job = (p_batch).job and v_back.cost <> 0;
     end loop;
   end if;

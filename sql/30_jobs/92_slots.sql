@@ -1,5 +1,35 @@
 -- Slots: a scheduled job becomes a run per slot, with one item for the platform or one for every eligible tenant.
 
+-- What nobody serves (a lane that is paused, functions that are down for days) must not pile up: no more slots of a job wait for one tenant
+-- than would be made up for if they had been missed.
+create function jobs.behind(p_definition jobs.definitions, p_tenant_ids uuid[])
+returns uuid[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return array(
+    select u
+    from unnest(p_tenant_ids) u
+    where (p_definition).misfire_limit = (
+      select count(x.run_id)
+      from (
+        select i.run_id from jobs.items i
+        where i.job = (p_definition).job and i.tenant_id = u
+        order by i.run_at desc, i.item_id desc
+        limit (p_definition).misfire_limit
+      ) x));
+end
+$$;
+
+comment on function jobs.behind(jobs.definitions, uuid[]) is 'Those of these tenants for whom misfire_limit earlier slots of the job wait.';
+
 create function jobs.start_slot(p_definition jobs.definitions, p_slot timestamptz, p_trigger text default 'schedule')
 returns bigint
 language plpgsql
@@ -8,6 +38,7 @@ as $$
 declare
   v_run_id bigint;
   v_tenant_ids uuid[];
+  v_behind uuid[] := '{}';
   v_wanted boolean;
   v_payload jsonb := jsonb_build_object('slot', p_slot);
 begin
@@ -41,11 +72,18 @@ begin
 
   if cardinality(v_tenant_ids) > 0 then
     perform jobs.take_guards((p_definition).job, v_tenant_ids);
+    if p_trigger = 'schedule' then
+      v_behind := jobs.behind(p_definition, v_tenant_ids);
+      v_tenant_ids := array(select u from unnest(v_tenant_ids) u where u <> all (v_behind) order by u);
+    end if;
     insert into jobs.items (tenant_id, job, run_id, run_at, payload)
     select u, (p_definition).job, v_run_id, now(), v_payload from unnest(v_tenant_ids) u;
     perform jobs.wake_lanes((p_definition).job, v_tenant_ids, array(select now() from unnest(v_tenant_ids)));
   end if;
-  update jobs.runs r set expected = cardinality(v_tenant_ids) where r.run_id = v_run_id;
+  update jobs.runs r
+  set expected = cardinality(v_tenant_ids), message = case when v_behind <> '{}' then
+    format('%s got nothing: %s earlier slots wait for each of them.', cardinality(v_behind), (p_definition).misfire_limit) end
+  where r.run_id = v_run_id;
   if cardinality(v_tenant_ids) = 0 then
     perform jobs.finish_run(v_run_id);
   end if;

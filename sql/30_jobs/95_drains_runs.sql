@@ -69,9 +69,10 @@ as $$
   update jobs.runs r
   set finished_at = clock_timestamp(), processed = c.processed, failed = c.failed, errors = c.errors,
     status = case when c.processed = 0 and (c.failed > 0 or jsonb_path_exists(c.errors, '$[*].drain_id')) then 'error' when c.failed > 0 or c.errors <> '[]' then 'warning' else 'success' end::jobs.run_status,
-    message = case
+    -- How it began stays.
+    message = concat_ws(' ', case
       when c.processed = 0 and c.failed = 0 and c.errors = '[]' then 'Nothing to do.'
-      else format('%s done, %s failed.', c.processed, c.failed) end
+      else format('%s done, %s failed.', c.processed, c.failed) end, r.message)
   from jobs.run_counts(p_run_id) c
   where r.run_id = p_run_id and r.finished_at is null
 $$;
@@ -257,7 +258,8 @@ as $$
 declare
   v_definition jobs.definitions;
 begin
-  select d.* into v_definition from jobs.definitions d where d.job = p_job;
+  -- Locked, so that it cannot be deleted while its items are being brought.
+  select d.* into v_definition from jobs.definitions d where d.job = p_job for key share;
   if not found then
     raise exception 'There is no job "%".', p_job using errcode = 'P0002';
   end if;

@@ -103,12 +103,6 @@ begin
     using unnest(p_tenant_ids, p_item_ids) as u (tenant_id, item_id)
     where i.tenant_id = u.tenant_id and i.item_id = u.item_id
     returning i as item
-  ),
-  -- Free from here on, so that an apply function can enqueue the next item of the same key.
-  freed as (
-    delete from jobs.dedupe_keys k
-    using gone g
-    where k.tenant_id = (g.item).tenant_id and k.job = (g.item).job and k.dedupe_key = (g.item).dedupe_key
   )
   select array_agg(g.item order by (g.item).tenant_id, (g.item).item_id) into v_items from gone g;
   perform jobs.expect_fewer(array_agg(g.run_id), array_agg(g.items))
@@ -118,9 +112,7 @@ begin
     select (i.tenant_id, i.item_id, i.subject_id, 'cancelled', true, null, null, 'cancelled by the platform', i.run_at, null,
       i.attempts, i.tries + 1, i.run_at, i.trace_id, null, i.run_id, null, i.dedupe_key)::jobs.settled
     from unnest(v_items) i);
-  if (p_definition).apply_function is not null and v_items is not null then
-    v_settled := jobs.apply_ended(p_definition, v_settled);
-  end if;
+  v_settled := jobs.end_items(p_definition, v_settled);
 
   insert into jobs.attempts (tenant_id, item_id, try, job, subject_id, run_id, outcome, error, due_at, started_at, trace_id)
   select s.tenant_id, s.item_id, s.tries, (p_definition).job, s.subject_id, s.run_id, s.outcome, s.error, s.due_at, now(), s.trace_id
@@ -317,7 +309,6 @@ begin
       v_columns, (select string_agg(format('s.%I', k), ', ' order by k) from jsonb_object_keys(settings) k))
       into v_definition using define.job, settings;
   end if;
-  insert into jobs.clocks (job) values (define.job) on conflict do nothing;
   perform private.audit(null, 'job.defined', jsonb_build_object('job', define.job, 'settings', settings));
   return v_definition;
 end

@@ -12,5 +12,3 @@ values
 on conflict (job) do update set kind = excluded.kind, meaning = excluded.meaning, provider = excluded.provider,
   condition_function = excluded.condition_function, eligible_function = excluded.eligible_function,
   load_function = excluded.load_function, apply_function = excluded.apply_function;
-
-insert into jobs.clocks (job) values ('check-credentials'), ('check-whatsapp-credentials'), ('refresh-meta-tokens') on conflict do nothing;

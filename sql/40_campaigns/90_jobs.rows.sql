@@ -29,5 +29,3 @@ values (
 on conflict (job) do update set kind = excluded.kind, meaning = excluded.meaning, provider = excluded.provider,
   condition_function = excluded.condition_function, eligible_function = excluded.eligible_function,
   load_function = excluded.load_function, apply_function = excluded.apply_function;
-
-insert into jobs.clocks (job) values ('verify-social-tasks'), ('settle-claims'), ('purge-signals'), ('measure-followers') on conflict do nothing;

@@ -19,8 +19,6 @@ values
 on conflict (job) do update set kind = excluded.kind, meaning = excluded.meaning, condition_function = excluded.condition_function,
   eligible_function = excluded.eligible_function, work_function = excluded.work_function;
 
-insert into jobs.clocks (job) values ('send-notifications'), ('send-emails'), ('remind-participants'), ('reconcile-messages') on conflict do nothing;
-
 insert into private.settings (name, value, meaning) values
   ('opt_in_wording', 'I agree to receive messages from {{business}} by {{channel}}. I can end them at any time, by WhatsApp with the word STOP.',
     'What people agree to unless a client shows words of its own; it names the business.'),

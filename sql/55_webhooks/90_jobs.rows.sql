@@ -19,5 +19,3 @@ insert into jobs.definitions (job, kind, scope, meaning, schedule, misfire, batc
 values
   ('purge-webhooks', 'sql', 'platform', 'Deletes stored webhooks when their time is over.', '40 3 * * *', 'once', 1, 1, 1, 300, 5, 'private.purge_webhooks')
 on conflict (job) do update set kind = excluded.kind, scope = excluded.scope, meaning = excluded.meaning, work_function = excluded.work_function;
-
-insert into jobs.clocks (job) values ('process-webhooks'), ('purge-webhooks') on conflict do nothing;

@@ -12,5 +12,3 @@ values
     'private.load_alert_emails')
 on conflict (job) do update set kind = excluded.kind, scope = excluded.scope, meaning = excluded.meaning, provider = excluded.provider,
   load_function = excluded.load_function, apply_function = excluded.apply_function;
-
-insert into jobs.clocks (job) values ('alert-webhook'), ('alert-email') on conflict do nothing;

@@ -345,8 +345,19 @@ test('a close that notes a throttle and parks the credential blocks nobody who s
   expect(row).toEqual({ throttles: 0, breakers: 0, health: 'unchecked' });
 });
 
-/** A close that tells the domain of an item, while a client changes the same row and then enqueues with the item's key. */
-async function changeDuringClose(): Promise<{ added: number; items: number; wanted: boolean }> {
+/** What ends an item and tells the domain of it. */
+const ends = {
+  'a close': async (job: string) => {
+    const batch = await claim(scratch.sql, await openDrain(scratch.sql, job), job);
+    return `select jobs.close_batch(${batch?.batch_id}, '[{"item_id": ${(batch ? itemsOf(batch) : [])[0]}, "outcome": "done"}]')`;
+  },
+  'a cancellation': async (job: string) => `select jobs.cancel('${job}', dry_run => false)`,
+};
+
+/** The end of an item, while a client changes the row that the domain changes then, and enqueues with the item's key. */
+async function changeDuring(
+  end: (job: string) => Promise<string>,
+): Promise<{ added: number; items: number; wanted: boolean }> {
   scratch = await engine.scratch();
   const { sql } = scratch;
   await sql.unsafe(`
@@ -369,17 +380,15 @@ async function changeDuringClose(): Promise<{ added: number; items: number; want
   const enqueuePage = `select jobs.enqueue('${job}', '${tenant}', id, dedupe_key => 'page ' || id) as added from public.pages`;
   await sql`insert into public.pages (id) values (gen_random_uuid())`;
   await sql.unsafe(enqueuePage);
-  const batch = await claim(sql, await openDrain(sql, job), job);
+  const call = await end(job);
   const changing = await scratch.connect().reserve();
   await changing`begin`;
   await changing`update public.pages set wanted = true`;
-  const closing = await begun(
-    `select jobs.close_batch(${batch?.batch_id}, '[{"item_id": ${(batch ? itemsOf(batch) : [])[0]}, "outcome": "done"}]')`,
-  );
+  const ending = await begun(call);
   const [enqueued] = await changing.unsafe(enqueuePage);
   await changing`commit`;
   changing.release();
-  await closing.running;
+  await ending.running;
   expect(await brokenRules(sql, job)).toEqual([]);
   expect(await violations(sql, job)).toEqual([]);
   const [row] = await sql<{ items: number; wanted: boolean }[]>`
@@ -387,7 +396,50 @@ async function changeDuringClose(): Promise<{ added: number; items: number; want
   return { added: Number(enqueued?.added), items: row?.items ?? 0, wanted: row?.wanted ?? true };
 }
 
-test('a change that is followed by an enqueue, and a close that tells of the same row, do not block each other', async () => {
-  // The key is taken, and whoever has it sees the change at its end: it brings the next item of the same key.
-  expect(await changeDuringClose()).toEqual({ added: 0, items: 1, wanted: false });
+test.each(Object.entries(ends))(
+  'a change that is followed by an enqueue, and %s that tells of the same row, do not block each other',
+  async (_what, end) => {
+    // The key is taken, and whoever has it sees the change at its end: it brings the next item of the same key.
+    expect(await changeDuring(end)).toEqual({ added: 0, items: 1, wanted: false });
+  },
+);
+
+test('a job is not deleted while somebody is just bringing work for it', async () => {
+  scratch = await engine.scratch();
+  const { sql } = scratch;
+  const job = await makeJob(sql, { job: 'proof' });
+  const [tenant = ''] = await makeTenants(sql, 1);
+  const bringing = await scratch.connect().reserve();
+  await bringing`begin`;
+  await bringing`select jobs.enqueue(${job}, ${tenant}::uuid)`;
+  const deletion = await begun(`
+    do $$ begin
+      delete from jobs.definitions where job = 'proof';
+    exception when foreign_key_violation then
+      create table public.refused ();
+    end $$`);
+  await bringing`commit`;
+  bringing.release();
+  await deletion.running;
+  const [kept] =
+    await sql`select (select count(*)::int from jobs.items) as items, to_regclass('public.refused') is not null as refused`;
+  expect(kept).toEqual({ items: 1, refused: true });
+
+  // And the other way around: what comes while it is being deleted is refused.
+  await sql`select jobs.cancel(${job}, dry_run => false)`;
+  const deleting = await scratch.connect().reserve();
+  await deleting`begin`;
+  await deleting`delete from jobs.definitions where job = ${job}`;
+  const late = await begun(`
+    do $$ begin
+      perform jobs.enqueue('proof', '${tenant}');
+    exception when no_data_found then
+      create table public.too_late ();
+    end $$`);
+  await deleting`commit`;
+  deleting.release();
+  await late.running;
+  const [gone] =
+    await sql`select (select count(*)::int from jobs.items) as items, to_regclass('public.too_late') is not null as refused`;
+  expect(gone).toEqual({ items: 0, refused: true });
 });

@@ -134,7 +134,6 @@ export async function makeJob(sql: Sql, options: JobOptions): Promise<string> {
       ${options.leaseSeconds ?? 60}, ${options.maxAttempts ?? 8}, ${options.backoffSeconds ?? 0.001},
       ${Math.max(options.backoffSeconds ?? 0.001, 0.001)}, ${options.loadFunction ?? null}, ${options.applyFunction ?? null},
       ${options.maxDrains ?? 8})`;
-  await sql`insert into jobs.clocks (job) values (${options.job}) on conflict do nothing`;
   return options.job;
 }
 

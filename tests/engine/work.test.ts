@@ -39,8 +39,7 @@ beforeEach(async () => {
       update public.orders o set state = 'baked' where o.tenant_id = p_tenant_id;
       return '{}';
     end $$;
-    insert into jobs.definitions (job, kind, meaning, work_function, max_attempts) values ('${job}', 'sql', 'x', 'private.bake', 3);
-    insert into jobs.clocks (job) values ('${job}')`);
+    insert into jobs.definitions (job, kind, meaning, work_function, max_attempts) values ('${job}', 'sql', 'x', 'private.bake', 3)`);
   await enqueue(
     scratch.sql,
     job,

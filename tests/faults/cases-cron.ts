@@ -44,7 +44,6 @@ async function hourly(rig: Rig, name: string, more: { eligible?: string } = {}):
   await rig.sql`
     insert into jobs.definitions (job, kind, meaning, schedule, work_function, eligible_function)
     values (${name}, 'sql', 'every hour', '@hourly', 'public.work_hourly', ${more.eligible ?? null})`;
-  await rig.sql`insert into jobs.clocks (job) values (${name}) on conflict do nothing`;
   await rig.sql`update jobs.definitions set next_slot_at = date_trunc('hour', now()) where job = ${name}`;
 }
 

@@ -301,7 +301,6 @@ export const workerFaults: Fault[] = [
       await rig.enqueue(6);
       const odd = await rig.enqueue(2, { data: { text: { version: 2 } } });
       await rig.sql`insert into jobs.definitions (job, kind, meaning) values ('of-tomorrow', 'edge', 'not deployed yet')`;
-      await rig.sql`insert into jobs.clocks (job) values ('of-tomorrow')`;
       await rig.sql`select jobs.enqueue('of-tomorrow', ${rig.tenants[0]?.id ?? ''}::uuid)`;
       await rig.start();
       await until('the known job to be done', async () => {

@@ -131,7 +131,6 @@ test('a raw job runs its command outside of a transaction, from the tick to the 
   await sql`insert into jobs.definitions (job, kind, scope, meaning, command, batch_size, quantum, max_drains)
     values ('vacuum-items', 'raw', 'platform', 'Cleans the queue.', 'vacuum (analyze) jobs.items', 1, 1, 1),
       ('vacuum-nothing', 'raw', 'platform', 'Fails.', 'vacuum public.there_is_no_such_table', 1, 1, 1)`;
-  await sql`insert into jobs.clocks (job) values ('vacuum-items'), ('vacuum-nothing')`;
   const vacuums = async () => {
     const [row] = await sql<{ count: number }[]>`
       select vacuum_count::int as count from pg_stat_user_tables where relid = 'jobs.items'::regclass`;
@@ -155,7 +154,6 @@ test('a raw job runs its command outside of a transaction, from the tick to the 
 test('a command ends before its lease does, and says which numbers decide that', async () => {
   await sql`insert into jobs.definitions (job, kind, scope, meaning, command, batch_size, quantum, max_drains, lease_seconds)
     values ('slow-command', 'raw', 'platform', 'Takes long.', 'select pg_sleep(60)', 1, 1, 1, 5)`;
-  await sql`insert into jobs.clocks (job) values ('slow-command')`;
   await sql`select jobs.enqueue('slow-command', jobs.platform_id())`;
   const attempts = () =>
     sql<{ outcome: string; error: string; seconds: number }[]>`

@@ -260,7 +260,6 @@ begin
     select format('insert into jobs.definitions (%s) select %1$s from jsonb_populate_record(null::jobs.definitions, $1)',
       string_agg(quote_ident(k), ', '))
     from jsonb_object_keys(v_settings) k) using v_settings;
-  insert into jobs.clocks (job) values (p_job) on conflict do nothing;
 end
 $$;
 
