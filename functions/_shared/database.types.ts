@@ -605,6 +605,7 @@ export type Database = {
         Row: {
           awake: boolean;
           detail: string | null;
+          floor_at: string;
           head_at: string | null;
           head_id: number | null;
           head_since: string | null;
@@ -621,6 +622,7 @@ export type Database = {
         Insert: {
           awake?: boolean;
           detail?: string | null;
+          floor_at?: string;
           head_at?: string | null;
           head_id?: number | null;
           head_since?: string | null;
@@ -636,6 +638,7 @@ export type Database = {
         Update: {
           awake?: boolean;
           detail?: string | null;
+          floor_at?: string;
           head_at?: string | null;
           head_id?: number | null;
           head_since?: string | null;
@@ -688,6 +691,36 @@ export type Database = {
           tenant_id?: string;
         };
         Relationships: [];
+      };
+      lookbacks: {
+        Row: {
+          job: string;
+          lookback_id: number;
+          run_at: string;
+          tenant_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          job: string;
+          lookback_id?: never;
+          run_at: string;
+          tenant_id: string;
+        };
+        Update: {
+          job?: string;
+          lookback_id?: never;
+          run_at?: string;
+          tenant_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'lookbacks_lane_fkey';
+            columns: ['tenant_id', 'job'];
+            isOneToOne: false;
+            referencedRelation: 'lane_keys';
+            referencedColumns: ['tenant_id', 'job'];
+          },
+        ];
       };
       open_runs: {
         Row: {
@@ -781,6 +814,7 @@ export type Database = {
       };
       run_tenants: {
         Row: {
+          batch_id: number;
           drain_id: string;
           failed: number;
           processed: number;
@@ -790,6 +824,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          batch_id?: number;
           drain_id: string;
           failed?: number;
           processed?: number;
@@ -798,6 +833,7 @@ export type Database = {
           tenant_id: string;
         };
         Update: {
+          batch_id?: number;
           drain_id?: string;
           failed?: number;
           processed?: number;
@@ -809,6 +845,7 @@ export type Database = {
       };
       run_tenants_default: {
         Row: {
+          batch_id: number;
           drain_id: string;
           failed: number;
           processed: number;
@@ -818,6 +855,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          batch_id?: number;
           drain_id: string;
           failed?: number;
           processed?: number;
@@ -826,6 +864,7 @@ export type Database = {
           tenant_id: string;
         };
         Update: {
+          batch_id?: number;
           drain_id?: string;
           failed?: number;
           processed?: number;
@@ -1398,6 +1437,7 @@ export type Database = {
             Database['jobs']['Tables']['definitions']['Row'],
             Database['jobs']['Tables']['definitions']['ComputedFields']
           >;
+          p_floor_ats: string[];
           p_not_before: string[];
           p_now: string;
           p_paused: boolean[];
@@ -1406,6 +1446,7 @@ export type Database = {
         };
         Returns: {
           detail: string;
+          floor_at: string;
           head_at: string;
           reason: string;
           tenant_id: string;
@@ -1520,6 +1561,10 @@ export type Database = {
       next_step: { Args: { p_after?: string; p_now?: string }; Returns: string };
       next_times: { Args: { count?: number; job: string }; Returns: string[] };
       next_wake: { Args: { job: string }; Returns: number };
+      note_lookbacks: {
+        Args: { p_job: string; p_run_ats: string[]; p_tenant_ids: string[] };
+        Returns: undefined;
+      };
       note_throttles: {
         Args: {
           p_batch: Omit<
@@ -1827,6 +1872,7 @@ export type Database = {
           p_costs: number[];
           p_details: string[];
           p_empty: boolean[];
+          p_floor_ats: string[];
           p_next_ats: string[];
           p_now: string;
           p_places: unknown[];

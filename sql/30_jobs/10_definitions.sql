@@ -75,6 +75,8 @@ comment on column jobs.definitions.effects is
 comment on column jobs.definitions.schedule is 'Cron expression (five fields or @daily and so on) in time_zone. Null: a queue, served whenever it has work.';
 comment on column jobs.definitions.misfire is
   'Slots missed while nothing ran: skip drops them, once runs the latest, all runs up to misfire_limit of them, oldest first.';
+comment on column jobs.definitions.misfire_limit is
+  'How many missed slots are made up for at most where misfire is all. And, whatever it is, how many slots may wait for one tenant.';
 comment on column jobs.definitions.condition_function is 'schema.function() returns boolean; false at a slot: nothing to do, no run, no doorbell.';
 comment on column jobs.definitions.eligible_function is 'schema.function() returns setof uuid: for which tenants a slot is run. Null: all active ones.';
 comment on column jobs.definitions.work_function is

@@ -22,6 +22,7 @@ create table jobs.lanes (
   head_at timestamptz,
   head_id bigint,
   head_since timestamptz,
+  floor_at timestamptz not null default '-infinity',
   paused boolean not null default false,
   written_at timestamptz not null default clock_timestamp(),
   primary key (tenant_id, job, written_at),
@@ -33,7 +34,6 @@ create table jobs.lanes (
 ) with (fillfactor = 70);
 
 create index lanes_job_vtime_idx on jobs.lanes (job, vtime, tenant_id) where awake;
-create index lanes_job_tenant_id_idx on jobs.lanes (job, tenant_id) where not awake;
 create index lanes_job_wake_at_idx on jobs.lanes (job, wake_at) where wake_at is not null;
 create index lanes_job_reason_tenant_id_idx on jobs.lanes (job, reason, tenant_id) where reason in ('breaker', 'cap', 'paused');
 
@@ -50,6 +50,25 @@ comment on column jobs.lanes.not_before is 'The lane may not wake earlier than t
 comment on column jobs.lanes.head_at is
   'Watermark: items before (head_at, head_id) were handed out, so a claim does not walk over them again. Forgotten after 30 s, '
   'so that a row that committed late or came back is found; and when the lane is found empty, for then all of it is looked at. Ignored while null.';
+
+comment on column jobs.lanes.floor_at is
+  'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Forgotten after 30 s.';
+
+-- What was brought to a lane from before its floor: a transaction that had begun before, a time in the past, an item that came back.
+-- A table of its own, because a lane that is awake is not written by those who bring work.
+create table jobs.lookbacks (
+  tenant_id uuid not null,
+  job text not null,
+  lookback_id bigint generated always as identity,
+  run_at timestamptz not null,
+  primary key (tenant_id, job, lookback_id),
+  constraint lookbacks_lane_fkey foreign key (tenant_id, job) references jobs.lane_keys (tenant_id, job) on delete cascade
+);
+
+alter table jobs.lookbacks enable row level security;
+grant select on jobs.lookbacks to service_role;
+
+comment on table jobs.lookbacks is 'What is due before the floor of its lane. Nearly always empty. Who finds the lane empty looks from here on; when all of it was looked at the row goes.';
 
 -- An item: one unit of work. A claim moves it from here into its lease, where it stays until it ends or comes back: handing out and
 -- ending an item is one deletion here, and what is read here is what waits. Leases hold rows of this table: PostgreSQL then lets it

@@ -61,15 +61,16 @@ grant select on jobs.open_runs to service_role;
 
 comment on table jobs.open_runs is 'The run that stands for the present stretch of work of a queue: one at a time.';
 
--- One row per (tenant, run, drain): drains count side by side and never wait for one another.
+-- One row per (tenant, run, drain), mostly: drains count side by side and never wait for one another.
 create table jobs.run_tenants (
   tenant_id uuid not null,
   run_id bigint not null,
   drain_id uuid not null,
   started_at timestamptz not null default now(),
+  batch_id bigint not null default 0,
   processed bigint not null default 0,
   failed bigint not null default 0,
-  primary key (tenant_id, run_id, drain_id, started_at)
+  primary key (tenant_id, run_id, drain_id, started_at, batch_id)
 ) partition by range (started_at);
 
 create table jobs.run_tenants_default partition of jobs.run_tenants default;
@@ -82,6 +83,8 @@ grant select on jobs.run_tenants to service_role;
 
 comment on table jobs.run_tenants is 'Per-tenant counts of a run, by drain; the sum over drains is what the tenant got. In the same months as its runs.';
 comment on column jobs.run_tenants.started_at is 'When the run started, so that its counts go when it goes.';
+comment on column jobs.run_tenants.batch_id is
+  'The last batch that is counted here. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
 comment on table jobs.run_tenants_default is 'Catches counts for which no monthly partition was made.';
 
 -- Not in the run's own row, and without a reference to anything: only ticks write here, so that they wait for nobody.

@@ -6,6 +6,10 @@
 -- statement. If the guard is held, the lane sleeps for a second instead of for good. Enqueue never updates a lane that is
 -- awake, and no claimer ever waits for a client's transaction. Guards are 256 advisory locks per job, so that a transaction
 -- that enqueues for 100,000 tenants holds 256 locks and not 100,000.
+--
+-- How far back it looks: everything that the lane has had and an old snapshot keeps would have to be stepped over. When all of a lane was
+-- looked at and nothing was due, that moment is its floor. Whoever brings work afterwards has the guard, sees the floor, and notes what is
+-- due before it (jobs.lookbacks); so the next look begins at the floor, or at the earliest note.
 
 -- In plpgsql, which keeps its plans: a function in SQL that has a search_path is planned with every call.
 create function jobs.guards_of(p_tenant_ids uuid[])
@@ -66,6 +70,55 @@ $$;
 
 comment on function jobs.make_lanes(text, uuid[]) is 'Makes the lanes of these tenants that are not there yet. They sleep, and know of no work.';
 
+-- Whoever brings an item calls it after take_guards, in a later statement, and so sees the floor that the last full look has left.
+create function jobs.note_lookbacks(p_job text, p_tenant_ids uuid[], p_run_ats timestamptz[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  insert into jobs.lookbacks (tenant_id, job, run_at)
+  select u.tenant_id, p_job, u.run_at
+  from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
+  cross join lateral (
+    select x.floor_at from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = p_job order by x.written_at desc limit 1
+  ) lane
+  where lane.floor_at > u.run_at;
+end
+$$;
+
+comment on function jobs.note_lookbacks(text, uuid[], timestamptz[]) is 'Notes what is due before the floor of its lane, so that it is found when the lane is found empty.';
+
+-- For whoever changes items past the functions of this file: they may come to lie before the floor of their lane.
+create function jobs.note_moved()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- Without waiting: a claim that has the guard may be waiting for this very item. Then it is noted in any case.
+  if not pg_try_advisory_xact_lock_shared(jobs.guard_class(new.job), (jobs.guards_of(array[new.tenant_id]))[1]) then
+    insert into jobs.lookbacks (tenant_id, job, run_at)
+    select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job;
+  elsif not exists (select from jobs.lookbacks k where k.tenant_id = new.tenant_id and k.job = new.job and k.run_at <= new.run_at) then
+    perform jobs.note_lookbacks(new.job, array[new.tenant_id], array[new.run_at]);
+  end if;
+  return null;
+end
+$$;
+
+comment on function jobs.note_moved() is 'Trigger: an item is due earlier than it was.';
+
+create trigger items_after_update_note
+  after update of run_at on jobs.items
+  for each row when (new.run_at < old.run_at)
+  execute function jobs.note_moved();
+
 -- Tells sleeping lanes that work is due at a time. Call it after take_guards, in a later statement.
 create function jobs.wake_lanes(p_job text, p_tenant_ids uuid[], p_run_ats timestamptz[], p_reason text default 'waiting')
 returns void
@@ -78,6 +131,10 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_early uuid[];
+  v_early_ats timestamptz[];
+  v_tenant_ids uuid[];
+  v_written_ats timestamptz[];
   v_places tid[];
   v_run_ats timestamptz[];
   v_due_ats timestamptz[];
@@ -89,21 +146,48 @@ begin
   end if;
 
   perform jobs.make_lanes(p_job, p_tenant_ids);
-  -- Looked up one by one, whatever the planner believes: all lanes of the job are many.
-  select array_agg(asleep.place), array_agg(w.run_at), array_agg(w.due_at)
-  into v_places, v_run_ats, v_due_ats
+  -- Looked up one by one, whatever the planner believes: all lanes of the job are many. From their newest version on: else each time
+  -- that a lane has slept is one more to step over while somebody keeps an old snapshot.
+  select array_agg(w.tenant_id order by w.tenant_id) filter (where x.floor_at > w.run_at),
+    array_agg(w.run_at order by w.tenant_id) filter (where x.floor_at > w.run_at),
+    array_agg(w.tenant_id order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(w.run_at order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(w.due_at order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(x.written_at order by w.tenant_id) filter (where x.sleeps_too_long)
+  into v_early, v_early_ats, v_tenant_ids, v_run_ats, v_due_ats, v_written_ats
   from (
     -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
     select u.tenant_id, min(u.run_at) as run_at, greatest(min(u.run_at), clock_timestamp()) as due_at
     from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
     group by u.tenant_id
+  ) w
+  cross join lateral (
+    select l.floor_at, l.written_at, not l.awake and l.reason not in ('breaker', 'cap', 'paused')
+      and (l.wake_at is null or l.wake_at > greatest(w.due_at, l.not_before) or l.head_at > w.run_at) as sleeps_too_long
+    from jobs.lanes l
+    where l.tenant_id = w.tenant_id and l.job = p_job
+    order by l.written_at desc
+    limit 1
+  ) x;
+  if v_early is not null then
+    perform jobs.note_lookbacks(p_job, v_early, v_early_ats);
+  end if;
+  if v_tenant_ids is null then
+    return;
+  end if;
+  -- One that a claim has woken meanwhile is left out. It sleeps no longer than a second while we have its guard.
+  select array_agg(asleep.place), array_agg(w.run_at), array_agg(w.due_at)
+  into v_places, v_run_ats, v_due_ats
+  from (
+    select u.*
+    from unnest(v_tenant_ids, v_run_ats, v_due_ats, v_written_ats) as u (tenant_id, run_at, due_at, written_at)
     order by u.tenant_id
     offset 0
   ) w
   cross join lateral (
     select x.ctid as place
     from jobs.lanes x
-    where x.job = p_job and x.tenant_id = w.tenant_id and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
+    where x.tenant_id = w.tenant_id and x.job = p_job and x.written_at = w.written_at and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
       and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before) or x.head_at > w.run_at)
     for no key update
   ) asleep;

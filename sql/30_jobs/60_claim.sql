@@ -66,10 +66,11 @@ begin
       left join public.tenants t on t.id = u.tenant_id
       left join public.plans p on p.plan_id = t.plan_id
       cross join lateral (
-        -- Compared as a row, which only the primary key can answer: by batch alone all lanes would be read for each lane.
+        -- Compared as rows, which only the primary key can answer, and from its beginning on: by batch alone all lanes would be read for
+        -- each lane, and by tenant and job all that an old snapshot keeps of the lane.
         select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
-        where e.tenant_id = u.tenant_id and e.job = (p_definition).job
-          and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+        where (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+          and (e.tenant_id, e.job) <= (u.tenant_id, (p_definition).job)
       ) f
     ) lane;
     return;
@@ -144,8 +145,8 @@ begin
     left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
     cross join lateral (
       select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
-      where e.tenant_id = u.tenant_id and e.job = (p_definition).job
-        and (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+      where (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+        and (e.tenant_id, e.job) <= (u.tenant_id, (p_definition).job)
     ) f
   ) lane;
 end
@@ -217,8 +218,8 @@ comment on function jobs.wake_due_lanes(jobs.definitions, double precision, time
 -- Which lanes have nothing ready or may not be served, and until when they can sleep. See 50_enqueue.sql for why this cannot lose a wake-up.
 create function jobs.how_to_sleep(
   p_definition jobs.definitions, p_clock jobs.clocks, p_tenant_ids uuid[], p_refused boolean[], p_paused boolean[], p_not_before timestamptz[],
-  p_now timestamptz)
-returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz, head_at timestamptz)
+  p_floor_ats timestamptz[], p_now timestamptz)
+returns table (tenant_id uuid, reason text, detail text, wake_at timestamptz, head_at timestamptz, floor_at timestamptz)
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
@@ -233,12 +234,20 @@ declare
   v_guards integer[] := jobs.guards_of(p_tenant_ids);
   v_held integer[];
   v_caps_stay boolean;
+  v_floor_ats timestamptz[] := p_floor_ats;
 begin
   v_held := array(
     select g.guard
     from (select distinct u as guard from unnest(v_guards) u) g
     where pg_try_advisory_xact_lock(v_class, g.guard)
   );
+  -- What was brought from before the floor of its lane. (least skips nulls.)
+  if exists (select from jobs.lookbacks k where k.tenant_id = any (p_tenant_ids) and k.job = (p_definition).job) then
+    v_floor_ats := array(
+      select least(l.floor_at, (select min(k.run_at) from jobs.lookbacks k where k.tenant_id = l.tenant_id and k.job = (p_definition).job))
+      from unnest(p_tenant_ids, p_floor_ats) with ordinality as l (tenant_id, floor_at, n)
+      order by l.n);
+  end if;
   -- The guard of the job's caps: whoever is just raising one has it.
   v_caps_stay := not true = any (p_refused) or pg_try_advisory_xact_lock(v_class, 256);
   -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
@@ -248,7 +257,8 @@ begin
       when s.guard = any (v_held) and (v_caps_stay or s.reason <> 'cap') then s.wake_at
       -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
       else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
-    s.head_at
+    s.head_at,
+    case when s.guard = any (v_held) and s.head_at is not null then p_now end
   from (
     select l.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
         when n.run_at is null then 'idle'
@@ -260,7 +270,7 @@ begin
         when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at,
       -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
       case when j.reason is null then least(n.run_at, p_now) end as head_at
-    from unnest(p_tenant_ids, p_not_before, v_guards) as l (tenant_id, not_before, guard)
+    from unnest(p_tenant_ids, p_not_before, v_guards, v_floor_ats) as l (tenant_id, not_before, guard, floor_at)
     -- Those that may not be served are judged anew: what held them back may be over by now.
     left join jobs.judge_lanes(p_definition,
       array(select u.tenant_id from unnest(p_tenant_ids, p_refused) as u (tenant_id, is_refused) where u.is_refused),
@@ -270,7 +280,7 @@ begin
       select i.run_at,
         case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
       from jobs.items i
-      where i.job = (p_definition).job and i.tenant_id = l.tenant_id
+      where i.job = (p_definition).job and i.tenant_id = l.tenant_id and i.run_at >= l.floor_at
       order by i.run_at, i.item_id
       limit 1
     ) n on true
@@ -280,15 +290,15 @@ begin
 end
 $$;
 
-comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamptz[], timestamptz) is
+comment on function jobs.how_to_sleep(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamptz[], timestamptz[], timestamptz) is
   'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. '
-  'head_at: where the next claim may begin to look.';
+  'head_at: where the next claim may begin to look. floor_at: before it nothing is due; null where somebody is just bringing work.';
 
 -- What a round has made of the lanes that it looked at. A function of its own for its planner settings: rows are written at their places,
 -- never by way of the table or an index that is full of what an old snapshot keeps.
 create function jobs.write_lanes(
   p_places tid[], p_costs double precision[], p_to_ats timestamptz[], p_to_ids bigint[], p_since timestamptz[], p_empty boolean[],
-  p_reasons text[], p_details text[], p_wake_ats timestamptz[], p_next_ats timestamptz[], p_now timestamptz)
+  p_reasons text[], p_details text[], p_wake_ats timestamptz[], p_next_ats timestamptz[], p_floor_ats timestamptz[], p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
@@ -304,16 +314,17 @@ begin
     -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
     head_at = case when u.is_empty then u.next_at else u.to_at end,
     head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
-    awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
-  from unnest(p_places, p_costs, p_to_ats, p_to_ids, p_since, p_empty, p_reasons, p_details, p_wake_ats, p_next_ats)
-    as u (place, cost, to_at, to_id, since, is_empty, reason, detail, wake_at, next_at)
+    floor_at = coalesce(u.floor_at, l.floor_at), awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
+  from unnest(p_places, p_costs, p_to_ats, p_to_ids, p_since, p_empty, p_reasons, p_details, p_wake_ats, p_next_ats, p_floor_ats)
+    as u (place, cost, to_at, to_id, since, is_empty, reason, detail, wake_at, next_at, floor_at)
   -- The rows are locked, so they are where they were.
   where l.ctid = u.place and (u.cost is not null or u.is_empty);
 end
 $$;
 
 comment on function jobs.write_lanes(
-  tid[], double precision[], timestamptz[], bigint[], timestamptz[], boolean[], text[], text[], timestamptz[], timestamptz[], timestamptz) is
+  tid[], double precision[], timestamptz[], bigint[], timestamptz[], boolean[], text[], text[], timestamptz[], timestamptz[], timestamptz[],
+  timestamptz) is
   'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
 
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. It looks at p_lanes of them and gives out as many turns.
@@ -338,6 +349,7 @@ declare
   v_head_ats timestamptz[];
   v_head_ids bigint[];
   v_since timestamptz[];
+  v_floor_ats timestamptz[];
   -- From here on one element for each lane, in the order of v_lanes.
   v_rates integer[];
   v_items integer[];
@@ -350,6 +362,7 @@ declare
   v_details text[];
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
+  v_new_floor_ats timestamptz[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -361,8 +374,9 @@ begin
   -- more that all who look it up must step over while somebody keeps an old snapshot.
   select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
     array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
-    array_agg(case when l.is_fresh then l.head_since else p_now end)
-  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since
+    array_agg(case when l.is_fresh then l.head_since else p_now end),
+    array_agg(case when l.floor_at between p_now - interval '30 seconds' and p_now then l.floor_at else '-infinity' end)
+  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since, v_floor_ats
   from (
     select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
     from jobs.lanes x
@@ -386,11 +400,11 @@ begin
     select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
     from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
-    -- What it got in an earlier round of this batch. Compared as a row, which only the primary key can answer: there is no later batch.
+    -- What it got in an earlier round of this batch. Compared as rows, as there: no batch is later.
     left join lateral (
       select x.open from jobs.leases x
-      where x.tenant_id = u.tenant_id and x.job = (p_definition).job
-        and (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+      where (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+        and (x.tenant_id, x.job) <= (u.tenant_id, (p_definition).job)
       offset 0
     ) e on true
   ),
@@ -477,23 +491,30 @@ begin
   end if;
 
   if true = any (v_empty) then
-    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n)
-    into v_reasons, v_details, v_wake_ats, v_next_ats
+    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n),
+      array_agg(s.floor_at order by u.n)
+    into v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats
     from unnest(v_lanes) with ordinality as u (tenant_id, n)
     left join (
       select h.*
       from (
         select array_agg(e.tenant_id) as tenant_ids, array_agg(e.is_refused) as refused, array_agg(e.paused) as paused,
-          array_agg(e.not_before) as not_before
-        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_empty) as e (tenant_id, is_refused, paused, not_before, is_empty)
+          array_agg(e.not_before) as not_before, array_agg(e.floor_at) as floor_ats
+        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_floor_ats, v_empty) as e (tenant_id, is_refused, paused, not_before, floor_at, is_empty)
         where e.is_empty
       ) closer
       cross join lateral jobs.how_to_sleep(
-        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
+        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, closer.floor_ats, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
+  -- Looked at as a whole, and nobody could bring more since.
+  if v_new_floor_ats is not null and exists (select from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job) then
+    delete from jobs.lookbacks k
+    using unnest(v_lanes, v_new_floor_ats) as u (tenant_id, floor_at)
+    where k.tenant_id = u.tenant_id and k.job = (p_definition).job and u.floor_at is not null;
+  end if;
   perform jobs.write_lanes(
-    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, p_now);
+    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats, p_now);
 end
 $$;
 

@@ -630,6 +630,14 @@ begin
         case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
     end loop;
 
+    -- Those of the others wake_lanes has noted.
+    perform jobs.note_lookbacks((p_batch).job, array_agg(s.tenant_id), array_agg(s.run_at))
+    from (
+      select u.tenant_id, min(u.run_at) as run_at
+      from unnest(v_settled) u
+      where u.outcome in ('throttled', 'credential broken')
+      group by u.tenant_id
+    ) s;
     perform jobs.throttle_lanes((p_batch).job, coalesce(v_told, v_settled));
   end if;
 
@@ -700,17 +708,40 @@ set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, processed, failed)
-  select c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at, c.processed, c.failed
-  from (
-    select u.tenant_id, u.run_id, count(*) filter (where u.dies is null) as processed, count(*) filter (where u.dies is not null) as failed
-    from unnest(p_settled) u
-    where u.ends and u.run_id is not null
-    group by u.tenant_id, u.run_id
-  ) c
-  cross join lateral (select x.started_at from jobs.runs x where x.run_id = c.run_id offset 0) r
+  -- Compared as rows, which only the primary key can answer: a plan that was made while there were few would read all of the run.
+  with counted as materialized (
+    select c.tenant_id, c.run_id, r.started_at, c.processed, c.failed, (
+        select x.batch_id from jobs.run_tenants x
+        where x.started_at = r.started_at
+          and (x.tenant_id, x.run_id, x.drain_id, x.started_at) >= (c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at)
+          and (x.tenant_id, x.run_id, x.drain_id, x.started_at) <= (c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at)
+        order by x.tenant_id desc, x.run_id desc, x.drain_id desc, x.started_at desc, x.batch_id desc limit 1) as last_batch_id
+    from (
+      select u.tenant_id, u.run_id, count(*) filter (where u.dies is null) as processed, count(*) filter (where u.dies is not null) as failed
+      from unnest(p_settled) u
+      where u.ends and u.run_id is not null
+      group by u.tenant_id, u.run_id
+    ) c
+    cross join lateral (select x.started_at from jobs.runs x where x.run_id = c.run_id offset 0) r
+    order by c.run_id, c.tenant_id
+  ),
+  added as (
+    update jobs.run_tenants rt
+    set processed = rt.processed + c.processed, failed = rt.failed + c.failed, batch_id = greatest(rt.batch_id, (p_batch).batch_id)
+    from counted c
+    where rt.started_at = c.started_at
+      and (rt.tenant_id, rt.run_id, rt.drain_id, rt.started_at, rt.batch_id) >= (c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, c.last_batch_id)
+      and (rt.tenant_id, rt.run_id, rt.drain_id, rt.started_at, rt.batch_id) <= (c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, c.last_batch_id)
+    returning rt.tenant_id, rt.run_id
+  )
+  -- The first of its drain, or another batch of it is just being closed.
+  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, batch_id, processed, failed)
+  select c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, (p_batch).batch_id, c.processed, c.failed
+  from counted c
+  where not exists (select from added a where a.tenant_id = c.tenant_id and a.run_id = c.run_id)
   order by c.run_id, c.tenant_id
-  on conflict (tenant_id, run_id, drain_id, started_at) do update set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
+  on conflict (tenant_id, run_id, drain_id, started_at, batch_id) do update
+    set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
 
   if not exists (select from unnest(p_settled) u where u.error is not null) then
     return;

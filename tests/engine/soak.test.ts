@@ -80,7 +80,7 @@ describe('control: the same soak finds that', () => {
       (sql) =>
         rewrite(
           sql,
-          'settle',
+          'end_items',
           'and k.dedupe_key = freed.dedupe_key',
           'and k.dedupe_key = freed.dedupe_key and false',
         ),
@@ -121,7 +121,7 @@ describe('control: the same soak finds that', () => {
       (sql) =>
         rewrite(
           sql,
-          'settle',
+          'end_items',
           'v_settled := jobs.apply_ended(p_definition, v_settled);',
           'perform jobs.apply_ended(p_definition, v_settled); v_settled := jobs.apply_ended(p_definition, v_settled);',
         ),

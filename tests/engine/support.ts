@@ -277,6 +277,12 @@ export async function brokenRules(sql: Sql, job: string): Promise<string[]> {
     from jobs.items i
     join jobs.definitions d on d.job = i.job
     where i.job = ${job} and i.attempts >= d.max_attempts
+    union all
+    select format('item %s is due at %s, before the floor of its lane (%s), and nothing tells of it', i.item_id, i.run_at, l.floor_at)
+    from jobs.items i
+    join jobs.lanes l on l.tenant_id = i.tenant_id and l.job = i.job
+    where i.job = ${job} and i.run_at < l.floor_at
+      and not exists (select from jobs.lookbacks k where k.tenant_id = i.tenant_id and k.job = i.job and k.run_at <= i.run_at)
     limit 20`;
   return rows.map((row) => row.what);
 }
@@ -307,6 +313,13 @@ export async function countsOf(
 export async function takeOutGuards(sql: Sql): Promise<void> {
   await sql`
     create or replace function jobs.take_guards(p_job text, p_tenant_ids uuid[]) returns void
+    language plpgsql set search_path = '' as $$ begin end $$`;
+}
+
+/** Takes out the notes of what is brought from before the floor of its lane. */
+export async function takeOutLookbacks(sql: Sql): Promise<void> {
+  await sql`
+    create or replace function jobs.note_lookbacks(p_job text, p_tenant_ids uuid[], p_run_ats timestamptz[]) returns void
     language plpgsql set search_path = '' as $$ begin end $$`;
 }
 

@@ -1,3 +1,4 @@
+import type { ReservedSql } from 'postgres';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Actor, actor, interleave, orders, type Step } from './interleave.ts';
 import {
@@ -21,6 +22,7 @@ import {
   setPlan,
   startEngine,
   takeOutGuards,
+  takeOutLookbacks,
   violations,
 } from './support.ts';
 
@@ -212,6 +214,113 @@ describe('every order of an enqueuer and a claimer', () => {
     }
     // Enqueued while awake, put to sleep meanwhile, committed afterwards.
     expect(lost.length).toBeGreaterThan(0);
+  });
+});
+
+/** An enqueuer whose transaction began long ago, two claims, and work that comes between them. Returns what was found, and what was lost. */
+async function earlyAndLate(
+  someOrders: readonly (readonly number[])[],
+  broken = false,
+): Promise<{ noted: number; lost: string[] }> {
+  const at = await scene({ tenants: 1, actors: ['early', 'claimer', 'late'] });
+  if (broken) await takeOutLookbacks(at.sql);
+  const tenant = at.tenants[0] ?? '';
+  const result = { noted: 0, lost: [] as string[] };
+  for (const order of someOrders) {
+    await begin(at, tenant, 'awake and empty');
+    const brought: number[] = [];
+    const served: number[] = [];
+    const claims: Step[] = [
+      async (sql) => {
+        await sql`begin`;
+        const batch = await claim(sql, at.drain, at.job, 1);
+        if (!batch) return;
+        served.push(...batch.tenants.flatMap((work) => work.items.map(numberOf)));
+        await close(sql, batch.batch_id, allDone(batch));
+      },
+      (sql) => sql`commit`,
+    ];
+    const bring = (count: number) => async (sql: ReservedSql) => {
+      const work = Array.from({ length: count }, () => fresh(tenant));
+      brought.push(...work.map(({ n }) => n));
+      await enqueue(sql, at.job, work);
+    };
+    await interleave(
+      at.sql,
+      at.actors,
+      [
+        [(sql) => sql`begin`.then(() => sql`select now()`), bring(1), (sql) => sql`commit`],
+        [...claims, ...claims],
+        // More than a claim takes, so that the lane stays awake.
+        [bring(2)],
+      ],
+      order,
+    );
+    const [row] = await at.sql<{ notes: number }[]>`select count(*)::int as notes from jobs.lookbacks`;
+    result.noted += row?.notes ?? 0;
+    const lost = await violations(at.sql, at.job);
+    // Within the thirty seconds for which a floor is believed.
+    served.push(...(await drainAll(at.sql, at.job, at.drain)));
+    lost.push(...brought.filter((n) => !served.includes(n)).map((n) => `number ${n} was never served`));
+    result.lost.push(...lost.map((what) => `${order.join('')}: ${what}`));
+  }
+  return result;
+}
+
+describe('every order of a transaction that began before a lane was found empty, claims, and later work', () => {
+  // It begins; the lane is found empty; more comes than the next claim takes, so the lane is awake; it brings its item and commits.
+  const tricky = [0, 1, 1, 2, 1, 1, 0, 0];
+
+  test('what it brings is served', async () => {
+    const { noted, lost } = await earlyAndLate([
+      tricky,
+      ...some(randomOf('early and late'), orders([3, 4, 1]), 30 * effort),
+    ]);
+    expect(lost).toEqual([]);
+    expect(noted).toBeGreaterThan(0);
+  });
+
+  test('control: without the notes of what lies before the floor it is not', async () => {
+    const { lost } = await earlyAndLate([tricky], true);
+    expect(lost.filter((what) => what.includes('was never served'))).toHaveLength(1);
+  });
+});
+
+describe('every order of somebody who makes an item due by hand, and claims', () => {
+  /** Returns the orders in which the item was not served once its lane had been woken. */
+  async function movedByHand(broken = false): Promise<string[]> {
+    const at = await scene({ tenants: 1, actors: ['mover', 'claimer'] });
+    if (broken) await at.sql`drop trigger items_after_update_note on jobs.items`;
+    const lost: string[] = [];
+    for (const order of orders([3, 4])) {
+      await begin(at, at.tenants[0] ?? '', 'awake, work later');
+      await interleave(
+        at.sql,
+        at.actors,
+        [
+          [
+            (sql) => sql`begin`,
+            (sql) => sql`update jobs.items set run_at = now() - interval '1 second' where job = ${at.job}`,
+            (sql) => sql`commit`,
+          ],
+          [...claimer(at), ...claimer(at)],
+        ],
+        order,
+      );
+      await at.sql`update jobs.lanes set wake_at = clock_timestamp() where job = ${at.job} and not awake`;
+      await drainAll(at.sql, at.job, at.drain);
+      const [left] = await at.sql`select from jobs.items where job = ${at.job}`;
+      if (left) lost.push(order.join(''));
+    }
+    return lost;
+  }
+
+  test('it is served', async () => {
+    expect(await movedByHand()).toEqual([]);
+  });
+
+  test('control: without the trigger on items some order leaves it behind', async () => {
+    expect(await movedByHand(true)).not.toEqual([]);
   });
 });
 

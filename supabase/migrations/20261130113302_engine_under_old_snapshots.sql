@@ -1,17 +1,46 @@
--- squawk-ignore-file constraint-missing-not-valid, adding-serial-primary-key-field
+-- squawk-ignore-file constraint-missing-not-valid, adding-serial-primary-key-field, require-concurrent-index-deletion
 -- engine under old snapshots: written by `npm run db:diff` from sql/.
 set local lock_timeout = '5s';
 set local statement_timeout = '5min';
 -- Functions may come before what they use.
 set local check_function_bodies = off;
 
+drop index "jobs"."lanes_job_tenant_id_idx";
+
 alter table "jobs"."clocks"
   drop constraint "clocks_pkey";
 
+alter table "jobs"."run_tenants"
+  drop constraint "run_tenants_pkey";
+
+drop function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
+  with time zone[], timestamp with time zone);
+
 drop function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone);
+
+drop function "jobs"."write_lanes"(tid[], double precision[], timestamp with time zone[], bigint[], timestamp
+  with time zone[],
+  boolean[], text[], text[], timestamp with time zone[], timestamp with time zone[], timestamp with time zone);
+
+create table "jobs"."lookbacks" (
+  "tenant_id" uuid not null,
+  "job" text not null,
+  "lookback_id" bigint generated always as identity not null,
+  "run_at" timestamp with time zone not null,
+  constraint "lookbacks_pkey" primary key (tenant_id, job, lookback_id)
+);
+
+alter table "jobs"."lookbacks"
+  enable row level security;
 
 alter table "jobs"."clocks"
   add column "revision" bigint not null default 0;
+
+alter table "jobs"."lanes"
+  add column "floor_at" timestamp with time zone not null default '-infinity'::timestamp with time zone;
+
+alter table "jobs"."run_tenants"
+  add column "batch_id" bigint not null default 0;
 
 create or replace function jobs.begin_by_hand (
   p_job text
@@ -118,6 +147,74 @@ begin
     -- Nobody is left who could replay those of a deleted tenant.
     and (s.tenant_id = jobs.platform_id() or exists (select from public.tenants t where t.id = s.tenant_id));
   select count(*), count(s.dies) into cancelled, died from unnest(v_settled) s;
+end
+$function$;
+
+create or replace function jobs.count_run (
+  p_batch jobs.batches,
+  p_settled jobs.settled[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+begin
+  -- Compared as rows, which only the primary key can answer: a plan that was made while there were few would read all of the run.
+  with counted as materialized (
+    select c.tenant_id, c.run_id, r.started_at, c.processed, c.failed, (
+        select x.batch_id from jobs.run_tenants x
+        where x.started_at = r.started_at
+          and (x.tenant_id, x.run_id, x.drain_id, x.started_at) >= (c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at)
+          and (x.tenant_id, x.run_id, x.drain_id, x.started_at) <= (c.tenant_id, c.run_id, (p_batch).drain_id, r.started_at)
+        order by x.tenant_id desc, x.run_id desc, x.drain_id desc, x.started_at desc, x.batch_id desc limit 1) as last_batch_id
+    from (
+      select u.tenant_id, u.run_id, count(*) filter (where u.dies is null) as processed, count(*) filter (where u.dies is not null) as failed
+      from unnest(p_settled) u
+      where u.ends and u.run_id is not null
+      group by u.tenant_id, u.run_id
+    ) c
+    cross join lateral (select x.started_at from jobs.runs x where x.run_id = c.run_id offset 0) r
+    order by c.run_id, c.tenant_id
+  ),
+  added as (
+    update jobs.run_tenants rt
+    set processed = rt.processed + c.processed, failed = rt.failed + c.failed, batch_id = greatest(rt.batch_id, (p_batch).batch_id)
+    from counted c
+    where rt.started_at = c.started_at
+      and (rt.tenant_id, rt.run_id, rt.drain_id, rt.started_at, rt.batch_id) >= (c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, c.last_batch_id)
+      and (rt.tenant_id, rt.run_id, rt.drain_id, rt.started_at, rt.batch_id) <= (c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, c.last_batch_id)
+    returning rt.tenant_id, rt.run_id
+  )
+  -- The first of its drain, or another batch of it is just being closed.
+  insert into jobs.run_tenants as rt (tenant_id, run_id, drain_id, started_at, batch_id, processed, failed)
+  select c.tenant_id, c.run_id, (p_batch).drain_id, c.started_at, (p_batch).batch_id, c.processed, c.failed
+  from counted c
+  where not exists (select from added a where a.tenant_id = c.tenant_id and a.run_id = c.run_id)
+  order by c.run_id, c.tenant_id
+  on conflict (tenant_id, run_id, drain_id, started_at, batch_id) do update
+    set processed = rt.processed + excluded.processed, failed = rt.failed + excluded.failed;
+
+  if not exists (select from unnest(p_settled) u where u.error is not null) then
+    return;
+  end if;
+  -- The first twenty errors tell the story; all of them are in the attempts.
+  update jobs.drains d
+  set errors = d.errors || e.errors
+  from (
+    select jsonb_agg(x.error) as errors
+    from (
+      select jsonb_build_object('run_id', u.run_id, 'item_id', u.item_id, 'outcome', u.outcome, 'error', u.error) as error
+      from unnest(p_settled) u
+      where u.error is not null and u.outcome not in ('held', 'cancelled')
+      limit 10
+    ) x
+  ) e
+  where d.drain_id = (p_batch).drain_id and e.errors is not null and jsonb_array_length(d.errors) < 20;
 end
 $function$;
 
@@ -303,6 +400,261 @@ create or replace function jobs.finish_run (
       else format('%s done, %s failed.', c.processed, c.failed) end, r.message)
   from jobs.run_counts(p_run_id) c
   where r.run_id = p_run_id and r.finished_at is null
+$function$;
+
+create or replace function jobs.follow_clock (
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  -- Worked out anew when it is written.
+  update jobs.definitions d set next_slot_at = null where d.schedule is not null and d.next_slot_at > p_now;
+  update jobs.platform p set last_tick_at = p_now, watched_at = '-infinity', cleaned_at = '-infinity';
+  delete from jobs.backlogs;
+  delete from jobs.steps;
+  update jobs.drains d
+  set rung_at = least(d.rung_at, p_now), answered_at = case when d.answered_at is not null then least(d.answered_at, p_now) end,
+    seen_at = case when d.seen_at is not null then least(d.seen_at, p_now) end
+  where d.ended_at is null;
+  update jobs.batches b set lease_until = p_now + make_interval(secs => d.lease_seconds)
+  from jobs.definitions d
+  where d.job = b.job and b.lease_until > p_now + make_interval(secs => d.lease_seconds);
+  update jobs.breakers b set since = least(b.since, p_now), open_until = case when b.state = 'open' then p_now end
+  where b.since > p_now or b.open_until > p_now + interval '20 minutes';
+  update jobs.rates r set free_at = p_now + interval '1 minute' where r.free_at > p_now + interval '1 minute';
+  -- What was enqueued under the later time waits for as long as it was meant to, and no longer.
+  update jobs.items i set run_at = i.run_at - (i.enqueued_at - p_now), enqueued_at = p_now where i.enqueued_at > p_now;
+  insert into jobs.lookbacks (tenant_id, job, run_at)
+  select l.tenant_id, l.job, '-infinity' from jobs.lanes l where l.floor_at > p_now - interval '30 seconds';
+  -- All that sleep until a time are looked at; those that still have a reason sleep on.
+  update jobs.lanes l set wake_at = p_now, not_before = '-infinity', head_at = null, head_id = null
+  from (
+    select x.tenant_id, x.job from jobs.lanes x where x.wake_at > p_now order by x.job, x.tenant_id for no key update
+  ) asleep
+  where l.tenant_id = asleep.tenant_id and l.job = asleep.job;
+end
+$function$;
+
+create or replace function jobs.how_to_sleep (
+  p_definition jobs.definitions,
+  p_clock jobs.clocks,
+  p_tenant_ids uuid[],
+  p_refused boolean[],
+  p_paused boolean[],
+  p_not_before timestamp with time zone[],
+  p_floor_ats timestamp with time zone[],
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone,
+    head_at timestamp with time zone,
+    floor_at timestamp with time zone
+  )
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'off'
+  set enable_hashjoin to 'on'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+declare
+  v_class integer := jobs.guard_class((p_definition).job);
+  v_guards integer[] := jobs.guards_of(p_tenant_ids);
+  v_held integer[];
+  v_caps_stay boolean;
+  v_floor_ats timestamptz[] := p_floor_ats;
+begin
+  v_held := array(
+    select g.guard
+    from (select distinct u as guard from unnest(v_guards) u) g
+    where pg_try_advisory_xact_lock(v_class, g.guard)
+  );
+  -- What was brought from before the floor of its lane. (least skips nulls.)
+  if exists (select from jobs.lookbacks k where k.tenant_id = any (p_tenant_ids) and k.job = (p_definition).job) then
+    v_floor_ats := array(
+      select least(l.floor_at, (select min(k.run_at) from jobs.lookbacks k where k.tenant_id = l.tenant_id and k.job = (p_definition).job))
+      from unnest(p_tenant_ids, p_floor_ats) with ordinality as l (tenant_id, floor_at, n)
+      order by l.n);
+  end if;
+  -- The guard of the job's caps: whoever is just raising one has it.
+  v_caps_stay := not true = any (p_refused) or pg_try_advisory_xact_lock(v_class, 256);
+  -- A new statement: its snapshot has everything that was committed by anyone who held a guard before us.
+  return query
+  select s.tenant_id, s.reason, s.detail,
+    case
+      when s.guard = any (v_held) and (v_caps_stay or s.reason <> 'cap') then s.wake_at
+      -- Somebody is just bringing work or freeing a place: look again in a second, not when the next known item is due or never.
+      else least(s.wake_at, greatest(s.not_before, p_now + interval '1 second')) end,
+    s.head_at,
+    case when s.guard = any (v_held) and s.head_at is not null then p_now end
+  from (
+    select l.tenant_id, l.guard, l.not_before, coalesce(j.reason, case
+        when n.run_at is null then 'idle'
+        when l.not_before > n.run_at then case when (p_definition).has_cadence then 'cadence' else 'rate limit' end
+        else coalesce(n.waiting_for, 'waiting') end) as reason,
+      j.detail,
+      case
+        when j.reason is not null then j.wake_at
+        when n.run_at is not null then greatest(n.run_at, l.not_before) end as wake_at,
+      -- Before its next item there is nothing, and without one nothing before now. (least skips nulls.)
+      case when j.reason is null then least(n.run_at, p_now) end as head_at
+    from unnest(p_tenant_ids, p_not_before, v_guards, v_floor_ats) as l (tenant_id, not_before, guard, floor_at)
+    -- Those that may not be served are judged anew: what held them back may be over by now.
+    left join jobs.judge_lanes(p_definition,
+      array(select u.tenant_id from unnest(p_tenant_ids, p_refused) as u (tenant_id, is_refused) where u.is_refused),
+      array(select u.paused from unnest(p_paused, p_refused) as u (paused, is_refused) where u.is_refused),
+      (p_clock).oldest_batch, p_now) j on j.tenant_id = l.tenant_id
+    left join lateral (
+      select i.run_at,
+        case when i.waiting_for in ('delay', 'backoff', 'quiet hours', 'rate limit') then i.waiting_for end as waiting_for
+      from jobs.items i
+      where i.job = (p_definition).job and i.tenant_id = l.tenant_id and i.run_at >= l.floor_at
+      order by i.run_at, i.item_id
+      limit 1
+    ) n on true
+    -- Work that is ready now keeps its lane awake (it arrived just now, or its place under the cap became free).
+    where j.reason is not null or n.run_at is null or n.run_at > p_now
+  ) s;
+end
+$function$;
+
+create or replace function jobs.judge_lanes (
+  p_definition jobs.definitions,
+  p_tenant_ids uuid[],
+  p_paused boolean[],
+  p_oldest_batch bigint,
+  p_now timestamp with time zone
+)
+  returns table (
+    tenant_id uuid,
+    weight double precision,
+    room integer,
+    share integer,
+    rate integer,
+    reason text,
+    detail text,
+    wake_at timestamp with time zone
+  )
+  language plpgsql
+  stable
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+#variable_conflict use_column
+begin
+  -- Most of what follows is about providers. A job without one has no use for it.
+  if (p_definition).provider is null then
+    return query
+    select lane.tenant_id, lane.weight, lane.room, lane.share, null::integer,
+      case when lane.is_paused or not lane.is_served then 'paused' when lane.room <= 0 then 'cap' end,
+      case when lane.is_paused then 'this lane is paused' when not lane.is_served then 'the tenant is not active' end,
+      null::timestamptz
+    from (
+      select u.tenant_id, u.is_paused,
+        u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+        coalesce(p.weight, 1)::double precision as weight,
+        coalesce(p.batch_share, (p_definition).batch_size) as share,
+        (coalesce(p.cap, (p_definition).batch_size) - f.in_flight)::integer as room
+      from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+      left join public.tenants t on t.id = u.tenant_id
+      left join public.plans p on p.plan_id = t.plan_id
+      cross join lateral (
+        -- Compared as rows, which only the primary key can answer, and from its beginning on: by batch alone all lanes would be read for
+        -- each lane, and by tenant and job all that an old snapshot keeps of the lane.
+        select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+        where (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+          and (e.tenant_id, e.job) <= (u.tenant_id, (p_definition).job)
+      ) f
+    ) lane;
+    return;
+  end if;
+
+  return query
+  select lane.tenant_id, lane.weight, least(lane.room, lane.rate_room), lane.share, lane.rate,
+    case
+      when lane.is_paused or not lane.is_served then 'paused'
+      when lane.parked_because is not null or lane.open_until > p_now or lane.has_no_credential or lane.is_probed then 'breaker'
+      when lane.room <= 0 then 'cap'
+      when lane.rate_room <= 0 or lane.throttled_until is not null then 'rate limit'
+    end,
+    case
+      when lane.is_paused then 'this lane is paused'
+      when not lane.is_served then 'the tenant is not active'
+      when lane.has_no_credential then format('no %s credential', (p_definition).provider)
+      when lane.parked_because is not null then lane.parked_because
+      when lane.open_until > p_now then lane.open_because
+      when lane.is_probed then 'an item of another job probes the provider'
+      when lane.room > 0 then lane.throttled_because
+    end,
+    case
+      when lane.is_paused or not lane.is_served or lane.has_no_credential or lane.parked_because is not null then null
+      when lane.open_until > p_now then lane.open_until
+      -- An answer wakes it at once; when there is none the breaker has a new time.
+      when lane.is_probed then p_now + interval '5 seconds'
+      -- Wake for a turn's worth, not for every single item. (greatest skips nulls.)
+      when lane.room > 0 then greatest(lane.throttled_until, case when lane.rate_room <= 0 then p_now + make_interval(secs => greatest(0.05,
+        extract(epoch from greatest(lane.free_at, p_now) - p_now)
+          - (jobs.rate_burst(lane.rate) - least(jobs.rate_burst(lane.rate), (p_definition).quantum)) * jobs.rate_interval(lane.rate))) end)
+    end
+  from (
+    select u.tenant_id, u.is_paused,
+      u.tenant_id = jobs.platform_id() or coalesce(t.status = 'active', false) as is_served,
+      coalesce(p.weight, 1)::double precision as weight,
+      p.rate_per_minute as rate,
+      r.free_at,
+      jobs.rate_room(p.rate_per_minute, r.free_at, p_now) as rate_room,
+      -- What a provider said of the platform's credential is not for each tenant's ears.
+      case when b.tenant_id = jobs.platform_id() then format('the platform''s %s credential does not work', (p_definition).provider)
+        when b.tenant_id is not null then coalesce(b.reason, 'the credential does not work') end as parked_because,
+      o.open_until, o.reason as open_because, w.until as throttled_until,
+      case when w.tenant_id = jobs.platform_id() then format('the platform''s %s credential is throttled', (p_definition).provider)
+        when w.tenant_id is not null then coalesce(w.reason, 'throttled') end as throttled_because,
+      c.tenant_id is null and not ((p_definition).platform_allowed and pc.provider is not null) as has_no_credential,
+      coalesce(p.batch_share, (p_definition).batch_size) as share,
+      -- An open breaker whose time is over lets one probe through, of whichever job.
+      o.tenant_id is not null and exists (
+        select from jobs.leases e join jobs.definitions d on d.job = e.job
+        where e.tenant_id = u.tenant_id and d.provider = (p_definition).provider and e.job <> (p_definition).job) as is_probed,
+      least(
+        coalesce(p.cap, (p_definition).batch_size) - f.in_flight,
+        case when o.tenant_id is not null then 1 - f.in_flight end
+      )::integer as room
+    from unnest(p_tenant_ids, p_paused) as u (tenant_id, is_paused)
+    left join public.tenants t on t.id = u.tenant_id
+    left join public.plans p on p.plan_id = t.plan_id
+    left join public.credentials c on c.tenant_id = u.tenant_id and c.provider = (p_definition).provider
+    left join private.platform_credentials pc on pc.provider = (p_definition).provider
+    left join jobs.breakers b
+      on b.tenant_id = case when c.tenant_id is null then jobs.platform_id() else u.tenant_id end
+      and b.provider = (p_definition).provider and b.state = 'parked'
+    left join jobs.breakers o on o.tenant_id = u.tenant_id and o.provider = (p_definition).provider and o.state = 'open'
+    left join lateral (
+      select x.* from jobs.throttles x
+      where x.tenant_id in (u.tenant_id, case when c.tenant_id is null then jobs.platform_id() end)
+        and x.provider = (p_definition).provider and x.until > p_now
+      order by x.until desc
+      limit 1
+    ) w on true
+    left join jobs.rates r on r.tenant_id = u.tenant_id and r.provider = (p_definition).provider
+    cross join lateral (
+      select coalesce(sum(e.open), 0) as in_flight from jobs.leases e
+      where (e.tenant_id, e.job, e.batch_id) >= (u.tenant_id, (p_definition).job, p_oldest_batch)
+        and (e.tenant_id, e.job) <= (u.tenant_id, (p_definition).job)
+    ) f
+  ) lane;
+end
 $function$;
 
 create or replace function jobs.keep_definition()
@@ -492,6 +844,48 @@ begin
 end
 $function$;
 
+create or replace function jobs.note_lookbacks (
+  p_job text,
+  p_tenant_ids uuid[],
+  p_run_ats timestamp with time zone[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+begin
+  insert into jobs.lookbacks (tenant_id, job, run_at)
+  select u.tenant_id, p_job, u.run_at
+  from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
+  cross join lateral (
+    select x.floor_at from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = p_job order by x.written_at desc limit 1
+  ) lane
+  where lane.floor_at > u.run_at;
+end
+$function$;
+
+create or replace function jobs.note_moved()
+  returns trigger
+  language plpgsql
+  set search_path to ''
+  AS $function$
+begin
+  -- Without waiting: a claim that has the guard may be waiting for this very item. Then it is noted in any case.
+  if not pg_try_advisory_xact_lock_shared(jobs.guard_class(new.job), (jobs.guards_of(array[new.tenant_id]))[1]) then
+    insert into jobs.lookbacks (tenant_id, job, run_at)
+    select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job;
+  elsif not exists (select from jobs.lookbacks k where k.tenant_id = new.tenant_id and k.job = new.job and k.run_at <= new.run_at) then
+    perform jobs.note_lookbacks(new.job, array[new.tenant_id], array[new.run_at]);
+  end if;
+  return null;
+end
+$function$;
+
 create or replace function jobs.pick (
   p_definition jobs.definitions,
   p_clock jobs.clocks,
@@ -521,6 +915,7 @@ declare
   v_head_ats timestamptz[];
   v_head_ids bigint[];
   v_since timestamptz[];
+  v_floor_ats timestamptz[];
   -- From here on one element for each lane, in the order of v_lanes.
   v_rates integer[];
   v_items integer[];
@@ -533,6 +928,7 @@ declare
   v_details text[];
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
+  v_new_floor_ats timestamptz[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -544,8 +940,9 @@ begin
   -- more that all who look it up must step over while somebody keeps an old snapshot.
   select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
     array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
-    array_agg(case when l.is_fresh then l.head_since else p_now end)
-  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since
+    array_agg(case when l.is_fresh then l.head_since else p_now end),
+    array_agg(case when l.floor_at between p_now - interval '30 seconds' and p_now then l.floor_at else '-infinity' end)
+  into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since, v_floor_ats
   from (
     select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
     from jobs.lanes x
@@ -569,11 +966,11 @@ begin
     select u.n, u.tenant_id, u.vtime, j.weight, least(j.room, j.share - coalesce(e.open, 0)) as room, j.rate, j.reason, u.head_at, u.head_id
     from unnest(v_lanes, v_vtimes, v_head_ats, v_head_ids) with ordinality as u (tenant_id, vtime, head_at, head_id, n)
     join jobs.judge_lanes(p_definition, v_lanes, v_paused, (p_clock).oldest_batch, p_now) j on j.tenant_id = u.tenant_id
-    -- What it got in an earlier round of this batch. Compared as a row, which only the primary key can answer: there is no later batch.
+    -- What it got in an earlier round of this batch. Compared as rows, as there: no batch is later.
     left join lateral (
       select x.open from jobs.leases x
-      where x.tenant_id = u.tenant_id and x.job = (p_definition).job
-        and (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+      where (x.tenant_id, x.job, x.batch_id) >= (u.tenant_id, (p_definition).job, p_batch_id)
+        and (x.tenant_id, x.job) <= (u.tenant_id, (p_definition).job)
       offset 0
     ) e on true
   ),
@@ -660,23 +1057,30 @@ begin
   end if;
 
   if true = any (v_empty) then
-    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n)
-    into v_reasons, v_details, v_wake_ats, v_next_ats
+    select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n),
+      array_agg(s.floor_at order by u.n)
+    into v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats
     from unnest(v_lanes) with ordinality as u (tenant_id, n)
     left join (
       select h.*
       from (
         select array_agg(e.tenant_id) as tenant_ids, array_agg(e.is_refused) as refused, array_agg(e.paused) as paused,
-          array_agg(e.not_before) as not_before
-        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_empty) as e (tenant_id, is_refused, paused, not_before, is_empty)
+          array_agg(e.not_before) as not_before, array_agg(e.floor_at) as floor_ats
+        from unnest(v_lanes, v_refused, v_paused, v_not_before, v_floor_ats, v_empty) as e (tenant_id, is_refused, paused, not_before, floor_at, is_empty)
         where e.is_empty
       ) closer
       cross join lateral jobs.how_to_sleep(
-        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, p_now) h
+        p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, closer.floor_ats, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
+  -- Looked at as a whole, and nobody could bring more since.
+  if v_new_floor_ats is not null and exists (select from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job) then
+    delete from jobs.lookbacks k
+    using unnest(v_lanes, v_new_floor_ats) as u (tenant_id, floor_at)
+    where k.tenant_id = u.tenant_id and k.job = (p_definition).job and u.floor_at is not null;
+  end if;
   perform jobs.write_lanes(
-    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, p_now);
+    v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats, p_now);
 end
 $function$;
 
@@ -788,6 +1192,14 @@ begin
         case when v_back.waiting_for in ('backoff', 'quiet hours') then v_back.waiting_for else 'waiting' end);
     end loop;
 
+    -- Those of the others wake_lanes has noted.
+    perform jobs.note_lookbacks((p_batch).job, array_agg(s.tenant_id), array_agg(s.run_at))
+    from (
+      select u.tenant_id, min(u.run_at) as run_at
+      from unnest(v_settled) u
+      where u.outcome in ('throttled', 'credential broken')
+      group by u.tenant_id
+    ) s;
     perform jobs.throttle_lanes((p_batch).job, coalesce(v_told, v_settled));
   end if;
 
@@ -891,19 +1303,179 @@ begin
 end
 $function$;
 
+create or replace function jobs.wake_lanes (
+  p_job text,
+  p_tenant_ids uuid[],
+  p_run_ats timestamp with time zone[],
+  p_reason text default 'waiting'::text
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+declare
+  v_early uuid[];
+  v_early_ats timestamptz[];
+  v_tenant_ids uuid[];
+  v_written_ats timestamptz[];
+  v_places tid[];
+  v_run_ats timestamptz[];
+  v_due_ats timestamptz[];
+begin
+  -- In a snapshot older than the guard the lane may look awake although it sleeps. Locking the row makes that an error
+  -- (40001, the caller retries) instead of a lost wake-up. Read committed sees the newest row and needs no lock.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from jobs.lanes l where l.job = p_job and l.tenant_id = any (p_tenant_ids) order by l.tenant_id for share;
+  end if;
+
+  perform jobs.make_lanes(p_job, p_tenant_ids);
+  -- Looked up one by one, whatever the planner believes: all lanes of the job are many. From their newest version on: else each time
+  -- that a lane has slept is one more to step over while somebody keeps an old snapshot.
+  select array_agg(w.tenant_id order by w.tenant_id) filter (where x.floor_at > w.run_at),
+    array_agg(w.run_at order by w.tenant_id) filter (where x.floor_at > w.run_at),
+    array_agg(w.tenant_id order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(w.run_at order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(w.due_at order by w.tenant_id) filter (where x.sleeps_too_long),
+    array_agg(x.written_at order by w.tenant_id) filter (where x.sleeps_too_long)
+  into v_early, v_early_ats, v_tenant_ids, v_run_ats, v_due_ats, v_written_ats
+  from (
+    -- Never in the past: a claim looks for lanes that became due since shortly before the last one.
+    select u.tenant_id, min(u.run_at) as run_at, greatest(min(u.run_at), clock_timestamp()) as due_at
+    from unnest(p_tenant_ids, p_run_ats) as u (tenant_id, run_at)
+    group by u.tenant_id
+  ) w
+  cross join lateral (
+    select l.floor_at, l.written_at, not l.awake and l.reason not in ('breaker', 'cap', 'paused')
+      and (l.wake_at is null or l.wake_at > greatest(w.due_at, l.not_before) or l.head_at > w.run_at) as sleeps_too_long
+    from jobs.lanes l
+    where l.tenant_id = w.tenant_id and l.job = p_job
+    order by l.written_at desc
+    limit 1
+  ) x;
+  if v_early is not null then
+    perform jobs.note_lookbacks(p_job, v_early, v_early_ats);
+  end if;
+  if v_tenant_ids is null then
+    return;
+  end if;
+  -- One that a claim has woken meanwhile is left out. It sleeps no longer than a second while we have its guard.
+  select array_agg(asleep.place), array_agg(w.run_at), array_agg(w.due_at)
+  into v_places, v_run_ats, v_due_ats
+  from (
+    select u.*
+    from unnest(v_tenant_ids, v_run_ats, v_due_ats, v_written_ats) as u (tenant_id, run_at, due_at, written_at)
+    order by u.tenant_id
+    offset 0
+  ) w
+  cross join lateral (
+    select x.ctid as place
+    from jobs.lanes x
+    where x.tenant_id = w.tenant_id and x.job = p_job and x.written_at = w.written_at and not x.awake and x.reason not in ('breaker', 'cap', 'paused')
+      and (x.wake_at is null or x.wake_at > greatest(w.due_at, x.not_before) or x.head_at > w.run_at)
+    for no key update
+  ) asleep;
+  update jobs.lanes l
+  set wake_at = least(l.wake_at, greatest(asleep.due_at, l.not_before)),
+    reason = case
+      -- It wakes early enough, but would not look so far back.
+      when l.wake_at <= greatest(asleep.due_at, l.not_before) then l.reason
+      when l.not_before > asleep.due_at then case when l.reason = 'rate limit' then 'rate limit' else 'cadence' end
+      when asleep.run_at > now() then p_reason
+      else 'waiting' end,
+    detail = case
+      when l.wake_at <= greatest(asleep.due_at, l.not_before) or l.reason = 'rate limit' and l.not_before > asleep.due_at then l.detail end,
+    head_at = case when l.head_at > asleep.run_at then asleep.run_at else l.head_at end,
+    head_id = case when l.head_at > asleep.run_at then 0 else l.head_id end
+  from unnest(v_places, v_run_ats, v_due_ats) as asleep (place, run_at, due_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = asleep.place;
+end
+$function$;
+
+create or replace function jobs.write_lanes (
+  p_places tid[],
+  p_costs double precision[],
+  p_to_ats timestamp with time zone[],
+  p_to_ids bigint[],
+  p_since timestamp with time zone[],
+  p_empty boolean[],
+  p_reasons text[],
+  p_details text[],
+  p_wake_ats timestamp with time zone[],
+  p_next_ats timestamp with time zone[],
+  p_floor_ats timestamp with time zone[],
+  p_now timestamp with time zone
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+begin
+  update jobs.lanes l
+  set written_at = p_now, vtime = l.vtime + coalesce(u.cost, 0),
+    -- A lane that turns out to have more forgets its watermark: the ready item may lie before it.
+    head_at = case when u.is_empty then u.next_at else u.to_at end,
+    head_id = case when not u.is_empty then u.to_id when u.next_at is not null then 0 end, head_since = u.since,
+    floor_at = coalesce(u.floor_at, l.floor_at), awake = u.reason is null, reason = u.reason, detail = u.detail, wake_at = u.wake_at
+  from unnest(p_places, p_costs, p_to_ats, p_to_ids, p_since, p_empty, p_reasons, p_details, p_wake_ats, p_next_ats, p_floor_ats)
+    as u (place, cost, to_at, to_id, since, is_empty, reason, detail, wake_at, next_at, floor_at)
+  -- The rows are locked, so they are where they were.
+  where l.ctid = u.place and (u.cost is not null or u.is_empty);
+end
+$function$;
+
 alter table "jobs"."clocks"
   add constraint "clocks_pkey" primary key (job, revision);
+
+alter table "jobs"."lookbacks"
+  -- squawk-ignore adding-serial-primary-key-field
+  add constraint "lookbacks_lane_fkey" foreign key (tenant_id, job) references jobs.lane_keys(tenant_id, job)
+    on delete cascade;
+
+alter table "jobs"."run_tenants"
+  add constraint "run_tenants_pkey" primary key (tenant_id, run_id, drain_id, started_at, batch_id);
 
 create trigger definitions_after_insert_clock
   after insert on jobs.definitions
   for each row
   execute function jobs.start_clock();
 
+create trigger items_after_update_note
+  after update of run_at on jobs.items
+  for each row
+  when ((new.run_at < old.run_at))
+  execute function jobs.note_moved();
+
 comment on column "jobs"."clocks"."revision" is 'Goes up with each claim. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
+
+comment on column "jobs"."definitions"."misfire_limit" is 'How many missed slots are made up for at most where misfire is all. And, whatever it is, how many slots may wait for one tenant.';
+
+comment on column "jobs"."lanes"."floor_at" is 'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Forgotten after 30 s.';
+
+comment on column "jobs"."run_tenants"."batch_id" is 'The last batch that is counted here. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
 
 comment on function "jobs"."behind"(jobs.definitions, uuid[]) is 'Those of these tenants for whom misfire_limit earlier slots of the job wait.';
 
 comment on function "jobs"."end_items"(jobs.definitions, jobs.settled[]) is 'Tells the job''s apply function how items ended, then frees their dedupe keys; returns the items, those that could not be applied with what becomes of them.';
+
+comment on function
+  "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
+  with time zone[], timestamp with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look. floor_at: before it nothing is due; null where somebody is just bringing work.';
+
+comment on function "jobs"."note_lookbacks"(text, uuid[], timestamp
+  with time zone[]) is 'Notes what is due before the floor of its lane, so that it is found when the lane is found empty.';
+
+comment on function "jobs"."note_moved"() is 'Trigger: an item is due earlier than it was.';
 
 comment on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp
   with time zone) is 'One round: leases up to p_room items to the batch from the p_lanes lanes that are furthest behind, charges them, puts empty ones to sleep. Answers how many items it picked, null when no lane is awake, and at which virtual time the last of their turns started.';
@@ -912,9 +1484,31 @@ comment on function "jobs"."set_clock"(jobs.clocks) is 'Writes the clock of a jo
 
 comment on function "jobs"."start_clock"() is 'Trigger: each job has its virtual clock.';
 
+comment on function "jobs"."write_lanes"(tid[], double precision[], timestamp
+  with time zone[],
+  bigint[],
+  timestamp with time zone[],
+  boolean[],
+  text[],
+  text[],
+  timestamp with time zone[],
+  timestamp with time zone[],
+  timestamp with time zone[], timestamp with time zone) is 'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
+
+comment on table "jobs"."lookbacks" is 'What is due before the floor of its lane. Nearly always empty. Who finds the lane empty looks from here on; when all of it was looked at the row goes.';
+
 revoke all on function "jobs"."behind"(jobs.definitions, uuid[]) from public;
 
 revoke all on function "jobs"."end_items"(jobs.definitions, jobs.settled[]) from public;
+
+revoke all
+  on function "jobs"."how_to_sleep"(jobs.definitions, jobs.clocks, uuid[], boolean[], boolean[], timestamp
+    with time zone[], timestamp with time zone[], timestamp with time zone)
+  from public;
+
+revoke all on function "jobs"."note_lookbacks"(text, uuid[], timestamp with time zone[]) from public;
+
+revoke all on function "jobs"."note_moved"() from public;
 
 revoke all
   on function "jobs"."pick"(jobs.definitions, jobs.clocks, bigint, integer, integer, timestamp with time zone)
@@ -923,3 +1517,15 @@ revoke all
 revoke all on function "jobs"."set_clock"(jobs.clocks) from public;
 
 revoke all on function "jobs"."start_clock"() from public;
+
+revoke all
+  on function "jobs"."write_lanes"(tid[], double precision[], timestamp with time zone[], bigint[], timestamp
+    with time zone[],
+    boolean[],
+    text[],
+    text[],
+    timestamp with time zone[],
+    timestamp with time zone[], timestamp with time zone[], timestamp with time zone)
+  from public;
+
+grant select on table "jobs"."lookbacks" to "service_role";
