@@ -1084,6 +1084,93 @@ begin
 end
 $function$;
 
+create or replace function jobs.ring (
+  p_now timestamp with time zone
+)
+  returns integer
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_definition jobs.definitions;
+  v_clock jobs.clocks;
+  v_wanted integer;
+  v_url text;
+  v_secret text;
+  v_count integer := 0;
+begin
+  for v_definition in select d.* from jobs.definitions d where d.kind <> 'sql' and not d.paused order by d.job loop
+    -- From where on claims look, see jobs.next_batch.
+    select c.* into v_clock from jobs.clocks c where c.job = v_definition.job order by c.revision desc limit 1;
+    if (v_clock.looked_at between p_now - interval '30 seconds' and p_now) is not true then
+      v_clock.served_from := '-infinity';
+      v_clock.due_from := '-infinity';
+    end if;
+    -- As many drains as there are batches waiting. What is counted is bounded: up to as many lanes as max_drains full batches could
+    -- have, and the items of a sample of them.
+    -- There is at least one where not all lanes were looked at: the sample may be of lanes that turn out empty, before those with work.
+    select least(v_definition.max_drains, greatest(
+      case when min(waiting.lanes) >= least(100, v_definition.batch_size * v_definition.max_drains) then 1 else 0 end,
+      ceil(coalesce(avg(ready.items) * min(waiting.lanes), 0) / v_definition.batch_size))) into v_wanted
+    from (
+      select lane.tenant_id, lane.head_at, row_number() over () as position, count(*) over () as lanes,
+        greatest(v_definition.quantum, v_definition.batch_size * v_definition.max_drains / count(*) over ()) as most
+      from (
+        (select l.tenant_id, case when l.head_since > p_now - interval '30 seconds' then l.head_at end as head_at
+          from jobs.lanes l where l.job = v_definition.job and l.awake and l.vtime >= v_clock.served_from
+          order by l.vtime limit v_definition.batch_size * v_definition.max_drains)
+        union all
+        (select l.tenant_id, case when l.head_since > p_now - interval '30 seconds' then l.head_at end
+          from jobs.lanes l where l.job = v_definition.job and l.wake_at <= p_now and l.wake_at >= v_clock.due_from
+          order by l.wake_at limit v_definition.batch_size * v_definition.max_drains)
+      ) lane
+    ) waiting
+    cross join lateral (
+      -- From the watermark on, and only where nothing is there all of it.
+      select coalesce(nullif((
+          select count(*)
+          from (
+            select from jobs.items i
+            where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.run_at <= p_now and i.run_at >= waiting.head_at
+            order by i.run_at, i.item_id
+            limit waiting.most
+          ) few), 0), (
+          select count(*)
+          from (
+            select from jobs.items i
+            where i.job = v_definition.job and i.tenant_id = waiting.tenant_id and i.run_at <= p_now
+            order by i.run_at, i.item_id
+            limit waiting.most
+          ) few)) as items
+    ) ready
+    where waiting.position <= 100;
+    continue when v_wanted = 0 or jobs.provider_room(v_definition.provider, 1, p_now) = 0;
+    v_wanted := v_wanted - (
+      select count(*) from jobs.drains d
+      where d.job = v_definition.job and d.ended_at is null and jobs.drain_is_live(d, v_definition.lease_seconds, p_now));
+    continue when v_wanted <= 0;
+
+    v_url := coalesce(v_url, private.platform_secret('project_url'));
+    v_secret := coalesce(v_secret, private.platform_secret('cron_secret'));
+    if coalesce(v_url, '') = '' or length(coalesce(v_secret, '')) < 32 then
+      perform jobs.open_alert(null, 'doorbell', 'Vault needs the secrets project_url and cron_secret (32 characters or more): no doorbell can be rung.');
+      return v_count;
+    end if;
+    for v_n in 1..v_wanted loop
+      perform jobs.ring_once(v_definition.job, v_url, v_secret, p_now);
+      v_count := v_count + 1;
+    end loop;
+  end loop;
+  -- All that was to be rung has been, or nothing waits. Then the alert is over as soon as the secrets are good, whether a bell is needed or not.
+  if exists (select from jobs.alerts a where a.incident = 'doorbell' and a.tenant_id is null and a.closed_at is null) then
+    v_url := coalesce(v_url, private.platform_secret('project_url'));
+    v_secret := coalesce(v_secret, private.platform_secret('cron_secret'));
+    perform jobs.close_alert(null, 'doorbell') where v_url <> '' and length(v_secret) >= 32;
+  end if;
+  return v_count;
+end
+$function$;
+
 create or replace function jobs.set_clock (
   p_clock jobs.clocks
 )
