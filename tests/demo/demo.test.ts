@@ -2,7 +2,7 @@ import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
+import { expect, type TestContext, test } from 'vitest';
 import { z } from 'zod';
 
 const count = z.int().min(0);
@@ -71,21 +71,20 @@ const kinds = [
 const timeout = process.env.DATABASE_URL ? 600_000 : 150_000;
 
 type Demo = ChildProcessByStdio<null, Readable, Readable>;
-const running = new Set<Demo>();
 
-afterEach(async () => {
-  for (const demo of running) {
-    demo.kill('SIGTERM');
-    await once(demo, 'exit');
-  }
-});
+// Copies of the demo run side by side, but not in one database.
+const demoTest = process.env.DATABASE_URL ? test : test.concurrent;
 
-/** Starts the demo as a person would, and collects what it prints. */
-function start(...flags: string[]) {
+/** Starts the demo as a person would, and collects what it prints. It ends with its test. */
+function start({ onTestFinished }: Pick<TestContext, 'onTestFinished'>, ...flags: string[]) {
   const demo: Demo = spawn(process.execPath, ['scripts/run.mjs', 'demo', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  running.add(demo);
+  onTestFinished(async () => {
+    if (demo.exitCode !== null || demo.signalCode !== null) return;
+    demo.kill('SIGTERM');
+    await once(demo, 'exit');
+  });
   const printed = { stdout: '', stderr: '' };
   demo.stdout.setEncoding('utf8').on('data', (text: string) => {
     printed.stdout += text;
@@ -94,10 +93,7 @@ function start(...flags: string[]) {
     printed.stderr += text;
   });
   const ended = new Promise<number | null>((resolve) => {
-    demo.once('close', (code) => {
-      running.delete(demo);
-      resolve(code);
-    });
+    demo.once('close', resolve);
   });
   return { demo, printed, ended };
 }
@@ -183,37 +179,41 @@ function expectInOrder(text: string, lines: readonly RegExp[]): void {
   }
 }
 
-test('the demo keeps every promise, for three tenants with one cron entry', { timeout }, async () => {
-  const run = start('--json');
-  expectPromisesKept(await resultOf(run));
-  const { stderr } = run.printed;
+demoTest(
+  'the demo keeps every promise, for three tenants with one cron entry',
+  { timeout },
+  async (context) => {
+    const run = start(context, '--json');
+    expectPromisesKept(await resultOf(run));
+    const { stderr } = run.printed;
 
-  expectInOrder(stderr, [
-    /Salon +"Follow us on X" is refused: First somebody has to acknowledge the rule/,
-    /Salon +Lakshmi acknowledges the rule/,
-    /Salon +Lakshmi finds 2 claims to review/,
-    /Salon +Nikhil's X follow: rejected: This account does not follow us/,
-  ]);
-  expectInOrder(stderr, [
-    /Gym +Ethan's Instagram follow: needs a message first: https:\/\/ig\.me\/m\/the\.gym\?ref=OC-/,
-    /Gym +Ethan writes to the Gym through the link/,
-    /Gym +Ethan's Instagram follow: verified with its own credential, \+2 spins/,
-  ]);
-  expectInOrder(stderr, [
-    /Gym +Instagram ends the Gym's access/,
-    /Gym +one alert; the work that needs the token is parked/,
-    /Gym +Frank reads: expired\. The access has expired: connect the account again\./,
-    /Gym +Frank connects the account again/,
-    /Gym +Zoe: verified with its own credential/,
-  ]);
-  expectInOrder(stderr, [/Salon +Meera: message held until \d\d:\d\d \(Asia\/Kolkata\), quiet hours/]);
-  // The addresses of the stack and of links vary; all else fits a terminal.
-  const story = stderr.slice(stderr.indexOf('one pg_cron entry ticks'));
-  expect(story.split('\n').filter((line) => line.length > 120)).toEqual([]);
-});
+    expectInOrder(stderr, [
+      /Salon +"Follow us on X" is refused: First somebody has to acknowledge the rule/,
+      /Salon +Lakshmi acknowledges the rule/,
+      /Salon +Lakshmi finds 2 claims to review/,
+      /Salon +Nikhil's X follow: rejected: This account does not follow us/,
+    ]);
+    expectInOrder(stderr, [
+      /Gym +Ethan's Instagram follow: needs a message first: https:\/\/ig\.me\/m\/the\.gym\?ref=OC-/,
+      /Gym +Ethan writes to the Gym through the link/,
+      /Gym +Ethan's Instagram follow: verified with its own credential, \+2 spins/,
+    ]);
+    expectInOrder(stderr, [
+      /Gym +Instagram ends the Gym's access/,
+      /Gym +one alert; the work that needs the token is parked/,
+      /Gym +Frank reads: expired\. The access has expired: connect the account again\./,
+      /Gym +Frank connects the account again/,
+      /Gym +Zoe: verified with its own credential/,
+    ]);
+    expectInOrder(stderr, [/Salon +Meera: message held until \d\d:\d\d \(Asia\/Kolkata\), quiet hours/]);
+    // The addresses of the stack and of links vary; all else fits a terminal.
+    const story = stderr.slice(stderr.indexOf('one pg_cron entry ticks'));
+    expect(story.split('\n').filter((line) => line.length > 120)).toEqual([]);
+  },
+);
 
-test('a worker killed in the middle of a batch only delays', { timeout }, async () => {
-  const run = start('--json');
+demoTest('a worker killed in the middle of a batch only delays', { timeout }, async (context) => {
+  const run = start(context, '--json');
   const ready = await printedBy(run, /simulated Meta (http:\S+?)\. The worker is process (\d+)/);
   const [, meta, worker] = ready;
   // Every comment page is slow for now, so the first batch is certainly open when the worker dies.
@@ -232,8 +232,8 @@ test('a worker killed in the middle of a batch only delays', { timeout }, async 
   expectPromisesKept(await resultOf(run), 3);
 });
 
-test('Ctrl-C in the middle leaves no process behind', { timeout }, async () => {
-  const run = start();
+demoTest('Ctrl-C in the middle leaves no process behind', { timeout }, async (context) => {
+  const run = start(context);
   // Without --json everything goes to stdout.
   while (!run.printed.stdout.includes(' claims "')) {
     expect(run.demo.exitCode, run.printed.stdout).toBeNull();
@@ -246,8 +246,8 @@ test('Ctrl-C in the middle leaves no process behind', { timeout }, async () => {
   expect(processes.filter(isAlive)).toEqual([]);
 });
 
-test('an unknown option is answered with the usage', { timeout }, async () => {
-  const run = start('--jsno');
+demoTest('an unknown option is answered with the usage', { timeout }, async (context) => {
+  const run = start(context, '--jsno');
   expect(await run.ended).toBe(2);
   expect(run.printed.stderr).toContain('Usage: npm run demo');
 });

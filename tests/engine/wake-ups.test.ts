@@ -274,7 +274,7 @@ describe('every order of a transaction that began before a lane was found empty,
   test('what it brings is served', async () => {
     const { noted, lost } = await earlyAndLate([
       tricky,
-      ...some(randomOf('early and late'), orders([3, 4, 1]), 30 * effort),
+      ...some(randomOf('early and late'), orders([3, 4, 1]), 15 * effort),
     ]);
     expect(lost).toEqual([]);
     expect(noted).toBeGreaterThan(0);

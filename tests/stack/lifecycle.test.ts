@@ -166,7 +166,7 @@ test('when a backend is killed in the middle of a request, the stack goes on', a
     }
   };
   await ask(`
-    create function public.slow() returns text language sql as $$ select 'slept' from pg_sleep(2) $$;
+    create function public.slow() returns text language sql as $$ select 'slept' from pg_sleep(1) $$;
     grant execute on function public.slow() to anon`);
   const slow = () =>
     fetch(`${ready.api_url}/rest/v1/rpc/slow`, {
