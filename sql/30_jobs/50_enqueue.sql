@@ -88,6 +88,10 @@ begin
   cross join lateral (
     select x.floor_at from jobs.lanes x where x.tenant_id = u.tenant_id and x.job = p_job order by x.written_at desc limit 1
   ) lane
+  -- Of a tenant that is just being deleted the lane is gone afterwards.
+  cross join lateral (
+    select from jobs.lane_keys k where k.tenant_id = u.tenant_id and k.job = p_job for key share
+  ) held
   where lane.floor_at > u.run_at;
 end
 $$;
@@ -104,7 +108,7 @@ begin
   -- Without waiting: a claim that has the guard may be waiting for this very item. Then it is noted in any case.
   if not pg_try_advisory_xact_lock_shared(jobs.guard_class(new.job), (jobs.guards_of(array[new.tenant_id]))[1]) then
     insert into jobs.lookbacks (tenant_id, job, run_at)
-    select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job;
+    select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job for key share;
   elsif not exists (select from jobs.lookbacks k where k.tenant_id = new.tenant_id and k.job = new.job and k.run_at <= new.run_at) then
     perform jobs.note_lookbacks(new.job, array[new.tenant_id], array[new.run_at]);
   end if;

@@ -183,6 +183,34 @@ test('a tenant that is deleted while its items come back takes them with it', as
   expect(await violations(sql, job)).toEqual([]);
 });
 
+test('items that come back while their tenant is being deleted go with it, and the close ends', async () => {
+  const job = await open();
+  const { sql } = scratch;
+  const batch = await claim(sql, await openDrain(sql, job), job);
+  const tenant = batch?.tenants[0]?.tenant_id ?? '';
+  // As if their lanes had been found empty since: what comes back is noted.
+  await sql`update jobs.lanes set floor_at = clock_timestamp() + interval '1 minute'`;
+  const deleting = await scratch.connect().reserve();
+  await deleting`begin`;
+  await deleting`delete from public.tenants where id = ${tenant}`;
+  const outcomes = (batch ? itemsOf(batch) : []).map((item_id) => ({
+    item_id,
+    outcome: 'throttled',
+    seconds: 0,
+  }));
+  const closing = await begun(`select jobs.close_batch(${batch?.batch_id}, '${JSON.stringify(outcomes)}')`);
+  await deleting`commit`;
+  deleting.release();
+  await closing.running;
+  const notes = await sql<{ tenant: string }[]>`select distinct tenant_id as tenant from jobs.lookbacks`;
+  expect(notes.map((note) => note.tenant)).toEqual([batch?.tenants[1]?.tenant_id]);
+  // What the close brought back is of nobody; the tick sweeps it away.
+  await sql`select jobs.forget_strays()`;
+  const rows = await sql<{ tenant: string; items: number }[]>`
+    select tenant_id as tenant, count(*)::int as items from jobs.items group by tenant_id`;
+  expect(rows).toEqual([{ tenant: batch?.tenants[1]?.tenant_id, items: count / 2 }]);
+});
+
 /** Work, and what a doorbell needs: one is rung for all of it. The partitions are there, as nobody may use history while they are made. */
 async function openWithBell(): Promise<string> {
   const job = await open();
