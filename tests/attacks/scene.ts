@@ -205,6 +205,7 @@ export async function seedTenant(sql: postgres.Sql, given: SeededTenant): Promis
     insert into jobs.effects (batch_id, item_id, request) values (${batch?.batch_id ?? null}, ${item?.item_id ?? null}, gen_random_uuid())`;
   await sql`
     insert into jobs.dedupe_keys (tenant_id, job, dedupe_key, item_id) values (${tenant}, ${job}, ${word}, ${item?.item_id ?? null})`;
+  await sql`insert into jobs.lookbacks (tenant_id, job, run_at) values (${tenant}, ${job}, now())`;
   await sql`
     insert into jobs.run_tenants (tenant_id, run_id, drain_id, processed) values (${tenant}, ${run?.run_id ?? null}, ${drain?.drain_id ?? null}, 1)`;
   const deadItem = BigInt(`0x${id('dead item').slice(0, 8)}`).toString();
