@@ -1357,6 +1357,10 @@ export type Database = {
         };
         Returns: boolean;
       };
+      drop_lookbacks: {
+        Args: { p_floor_ats: string[]; p_job: string; p_lookback_ids: number[]; p_tenant_ids: string[] };
+        Returns: undefined;
+      };
       due_steps: { Args: { p_now: string }; Returns: string[] };
       end_drain: { Args: { drain_id: string; error?: string }; Returns: undefined };
       end_items: {

@@ -104,8 +104,10 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- Work that is just being brought is waited for. See 50_enqueue.sql.
-  perform pg_advisory_xact_lock(jobs.guard_class(old.job), g) from generate_series(0, 255) g;
+  -- Work that is just being brought is not to be seen yet. Without waiting: all others would wait behind. See 50_enqueue.sql.
+  if not (select bool_and(pg_try_advisory_xact_lock(jobs.guard_class(old.job), g)) from generate_series(0, 255) g) then
+    raise exception 'Somebody is just bringing work for the job "%". Pause what brings it, and try again.', old.job using errcode = '55P03';
+  end if;
   if exists (select from jobs.items i where i.job = old.job) or exists (select from jobs.leases e where e.job = old.job)
     or exists (select from jobs.dead_items d where d.job = old.job)
   then

@@ -52,7 +52,7 @@ comment on column jobs.lanes.head_at is
   'so that a row that committed late or came back is found; and when the lane is found empty, for then all of it is looked at. Ignored while null.';
 
 comment on column jobs.lanes.floor_at is
-  'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Forgotten after 30 s.';
+  'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Believed for as long as the watermark is.';
 
 -- What was brought to a lane from before its floor: a transaction that had begun before, a time in the past, an item that came back.
 -- A table of its own, because a lane that is awake is not written by those who bring work.

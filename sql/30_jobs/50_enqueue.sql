@@ -92,11 +92,12 @@ begin
   cross join lateral (
     select from jobs.lane_keys k where k.tenant_id = u.tenant_id and k.job = p_job for key share
   ) held
-  where lane.floor_at > u.run_at;
+  where lane.floor_at > u.run_at
+    and not exists (select from jobs.lookbacks k where k.tenant_id = u.tenant_id and k.job = p_job and k.run_at <= u.run_at);
 end
 $$;
 
-comment on function jobs.note_lookbacks(text, uuid[], timestamptz[]) is 'Notes what is due before the floor of its lane, so that it is found when the lane is found empty.';
+comment on function jobs.note_lookbacks(text, uuid[], timestamptz[]) is 'Notes what is due before the floor of its lane and before all that is noted, so that it is found when the lane is found empty.';
 
 -- For whoever changes items past the functions of this file: they may come to lie before the floor of their lane.
 create function jobs.note_moved()
@@ -109,7 +110,7 @@ begin
   if not pg_try_advisory_xact_lock_shared(jobs.guard_class(new.job), (jobs.guards_of(array[new.tenant_id]))[1]) then
     insert into jobs.lookbacks (tenant_id, job, run_at)
     select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job for key share;
-  elsif not exists (select from jobs.lookbacks k where k.tenant_id = new.tenant_id and k.job = new.job and k.run_at <= new.run_at) then
+  else
     perform jobs.note_lookbacks(new.job, array[new.tenant_id], array[new.run_at]);
   end if;
   return null;
@@ -120,7 +121,8 @@ comment on function jobs.note_moved() is 'Trigger: an item is due earlier than i
 
 create trigger items_after_update_note
   after update of run_at on jobs.items
-  for each row when (new.run_at < old.run_at)
+  -- What moves because the clock was set back is noted by whoever moves it.
+  for each row when (new.run_at < old.run_at and new.enqueued_at = old.enqueued_at)
   execute function jobs.note_moved();
 
 -- Tells sleeping lanes that work is due at a time. Call it after take_guards, in a later statement.
@@ -239,7 +241,7 @@ declare
   v_count integer;
 begin
   perform jobs.take_guards(enqueue_many.job, tenant_ids);
-  -- Whoever deletes a definition has had the guards before: it is gone, or stays.
+  -- Whoever deletes a definition has all guards: it is gone, or stays.
   select d.* into v_definition from jobs.definitions d where d.job = enqueue_many.job;
   if not found then
     raise exception 'There is no job "%".', enqueue_many.job using errcode = 'P0002';

@@ -327,6 +327,25 @@ comment on function jobs.write_lanes(
   timestamptz) is
   'Charges the lanes at these places, moves their watermarks, and puts those to sleep that have a reason.';
 
+create function jobs.drop_lookbacks(p_job text, p_tenant_ids uuid[], p_floor_ats timestamptz[], p_lookback_ids bigint[])
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = on
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  delete from jobs.lookbacks k
+  using unnest(p_tenant_ids, p_floor_ats) as u (tenant_id, floor_at), unnest(p_lookback_ids) as s (lookback_id)
+  where k.tenant_id = u.tenant_id and k.job = p_job and k.lookback_id = s.lookback_id and u.floor_at is not null;
+end
+$$;
+
+comment on function jobs.drop_lookbacks(text, uuid[], timestamptz[], bigint[]) is 'Deletes these notes of the lanes that were looked at as a whole.';
+
 -- One round of the fair pick: weighted start-time fair queueing over the awake lanes. It looks at p_lanes of them and gives out as many turns.
 create function jobs.pick(
   p_definition jobs.definitions, p_clock jobs.clocks, p_batch_id bigint, p_room integer, p_lanes integer, p_now timestamptz,
@@ -363,6 +382,7 @@ declare
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
   v_new_floor_ats timestamptz[];
+  v_lookbacks bigint[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -375,7 +395,7 @@ begin
   select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
     array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
     array_agg(case when l.is_fresh then l.head_since else p_now end),
-    array_agg(case when l.floor_at between p_now - interval '30 seconds' and p_now then l.floor_at else '-infinity' end)
+    array_agg(case when l.is_fresh and l.floor_at <= p_now then l.floor_at else '-infinity' end)
   into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since, v_floor_ats
   from (
     select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
@@ -491,6 +511,8 @@ begin
   end if;
 
   if true = any (v_empty) then
+    -- Only what was there before the look goes with it.
+    v_lookbacks := array(select k.lookback_id from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job);
     select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n),
       array_agg(s.floor_at order by u.n)
     into v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats
@@ -507,11 +529,8 @@ begin
         p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, closer.floor_ats, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
-  -- Looked at as a whole, and nobody could bring more since.
-  if v_new_floor_ats is not null and exists (select from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job) then
-    delete from jobs.lookbacks k
-    using unnest(v_lanes, v_new_floor_ats) as u (tenant_id, floor_at)
-    where k.tenant_id = u.tenant_id and k.job = (p_definition).job and u.floor_at is not null;
+  if v_lookbacks <> '{}' then
+    perform jobs.drop_lookbacks((p_definition).job, v_lanes, v_new_floor_ats, v_lookbacks);
   end if;
   perform jobs.write_lanes(
     v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats, p_now);

@@ -226,6 +226,7 @@ declare
   v_items bigint[];
 begin
   -- The lanes first, as claims and closes do: then what these put back is here to be seen, and none waits for the other.
+  perform from jobs.lanes l where l.tenant_id = p_tenant_id order by l.job for update;
   delete from jobs.lane_keys l where l.tenant_id = p_tenant_id;
   with gone as (
     delete from jobs.items i where i.tenant_id = p_tenant_id returning i.run_id

@@ -287,7 +287,9 @@ begin
   -- What was enqueued under the later time waits for as long as it was meant to, and no longer.
   update jobs.items i set run_at = i.run_at - (i.enqueued_at - p_now), enqueued_at = p_now where i.enqueued_at > p_now;
   insert into jobs.lookbacks (tenant_id, job, run_at)
-  select l.tenant_id, l.job, '-infinity' from jobs.lanes l where l.floor_at > p_now - interval '30 seconds';
+  select l.tenant_id, l.job, '-infinity' from jobs.lanes l
+  where l.floor_at > '-infinity'
+    and not exists (select from jobs.lookbacks k where k.tenant_id = l.tenant_id and k.job = l.job and k.run_at = '-infinity');
   -- All that sleep until a time are looked at; those that still have a reason sleep on.
   update jobs.lanes l set wake_at = p_now, not_before = '-infinity', head_at = null, head_id = null
   from (

@@ -335,7 +335,7 @@ language sql stable security definer
 set search_path = ''
 as $$
   select jsonb_build_object(
-    'message', coalesce(r.message, 'Still running.'),
+    'message', case when r.finished_at is null then 'Still running.' else r.message end,
     'results', jsonb_build_object('processed', c.processed, 'errors', c.errors),
     'timestamp', coalesce(r.finished_at, clock_timestamp()))
   from jobs.runs r

@@ -1,7 +1,7 @@
 -- Who finds a lane empty looks no further back than where nothing was due when it was last found empty; what is brought from before that is
 -- noted, and found.
 begin;
-select plan(19);
+select plan(20);
 select tests.tenant('pizza', 'pro');
 select tests.job('bake', '{"batch_size": 10}');
 create function pg_temp.floor_is_known() returns boolean language plpgsql as $$
@@ -37,6 +37,10 @@ select jobs.enqueue('bake', tests.id('pizza'), run_at => clock_timestamp() + int
 select is(pg_temp.notes(), 0::bigint, 'what is due after the floor needs none');
 delete from jobs.items where job = 'bake';
 
+select jobs.enqueue('bake', tests.id('pizza'), run_at => '2020-01-01') from generate_series(1, 20);
+select is(pg_temp.notes(), 1::bigint, 'many from before it need one note');
+select pg_temp.serve(), pg_temp.serve(), pg_temp.serve();
+
 -- While the lane is awake, with a watermark that is further on.
 create function pg_temp.awake_with_one_behind() returns void language plpgsql as $$
 begin
@@ -52,8 +56,8 @@ select is(pg_temp.serve() || ', ' || tests.lane('bake', 'pizza'), 'nothing, asle
 select pg_temp.awake_with_one_behind();
 delete from jobs.lookbacks;
 select is(pg_temp.serve() || ', ' || tests.lane('bake', 'pizza'), 'nothing, asleep: idle', 'control: without the note it is not found');
-update jobs.lanes set awake = true, reason = null, floor_at = clock_timestamp() - interval '31 seconds' where job = 'bake';
-select is(pg_temp.serve(), 'pizza 1', 'a floor is believed for 30 seconds');
+update jobs.lanes set awake = true, reason = null, head_since = clock_timestamp() - interval '31 seconds' where job = 'bake';
+select is(pg_temp.serve(), 'pizza 1', 'a floor is believed for 30 seconds, as the watermark is');
 
 -- Items that somebody moves past the functions of the engine.
 select jobs.enqueue('bake', tests.id('pizza'), run_at => clock_timestamp() + interval '1 hour');

@@ -264,6 +264,28 @@ begin
 end
 $function$;
 
+create or replace function jobs.drop_lookbacks (
+  p_job text,
+  p_tenant_ids uuid[],
+  p_floor_ats timestamp with time zone[],
+  p_lookback_ids bigint[]
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  set enable_seqscan to 'off'
+  set enable_nestloop to 'on'
+  set enable_hashjoin to 'off'
+  set enable_mergejoin to 'off'
+  set plan_cache_mode to 'force_generic_plan'
+  AS $function$
+begin
+  delete from jobs.lookbacks k
+  using unnest(p_tenant_ids, p_floor_ats) as u (tenant_id, floor_at), unnest(p_lookback_ids) as s (lookback_id)
+  where k.tenant_id = u.tenant_id and k.job = p_job and k.lookback_id = s.lookback_id and u.floor_at is not null;
+end
+$function$;
+
 create or replace function jobs.end_items (
   p_definition jobs.definitions,
   p_settled jobs.settled[]
@@ -329,7 +351,7 @@ declare
   v_count integer;
 begin
   perform jobs.take_guards(enqueue_many.job, tenant_ids);
-  -- Whoever deletes a definition has had the guards before: it is gone, or stays.
+  -- Whoever deletes a definition has all guards: it is gone, or stays.
   select d.* into v_definition from jobs.definitions d where d.job = enqueue_many.job;
   if not found then
     raise exception 'There is no job "%".', enqueue_many.job using errcode = 'P0002';
@@ -428,13 +450,44 @@ begin
   -- What was enqueued under the later time waits for as long as it was meant to, and no longer.
   update jobs.items i set run_at = i.run_at - (i.enqueued_at - p_now), enqueued_at = p_now where i.enqueued_at > p_now;
   insert into jobs.lookbacks (tenant_id, job, run_at)
-  select l.tenant_id, l.job, '-infinity' from jobs.lanes l where l.floor_at > p_now - interval '30 seconds';
+  select l.tenant_id, l.job, '-infinity' from jobs.lanes l
+  where l.floor_at > '-infinity'
+    and not exists (select from jobs.lookbacks k where k.tenant_id = l.tenant_id and k.job = l.job and k.run_at = '-infinity');
   -- All that sleep until a time are looked at; those that still have a reason sleep on.
   update jobs.lanes l set wake_at = p_now, not_before = '-infinity', head_at = null, head_id = null
   from (
     select x.tenant_id, x.job from jobs.lanes x where x.wake_at > p_now order by x.job, x.tenant_id for no key update
   ) asleep
   where l.tenant_id = asleep.tenant_id and l.job = asleep.job;
+end
+$function$;
+
+create or replace function jobs.forget_tenant (
+  p_tenant_id uuid
+)
+  returns void
+  language plpgsql
+  set search_path to ''
+  AS $function$
+declare
+  v_run_ids bigint[];
+  v_items bigint[];
+begin
+  -- The lanes first, as claims and closes do: then what these put back is here to be seen, and none waits for the other.
+  perform from jobs.lanes l where l.tenant_id = p_tenant_id order by l.job for update;
+  delete from jobs.lane_keys l where l.tenant_id = p_tenant_id;
+  with gone as (
+    delete from jobs.items i where i.tenant_id = p_tenant_id returning i.run_id
+  )
+  select array_agg(g.run_id), array_agg(g.items) into v_run_ids, v_items
+  from (select gone.run_id, count(*) as items from gone where gone.run_id is not null group by gone.run_id) g;
+  perform jobs.expect_fewer(v_run_ids, v_items);
+  update jobs.alerts a set closed_at = now() where a.tenant_id = p_tenant_id and a.closed_at is null;
+  delete from jobs.dedupe_keys k where k.tenant_id = p_tenant_id;
+  delete from jobs.dead_items d where d.tenant_id = p_tenant_id;
+  delete from jobs.breakers b where b.tenant_id = p_tenant_id;
+  delete from jobs.rates r where r.tenant_id = p_tenant_id;
+  delete from jobs.throttles w where w.tenant_id = p_tenant_id;
 end
 $function$;
 
@@ -663,8 +716,10 @@ create or replace function jobs.keep_definition()
   set search_path to ''
   AS $function$
 begin
-  -- Work that is just being brought is waited for. See 50_enqueue.sql.
-  perform pg_advisory_xact_lock(jobs.guard_class(old.job), g) from generate_series(0, 255) g;
+  -- Work that is just being brought is not to be seen yet. Without waiting: all others would wait behind. See 50_enqueue.sql.
+  if not (select bool_and(pg_try_advisory_xact_lock(jobs.guard_class(old.job), g)) from generate_series(0, 255) g) then
+    raise exception 'Somebody is just bringing work for the job "%". Pause what brings it, and try again.', old.job using errcode = '55P03';
+  end if;
   if exists (select from jobs.items i where i.job = old.job) or exists (select from jobs.leases e where e.job = old.job)
     or exists (select from jobs.dead_items d where d.job = old.job)
   then
@@ -869,7 +924,8 @@ begin
   cross join lateral (
     select from jobs.lane_keys k where k.tenant_id = u.tenant_id and k.job = p_job for key share
   ) held
-  where lane.floor_at > u.run_at;
+  where lane.floor_at > u.run_at
+    and not exists (select from jobs.lookbacks k where k.tenant_id = u.tenant_id and k.job = p_job and k.run_at <= u.run_at);
 end
 $function$;
 
@@ -883,7 +939,7 @@ begin
   if not pg_try_advisory_xact_lock_shared(jobs.guard_class(new.job), (jobs.guards_of(array[new.tenant_id]))[1]) then
     insert into jobs.lookbacks (tenant_id, job, run_at)
     select k.tenant_id, k.job, new.run_at from jobs.lane_keys k where k.tenant_id = new.tenant_id and k.job = new.job for key share;
-  elsif not exists (select from jobs.lookbacks k where k.tenant_id = new.tenant_id and k.job = new.job and k.run_at <= new.run_at) then
+  else
     perform jobs.note_lookbacks(new.job, array[new.tenant_id], array[new.run_at]);
   end if;
   return null;
@@ -933,6 +989,7 @@ declare
   v_wake_ats timestamptz[];
   v_next_ats timestamptz[];
   v_new_floor_ats timestamptz[];
+  v_lookbacks bigint[];
 begin
   -- A lane that has its share of this batch from an earlier round waits for the next batch.
   v_full := array(
@@ -945,7 +1002,7 @@ begin
   select array_agg(l.tenant_id), array_agg(l.ctid), array_agg(l.paused), array_agg(l.not_before), array_agg(l.vtime),
     array_agg(case when l.is_fresh then l.head_at else '-infinity' end), array_agg(case when l.is_fresh then l.head_id else 0 end),
     array_agg(case when l.is_fresh then l.head_since else p_now end),
-    array_agg(case when l.floor_at between p_now - interval '30 seconds' and p_now then l.floor_at else '-infinity' end)
+    array_agg(case when l.is_fresh and l.floor_at <= p_now then l.floor_at else '-infinity' end)
   into v_lanes, v_places, v_paused, v_not_before, v_vtimes, v_head_ats, v_head_ids, v_since, v_floor_ats
   from (
     select x.*, x.ctid, x.head_at is not null and x.head_since > p_now - interval '30 seconds' as is_fresh
@@ -1061,6 +1118,8 @@ begin
   end if;
 
   if true = any (v_empty) then
+    -- Only what was there before the look goes with it.
+    v_lookbacks := array(select k.lookback_id from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job);
     select array_agg(s.reason order by u.n), array_agg(s.detail order by u.n), array_agg(s.wake_at order by u.n), array_agg(s.head_at order by u.n),
       array_agg(s.floor_at order by u.n)
     into v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats
@@ -1077,11 +1136,8 @@ begin
         p_definition, p_clock, closer.tenant_ids, closer.refused, closer.paused, closer.not_before, closer.floor_ats, p_now) h
     ) s on s.tenant_id = u.tenant_id;
   end if;
-  -- Looked at as a whole, and nobody could bring more since.
-  if v_new_floor_ats is not null and exists (select from jobs.lookbacks k where k.tenant_id = any (v_lanes) and k.job = (p_definition).job) then
-    delete from jobs.lookbacks k
-    using unnest(v_lanes, v_new_floor_ats) as u (tenant_id, floor_at)
-    where k.tenant_id = u.tenant_id and k.job = (p_definition).job and u.floor_at is not null;
+  if v_lookbacks <> '{}' then
+    perform jobs.drop_lookbacks((p_definition).job, v_lanes, v_new_floor_ats, v_lookbacks);
   end if;
   perform jobs.write_lanes(
     v_places, v_costs, v_to_ats, v_to_ids, v_since, v_empty, v_reasons, v_details, v_wake_ats, v_next_ats, v_new_floor_ats, p_now);
@@ -1173,6 +1229,24 @@ begin
   end if;
   return v_count;
 end
+$function$;
+
+create or replace function jobs.run_result (
+  run_id bigint
+)
+  returns jsonb
+  language sql
+  stable
+  security definer
+  set search_path to ''
+  AS $function$
+  select jsonb_build_object(
+    'message', case when r.finished_at is null then 'Still running.' else r.message end,
+    'results', jsonb_build_object('processed', c.processed, 'errors', c.errors),
+    'timestamp', coalesce(r.finished_at, clock_timestamp()))
+  from jobs.runs r
+  cross join lateral jobs.run_counts(r.run_id) c
+  where r.run_id = run_result.run_id
 $function$;
 
 create or replace function jobs.set_clock (
@@ -1544,18 +1618,21 @@ create trigger definitions_after_insert_clock
 create trigger items_after_update_note
   after update of run_at on jobs.items
   for each row
-  when ((new.run_at < old.run_at))
+  when (((new.run_at < old.run_at) AND (new.enqueued_at = old.enqueued_at)))
   execute function jobs.note_moved();
 
 comment on column "jobs"."clocks"."revision" is 'Goes up with each claim. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
 
 comment on column "jobs"."definitions"."misfire_limit" is 'How many missed slots are made up for at most where misfire is all. And, whatever it is, how many slots may wait for one tenant.';
 
-comment on column "jobs"."lanes"."floor_at" is 'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Forgotten after 30 s.';
+comment on column "jobs"."lanes"."floor_at" is 'When a claim last saw that nothing of it is due: no item is due before, but for those that jobs.lookbacks tells of. Believed for as long as the watermark is.';
 
 comment on column "jobs"."run_tenants"."batch_id" is 'The last batch that is counted here. In the primary key, so that the row is found from its newest version on, and not by way of all that an old snapshot keeps.';
 
 comment on function "jobs"."behind"(jobs.definitions, uuid[]) is 'Those of these tenants for whom misfire_limit earlier slots of the job wait.';
+
+comment on function "jobs"."drop_lookbacks"(text, uuid[], timestamp
+  with time zone[], bigint[]) is 'Deletes these notes of the lanes that were looked at as a whole.';
 
 comment on function "jobs"."end_items"(jobs.definitions, jobs.settled[]) is 'Tells the job''s apply function how items ended, then frees their dedupe keys; returns the items, those that could not be applied with what becomes of them.';
 
@@ -1564,7 +1641,7 @@ comment on function
   with time zone[], timestamp with time zone[], timestamp with time zone) is 'Of these lanes those that go to sleep, with reason and wake_at: until the next item is due, until the reason is gone, or until work arrives. head_at: where the next claim may begin to look. floor_at: before it nothing is due; null where somebody is just bringing work.';
 
 comment on function "jobs"."note_lookbacks"(text, uuid[], timestamp
-  with time zone[]) is 'Notes what is due before the floor of its lane, so that it is found when the lane is found empty.';
+  with time zone[]) is 'Notes what is due before the floor of its lane and before all that is noted, so that it is found when the lane is found empty.';
 
 comment on function "jobs"."note_moved"() is 'Trigger: an item is due earlier than it was.';
 
@@ -1589,6 +1666,8 @@ comment on function "jobs"."write_lanes"(tid[], double precision[], timestamp
 comment on table "jobs"."lookbacks" is 'What is due before the floor of its lane. Nearly always empty. Who finds the lane empty looks from here on; when all of it was looked at the row goes.';
 
 revoke all on function "jobs"."behind"(jobs.definitions, uuid[]) from public;
+
+revoke all on function "jobs"."drop_lookbacks"(text, uuid[], timestamp with time zone[], bigint[]) from public;
 
 revoke all on function "jobs"."end_items"(jobs.definitions, jobs.settled[]) from public;
 
